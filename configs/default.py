@@ -1,0 +1,76 @@
+"""Every key of every stage with its default. Other configs start from `get_config()` and change what they need."""
+
+from ml_collections import config_dict
+
+
+def get_config(arg: str = "") -> config_dict.ConfigDict:
+    """Returns the default config. `arg` is unused here; other files take it as --config=FILE:arg."""
+    del arg
+    c = config_dict.ConfigDict()
+    c.seed = 0  # everything random derives from it
+
+    c.model = config_dict.ConfigDict()
+    c.model.checkpoint = "model/tiny_qwen3"  # HF folder (config.json, *.safetensors, tokenizer); repo-relative or absolute
+    c.model.init = "checkpoint"  # "checkpoint" loads the weights, "random" only config.json and tokenizer
+    c.model.dtype = "float32"  # parameter and compute dtype; logits, logsumexp and norms are float32 regardless
+    c.model.remat = "none"  # activation rematerialisation in the learner: "none" | "full"
+
+    c.mesh = config_dict.ConfigDict()  # axis sizes; -1 (at most one) takes the devices that are left
+    c.mesh.data = 1  # copies of the parameters; the batch is split over data and fsdp
+    c.mesh.fsdp = -1  # parameters, optimiser state and batch are split over it
+    c.mesh.expert = 1  # experts of MoE layers
+    c.mesh.context = 1  # positions of a sequence
+    c.mesh.tensor = 1  # heads and mlp width
+
+    c.sampler = config_dict.ConfigDict()
+    c.sampler.slots = 64  # episodes decoded side by side
+    c.sampler.context = 4096  # cache length per slot, in tokens: prompt and all turns of an episode
+    c.sampler.prefill_chunk = 128  # tokens per prefill call and slot
+    c.sampler.max_new_tokens = 512  # budget of one turn
+    c.sampler.temperature = 1.0  # of training rollouts and of sampled evaluation trials
+    c.sampler.top_p = 1.0  # must be 1 for training: the keep-set is not recorded
+    c.sampler.top_k = 0  # 0 is off; must be 0 for training
+
+    c.synth = config_dict.ConfigDict()
+    c.synth.domains = "all"  # comma-separated names from synth/domains.py, or "all"
+    c.synth.train_roots = 64  # round-0 workflows whose descendants train the policy
+    c.synth.heldout_roots = 48  # round-0 workflows whose descendants only evaluate it
+    c.synth.operators = "guard,hidden,missing,confirm"  # operators the flywheel may apply
+    c.synth.expand_share = 1.0  # share of train trees expanded per round, worst pass rate first
+    c.synth.variants = 2  # tasks per branch: other state, wording and identifiers
+    c.synth.legal_share = 0.5  # share of tasks that end in the write (from round 1 on)
+
+    c.env = config_dict.ConfigDict()
+    c.env.max_turns = 12  # assistant turns per episode
+
+    c.rl = config_dict.ConfigDict()
+    c.rl.rounds = 3  # flywheel rounds
+    c.rl.steps = 16  # RL steps per round; one step is one batch of rollouts
+    c.rl.groups = 16  # tasks per step
+    c.rl.group_size = 8  # episodes per task
+    c.rl.minibatches = 1  # optimiser updates per step
+    c.rl.learning_rate = 1e-6  # of RL, after warm-up
+    c.rl.warmup_updates = 0  # linear warm-up, in optimiser updates
+    c.rl.weight_decay = 0.0  # AdamW's decoupled decay, of RL and SFT
+    c.rl.adam_b2 = 0.99  # decay of AdamW's second moment
+    c.rl.max_grad_norm = 1.0  # global-norm clipping
+    c.rl.clip_low = 0.2  # PPO ratio clip below 1
+    c.rl.clip_high = 0.28  # PPO ratio clip above 1 (clip-higher, DAPO)
+    c.rl.normalise_advantage = True  # divide by the group's standard deviation (GRPO); False is Dr.GRPO
+    c.rl.replay_share = 0.25  # share of each step's tasks drawn from earlier rounds
+    c.rl.row_length = 4096  # tokens per packed row
+    c.rl.rows = 8  # rows per micro-batch
+    c.rl.sft_steps = 0  # supervised warm start before round 0 (stage=flywheel), or the length of stage=sft
+    c.rl.sft_learning_rate = 1e-5  # of the supervised warm start
+    c.rl.sft_episodes = 64  # transcripts per SFT step
+    c.rl.sft_flawed_share = 0.0  # share of transcripts by flawed actors; 0 is oracle transcripts only
+
+    c.evaluate = config_dict.ConfigDict()
+    c.evaluate.trials = 4  # sampled trials per held-out task (the paper's Avg@4)
+    c.evaluate.greedy = True  # also one greedy trial per task
+    c.evaluate.bootstrap = 2000  # resamples of the 95 % interval, clustered by root
+
+    c.checkpoint = config_dict.ConfigDict()
+    c.checkpoint.every = 4  # RL steps between checkpoints
+    c.checkpoint.keep = 2  # checkpoints kept
+    return c

@@ -1,0 +1,49 @@
+"""Scripted policies: oracle, adversaries and baselines as actors, and the loop that plays one against an environment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from envs.base import Actor, Env, Message, Score
+from synth import script
+
+MAX_TURNS = 24  # assistant turns before a scripted episode is cut off
+
+
+def scripted(steps: Sequence[script.Step]) -> Actor:
+    """An actor that plays the given steps in order and then only says that it is done."""
+    remaining = list(steps)
+    turn = 0
+
+    async def act(messages: list[Message]) -> Message:
+        nonlocal turn
+        del messages  # the script does not listen
+        step = remaining.pop(0) if remaining else {"say": script.CLOSINGS["write"]}
+        turn += 1
+        return to_message(step, turn - 1)
+
+    return act
+
+
+def to_message(step: script.Step, turn: int) -> Message:
+    """A step as an assistant message; `turn` numbers the call ids."""
+    if "call" not in step:
+        return {"role": "assistant", "content": step["say"]}
+    function = {"name": step["call"], "arguments": json.dumps(step["args"])}
+    call = {"id": f"call_{turn}_0", "type": "function", "function": function}
+    return {"role": "assistant", "content": step["say"], "tool_calls": [call]}
+
+
+async def play(env: Env, actor: Actor, max_turns: int = MAX_TURNS) -> tuple[list[Message], Score]:
+    """Runs an episode to its end. Returns the conversation and its score."""
+    messages = await env.reset()
+    for _ in range(max_turns):
+        message = await actor(messages)
+        step = await env.step(message)
+        messages = [*messages, message, *step.messages]
+        if step.done:
+            break
+    score = await env.score()
+    env.close()
+    return messages, score

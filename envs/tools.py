@@ -1,0 +1,38 @@
+"""Tool calls against their JSON schemas: a bad call becomes an error text the model can read, never an exception."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema
+
+
+def validators(schemas: list[dict[str, Any]]) -> dict[str, jsonschema.Draft202012Validator]:
+    """Tool name -> validator of its arguments; arguments that the schema does not name are rejected.
+
+    Raises ValueError naming the tool whose schema is malformed.
+    """
+    found = {}
+    for schema in schemas:
+        function = schema["function"]
+        try:
+            jsonschema.Draft202012Validator.check_schema(function["parameters"])
+        except jsonschema.SchemaError as error:
+            raise ValueError(f"tool {function['name']}: parameters are not a JSON schema: {error.message}") from error
+        found[function["name"]] = jsonschema.Draft202012Validator({"additionalProperties": False, **function["parameters"]})
+    return found
+
+
+def parse_arguments(
+    known: dict[str, jsonschema.Draft202012Validator], name: str, arguments: str
+) -> tuple[dict[str, Any], str | None]:
+    """(arguments, None) of a valid call, or ({}, what is wrong with it)."""
+    if name not in known:
+        return {}, f"no tool {name!r}, use one of {', '.join(known)}"
+    try:
+        parsed = json.loads(arguments)
+    except ValueError:
+        return {}, "arguments are not JSON"
+    problem = jsonschema.exceptions.best_match(known[name].iter_errors(parsed))
+    return ({}, problem.message) if problem else (parsed, None)

@@ -1,0 +1,188 @@
+"""The executable world: tools act on a real state store, a scripted user answers, and code computes the reward.
+
+Predicates are data. A subgoal is `{"name", "node", "weight", "event": match}` (some recorded event matches) or
+`{..., "delta": {path: value}}` (the final state differs from the first at these paths, with these values). A violation
+is `{"name", "node", "event": match}`, with an optional `"unless_after": match` that an earlier event may satisfy. A match
+gives a literal per key, or `{"not_in": [...]}`. Reward: 0 if any violation occurred, if the state changed in any way
+that no subgoal declares, or if neither the user ended the episode nor the agent transferred it; otherwise the
+weighted share of subgoals met.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from envs import actors, tools
+from envs.base import Actor, Message, Score, Step
+from envs.user import User
+from synth import domains, gates, generate, operators, script, workflow
+from synth.task import Task
+
+Event = dict[str, Any]
+
+
+def matches(event: Event, match: dict[str, Any]) -> bool:
+    """Whether an event has every key of `match` with an admitted value."""
+    for key, wanted in match.items():
+        if key not in event:
+            return False
+        if isinstance(wanted, dict) and set(wanted) == {"not_in"}:
+            if event[key] in wanted["not_in"]:
+                return False
+        elif event[key] != wanted:
+            return False
+    return True
+
+
+def state_delta(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[Any]]:
+    """{"collection/record_id/field": [before, after]} for every field that differs; None stands for absent."""
+    delta = {}
+    for collection in sorted(set(before) | set(after)):
+        old, new = before.get(collection, {}), after.get(collection, {})
+        for record_id in sorted(set(old) | set(new)):
+            first, last = old.get(record_id, {}), new.get(record_id, {})
+            for field in sorted(set(first) | set(last)):
+                if first.get(field) != last.get(field):
+                    delta[f"{collection}/{record_id}/{field}"] = [first.get(field), last.get(field)]
+    return delta
+
+
+class World:
+    """One episode of one task; implements envs.base.Env."""
+
+    def __init__(self, task: Task):
+        self.task = task
+        self.tools = task.tools
+        self.events: list[Event] = []
+        self.state = copy.deepcopy(task.state)
+        self._user = User(task.user)
+        self._validators = tools.validators(task.tools)
+        self._closed_by: str | None = None
+
+    async def reset(self) -> list[Message]:
+        """The system message (the policy text) and the user's request."""
+        return [
+            {"role": "system", "content": self.task.policy},
+            {"role": "user", "content": self.task.user["request"]},
+        ]
+
+    async def step(self, message: Message) -> Step:
+        """Runs the tool calls of an assistant message, or hands its text to the user."""
+        if self._closed_by:
+            raise RuntimeError(f"{self.task.id}: step after the episode ended ({self._closed_by})")
+        calls = message.get("tool_calls") or []
+        if not calls:
+            settled = any(e["type"] in ("write", "decline") or matches(e, {"type": "confirm", "answer": "refused"}) for e in self.events)
+            answer, events = self._user.reply(message.get("content") or "", settled)
+            self.events += events
+            if answer is None:
+                self._closed_by = "user"
+                return Step([], True)
+            return Step([{"role": "user", "content": answer}], False)
+        results = []
+        for call in calls:
+            results.append({"role": "tool", "tool_call_id": call["id"], "content": self._call(call["function"])})
+            if self._closed_by:
+                break
+        return Step(results, self._closed_by is not None)
+
+    def _call(self, function: dict[str, str]) -> str:
+        """Carries out one call; returns the tool message's text."""
+        name = function["name"]
+        arguments, error = tools.parse_arguments(self._validators, name, function["arguments"])
+        if error:
+            self.events.append({"type": "invalid_call", "tool": name})
+            return json.dumps({"error": error})
+        effect = self.task.effects[name]
+        if effect["kind"] == "control":
+            self.events.append({"type": effect["outcome"], "reason": arguments["reason"]})
+            if effect["outcome"] == "transfer":
+                self._closed_by = "transfer"
+            return json.dumps({"ok": True})
+        record_id = arguments[effect["key"]]
+        record = self.state[effect["collection"]].get(record_id)
+        if record is None:
+            return json.dumps({"error": f"no {effect['key']} {record_id}"})
+        if effect["kind"] == "read":
+            self.events.append({"type": "read", "collection": effect["collection"], "id": record_id})
+            return json.dumps(record)
+        for field, argument in effect["set"].items():
+            record[field] = arguments[argument]
+        self.events.append({"type": "write", "tool": name, "args": arguments})
+        return json.dumps({"ok": True})
+
+    async def score(self) -> Score:
+        """The reward of the episode so far; see the module's docstring."""
+        delta = state_delta(self.task.state, self.state)
+        met, declared = {}, {}
+        for goal in self.task.subgoals:
+            if "delta" in goal:
+                declared |= goal["delta"]
+                met[goal["name"]] = all(delta.get(path, [None, None])[1] == value for path, value in goal["delta"].items())
+            else:
+                met[goal["name"]] = any(matches(e, goal["event"]) for e in self.events)
+        broken = [rule for rule in self.task.violations if self._broken(rule)]
+        undeclared = [path for path, (_, after) in delta.items() if path not in declared or declared[path] != after]
+        left = {rule["node"] for rule in broken} | {g["node"] for g in self.task.subgoals if not met[g["name"]]}
+        violations = [rule["name"] for rule in broken] + [f"undeclared:{path}" for path in undeclared]
+        total = sum(goal["weight"] for goal in self.task.subgoals)
+        share = sum(goal["weight"] for goal in self.task.subgoals if met[goal["name"]]) / total
+        reward = 0.0 if violations or not self._closed_by else share
+        leaf = self.task.branch[-1]
+        node = next((n for n in self.task.branch if n in left), leaf if reward < 1.0 else None)
+        return Score(reward, met, violations, None, delta, node)
+
+    def _broken(self, rule: dict[str, Any]) -> bool:
+        """Whether some event breaks the rule: it matches, and nothing before it matches `unless_after`."""
+        excused = False
+        for event in self.events:
+            if matches(event, rule["event"]) and not excused:
+                return True
+            excused = excused or ("unless_after" in rule and matches(event, rule["unless_after"]))
+        return False
+
+    def close(self) -> None:
+        """Nothing is held outside the instance."""
+
+
+def make(task: Task) -> World:
+    """A fresh episode of a task."""
+    return World(task)
+
+
+def oracle(task: Task) -> Actor:
+    """The actor that earns reward 1.0 on a task."""
+    return actors.scripted(task.oracle)
+
+
+def play_steps(task: Task, steps: Sequence[script.Step]) -> tuple[list[Message], Score]:
+    """Plays scripted steps in a fresh episode. Returns the conversation and its score."""
+    return asyncio.run(actors.play(make(task), actors.scripted(steps)))
+
+
+def reward(task: Task, steps: Sequence[script.Step]) -> float:
+    """The reward of playing scripted steps: what the gates are given."""
+    return play_steps(task, steps)[1].reward
+
+
+def tasks(split: str, rounds: int = 3, roots: int = 24, seed: int = 0) -> list[Task]:
+    """Gated tasks of a split ("train" | "heldout") made on the spot: no workdir, no policy.
+
+    Trees grow for `rounds` rounds with every operator in turn, as they would for a policy that fails everywhere.
+    Raises ValueError for an unknown split.
+    """
+    if split not in ("train", "heldout"):
+        raise ValueError(f"world.tasks: unknown split {split!r}, expected 'train' or 'heldout'")
+    workflows = workflow.roots(split, roots, domains.select("all"), seed)
+    found, taken = [], {}
+    for number in range(rounds):
+        if number:
+            workflows = generate.grow(workflows, {}, list(operators.OPERATORS.values()), 1.0, seed)
+        legal_share = 0.5 if number else 1.0
+        accepted, _ = gates.select(generate.tasks(workflows, 2, legal_share, seed), reward, taken)
+        found += accepted
+    return found

@@ -1,0 +1,57 @@
+"""The record of one episode: the one definition that rollouts, packing, metrics and notebooks share."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from envs.base import Message, Score
+
+# Why an episode ended. The first two are the environment's own endings; the rest are cut-offs.
+ENDED, MAX_TURNS, LENGTH, CONTEXT, ERROR = "ended", "max_turns", "length", "context", "error"
+
+
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """Token-exact record of one episode.
+
+    tokens: every token of the episode in order, prompt first; length T.
+    loss_mask: 1 exactly on the tokens the policy sampled, else 0; length T.
+    logprobs: log-probability of each sampled token under the distribution it was drawn from
+        (temperature and truncation included), 0.0 elsewhere; length T.
+    policy_version: number of optimiser updates the sampling parameters had seen.
+    reason: ENDED (the environment closed the episode), MAX_TURNS, LENGTH (a turn ran over its token budget),
+        CONTEXT (the slot's cache is full) or ERROR (infrastructure fault; score.reward is None).
+    messages: the conversation, system message first. tools: the function schemas the policy saw.
+    """
+
+    task_id: str
+    member: int
+    tokens: list[int]
+    loss_mask: list[int]
+    logprobs: list[float]
+    policy_version: int
+    reason: str
+    score: Score
+    messages: list[Message]
+    tools: list[dict]
+    turns: int
+
+    @property
+    def reward(self) -> float | None:
+        """The episode's reward, None when the infrastructure failed."""
+        return self.score.reward
+
+    @property
+    def passed(self) -> bool:
+        """Reward 1.0 (the project's definition of a pass)."""
+        return self.score.reward == 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-serialisable dict, the line format of rollouts/*.jsonl."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Trajectory:
+        """Inverse of `to_json`."""
+        return cls(**{**record, "score": Score(**record["score"])})

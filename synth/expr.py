@@ -1,0 +1,141 @@
+"""Condition expressions as data: a small JSON AST that code interprets, negates, solves and renders.
+
+Leaves compare one field of one record with a constant: `{"op": "eq", "field": "order.status", "value": "delivered"}`
+with op in eq, ne, in, le, ge. Inner nodes are `{"op": "and" | "or" | "not", "args": [...]}`. Field references are
+"<entity>.<field>". No text is ever evaluated as code.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Expr = dict[str, Any]
+_LEAVES = {"eq", "ne", "in", "le", "ge"}
+_NEGATED = {"eq": "ne", "ne": "eq"}
+
+
+def check(expr: Expr) -> None:
+    """Raises ValueError naming what is wrong if `expr` is not a well-formed condition."""
+    op = expr.get("op") if isinstance(expr, dict) else None
+    if op in _LEAVES:
+        if set(expr) != {"op", "field", "value"} or str(expr["field"]).count(".") != 1:
+            raise ValueError(f"condition {expr!r}: expected keys op, field ('entity.field'), value")
+        if op in ("le", "ge") and (isinstance(expr["value"], bool) or not isinstance(expr["value"], int)):
+            raise ValueError(f"condition {expr!r}: {op} compares with an integer")
+        if op == "in" and not isinstance(expr["value"], list):
+            raise ValueError(f"condition {expr!r}: 'in' takes a list of values")
+    elif op in ("and", "or", "not"):
+        arguments = expr.get("args")
+        if not isinstance(arguments, list) or not arguments or (op == "not" and len(arguments) != 1):
+            raise ValueError(f"condition {expr!r}: {op} needs {'one argument' if op == 'not' else 'arguments'} in 'args'")
+        for argument in arguments:
+            check(argument)
+    else:
+        raise ValueError(f"condition {expr!r}: unknown op {op!r}, expected one of {sorted(_LEAVES | {'and', 'or', 'not'})}")
+
+
+def fields(expr: Expr) -> list[str]:
+    """Field references in `expr`, in order, without repetition."""
+    found = [expr["field"]] if expr["op"] in _LEAVES else [f for a in expr["args"] for f in fields(a)]
+    return list(dict.fromkeys(found))
+
+
+def holds(expr: Expr, values: Mapping[str, Any]) -> bool:
+    """Whether `expr` is true of `values` (field reference -> value). Raises KeyError for an absent field."""
+    op = expr["op"]
+    if op == "and":
+        return all(holds(a, values) for a in expr["args"])
+    if op == "or":
+        return any(holds(a, values) for a in expr["args"])
+    if op == "not":
+        return not holds(expr["args"][0], values)
+    actual, wanted = values[expr["field"]], expr["value"]
+    if op == "eq":
+        return actual == wanted
+    if op == "ne":
+        return actual != wanted
+    if op == "in":
+        return actual in wanted
+    return actual <= wanted if op == "le" else actual >= wanted
+
+
+def negate(expr: Expr) -> Expr:
+    """The negation of `expr`, pushed into an equality where that is exact."""
+    if expr["op"] in _NEGATED:
+        return {**expr, "op": _NEGATED[expr["op"]]}
+    if expr["op"] == "not":
+        return expr["args"][0]
+    return {"op": "not", "args": [expr]}
+
+
+def boundary(expr: Expr) -> list[int]:
+    """The integers next to the limits of `expr`: where an off-by-one reading of the rule shows."""
+    if expr["op"] in ("le", "ge"):
+        return [expr["value"] - 1, expr["value"], expr["value"] + 1]
+    return [v for a in expr.get("args", []) for v in boundary(a)]
+
+
+def solve(
+    constraints: Sequence[Expr], domains: Mapping[str, Sequence[Any]], rng: random.Random, prefer_boundary: float = 0.5
+) -> dict[str, Any] | None:
+    """Values for every field the constraints mention such that all of them hold, or None if there are none.
+
+    Fields that no constraint links are solved apart, so the search is a product over linked fields only. With
+    probability `prefer_boundary` values next to a numeric limit are tried first.
+    """
+    solution: dict[str, Any] = {}
+    for group in _linked(constraints):
+        names = list(dict.fromkeys(f for c in group for f in fields(c)))
+        edges = {v for c in group for v in boundary(c)} if rng.random() < prefer_boundary else set()
+        choices = []
+        for name in names:
+            shuffled = rng.sample(list(domains[name]), len(domains[name]))
+            choices.append(sorted(shuffled, key=lambda v: v not in edges))  # stable: boundary values first
+        for candidate in itertools.product(*choices):
+            values = dict(zip(names, candidate))
+            if all(holds(c, values) for c in group):
+                solution.update(values)
+                break
+        else:
+            return None
+    return solution
+
+
+def _linked(constraints: Sequence[Expr]) -> list[list[Expr]]:
+    """Groups constraints that share a field, directly or through others."""
+    groups: list[tuple[set[str], list[Expr]]] = []
+    for constraint in constraints:
+        names, members = set(fields(constraint)), [constraint]
+        apart = []
+        for other_names, other in groups:
+            if names & other_names:
+                names, members = names | other_names, other + members
+            else:
+                apart.append((other_names, other))
+        groups = [*apart, (names, members)]
+    return [members for _, members in groups]
+
+
+def render(expr: Expr) -> str:
+    """The condition in words, fields and values quoted as they stand in tool results."""
+    op = expr["op"]
+    if op in ("and", "or"):
+        return f" {op} ".join(render(a) for a in expr["args"])
+    if op == "not":
+        return f"not ({render(expr['args'][0])})"
+    return f'"{expr["field"].split(".")[1]}" {requirement(expr)}'
+
+
+def requirement(leaf: Expr) -> str:
+    """What a leaf asks of its field, in words: `is "gold"`, `at most 40`, ..."""
+    quoted = {"eq": "is {}", "ne": "is not {}", "in": "is one of {}", "le": "at most {}", "ge": "at least {}"}
+    value = leaf["value"]
+    return quoted[leaf["op"]].format(", ".join(map(quote, value)) if isinstance(value, list) else quote(value))
+
+
+def quote(value: Any) -> str:
+    """A value as it stands in JSON text: strings in double quotes, numbers bare."""
+    return f'"{value}"' if isinstance(value, str) else str(value)

@@ -1,0 +1,60 @@
+"""The task record: one branch of one behaviour tree, inverted into everything an episode needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A frozen, JSON-serialisable task. Every derived thing (world, user, reward, oracle) is a function of it.
+
+    id: unique; "<root>/r<round>/<leaf>/<variant>".
+    root: id of the round-0 workflow the tree descends from. parent: id of the tree this one was expanded from ("" in
+        round 0). operator: the operator that made this tree from its parent ("" in round 0).
+    seed: what the state, wording and identifiers were drawn from. round: the flywheel round it was made in.
+    domain, persona: names in synth/domains.py and synth/personas.py.
+    branch: ids of the nodes from the root of the tree to the leaf. legal: whether the branch ends in the write.
+    policy: the standard operating procedure the agent reads (the system message).
+    tools: OpenAI function schemas. effects: what each tool does, as data (see synth/domains.tool_specs). state: {collection: {record id: {field: value}}} at reset.
+    user: the user script (see envs/user.py). subgoals, violations: predicates as data (see envs/world.py).
+    oracle: the scripted steps that earn reward 1.0 (see envs/actors.py).
+    tree: the behaviour tree as data (synth/tree.py).
+    """
+
+    id: str
+    root: str
+    parent: str
+    operator: str
+    seed: int
+    round: int
+    domain: str
+    persona: str
+    branch: list[str]
+    legal: bool
+    policy: str
+    tools: list[dict[str, Any]]
+    effects: dict[str, dict[str, Any]]
+    state: dict[str, dict[str, dict[str, Any]]]
+    user: dict[str, Any]
+    subgoals: list[dict[str, Any]]
+    violations: list[dict[str, Any]]
+    oracle: list[dict[str, Any]]
+    tree: dict[str, Any]
+
+    def to_json(self) -> str:
+        """Canonical JSON text: same task, same bytes."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Task:
+        """Inverse of `to_json`. Raises ValueError naming the missing or unknown fields."""
+        record = json.loads(text)
+        expected = {field.name for field in dataclasses.fields(cls)}
+        if set(record) != expected:
+            raise ValueError(
+                f"task record: missing fields {sorted(expected - set(record))}, unknown {sorted(set(record) - expected)}"
+            )
+        return cls(**record)

@@ -1,0 +1,82 @@
+"""Workflows: a behaviour tree together with where it came from. Round 0 is linear: one path on which nothing is in the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from synth import domains, tree
+from synth.domains import Action, Domain
+
+
+@dataclasses.dataclass(frozen=True)
+class Workflow:
+    """One tree of one round.
+
+    id: "<root>@r<round>". root: the round-0 workflow it descends from. parent: the workflow it was expanded from, "" in
+    round 0. operator: what was applied to the parent. split: "base" | "train" | "heldout", inherited from the root.
+    """
+
+    id: str
+    root: str
+    parent: str
+    operator: str
+    round: int
+    split: str
+    domain: str
+    verb: str
+    tree: tree.Node
+
+    @property
+    def spec(self) -> Domain:
+        """The domain's data."""
+        return domains.DOMAINS[self.domain]
+
+    @property
+    def action(self) -> Action:
+        """The write at the end of the legal branches."""
+        return next(a for a in self.spec.actions if a.verb == self.verb)
+
+    def grown(self, new_tree: tree.Node, operator: str) -> "Workflow":
+        """The child workflow of the next round."""
+        return dataclasses.replace(
+            self,
+            id=f"{self.root}@r{self.round + 1}",
+            parent=self.id,
+            operator=operator,
+            round=self.round + 1,
+            tree=tree.number(new_tree),
+        )
+
+    def kept(self) -> "Workflow":
+        """The same tree carried into the next round unexpanded."""
+        return dataclasses.replace(self, id=f"{self.root}@r{self.round + 1}", parent=self.id, operator="", round=self.round + 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON data; `from_dict` is the inverse."""
+        record = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {**record, "tree": tree.to_dict(self.tree)}
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> "Workflow":
+        """Inverse of `to_dict`."""
+        return cls(**{**record, "tree": tree.from_dict(record["tree"])})
+
+
+def linear(domain: Domain) -> tree.Node:
+    """Read the record, write: the one-path tree of round 0."""
+    return tree.number(tree.Node("action", {"entity": domain.record.kind}, (tree.terminal("write"),)))
+
+
+def roots(split: str, count: int, chosen: Sequence[Domain], seed: int) -> list[Workflow]:
+    """`count` round-0 workflows of a split, domains and actions in rotation, so every split covers them evenly."""
+    pairs = [(d, a) for a in range(max(len(d.actions) for d in chosen)) for d in chosen if a < len(d.actions)]
+    random.Random(f"{seed}/roots/{split}").shuffle(pairs)
+    found = []
+    for i in range(count):
+        domain, action = pairs[i % len(pairs)][0], pairs[i % len(pairs)][0].actions[pairs[i % len(pairs)][1]]
+        root = f"{split}-{i:04d}-{domain.name}-{action.verb}"
+        found.append(Workflow(f"{root}@r0", root, "", "", 0, split, domain.name, action.verb, linear(domain)))
+    return found
