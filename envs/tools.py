@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
@@ -13,8 +14,13 @@ def validators(schemas: list[dict[str, Any]]) -> dict[str, jsonschema.Draft20201
 
     Raises ValueError naming the tool whose schema is malformed.
     """
+    return _validators(json.dumps(schemas))
+
+
+@functools.lru_cache(maxsize=4096)  # every episode of a task asks again, and compiling schemas is slow
+def _validators(text: str) -> dict[str, jsonschema.Draft202012Validator]:
     found = {}
-    for schema in schemas:
+    for schema in json.loads(text):
         function = schema["function"]
         try:
             jsonschema.Draft202012Validator.check_schema(function["parameters"])

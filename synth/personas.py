@@ -8,6 +8,7 @@ in a held-out task.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import random
 
@@ -41,10 +42,11 @@ class Persona:
         return f"{self.opening.format(name=self.name)} {request}"
 
 
-def personas(split: str) -> list[Persona]:
+@functools.cache
+def personas(split: str) -> tuple[Persona, ...]:
     """Every persona of a split. Raises ValueError for an unknown split."""
     if split not in SPLITS:
         raise ValueError(f"personas: unknown split {split!r}, expected one of {', '.join(SPLITS)}")
     everyone = [Persona(*parts) for parts in itertools.product(_NAMES, _OPENINGS, _REQUESTS, _DETAILS, _YES, _NO)]
     random.Random("personas").shuffle(everyone)  # a fixed partition, the same in every run
-    return everyone[SPLITS.index(split) :: len(SPLITS)]
+    return tuple(everyone[SPLITS.index(split) :: len(SPLITS)])
