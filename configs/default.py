@@ -10,7 +10,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.seed = 0  # everything random derives from it
 
     c.model = config_dict.ConfigDict()
-    c.model.checkpoint = "model/tiny_qwen3"  # HF folder (config.json, *.safetensors, tokenizer); repo-relative or absolute
+    c.model.checkpoint = "model/tiny_qwen3"  # HF folder with tokenizer and safetensors; repo-relative or absolute
     c.model.init = "checkpoint"  # "checkpoint" loads the weights, "random" only config.json and tokenizer
     c.model.dtype = "float32"  # parameter and compute dtype; logits, logsumexp and norms are float32 regardless
     c.model.remat = "none"  # activation rematerialisation in the learner: "none" | "full"
@@ -63,7 +63,10 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.sft_steps = 0  # supervised warm start before round 0 (stage=flywheel), or the length of stage=sft
     c.rl.sft_learning_rate = 1e-5  # of the supervised warm start
     c.rl.sft_episodes = 64  # transcripts per SFT step
-    c.rl.sft_flawed_share = 0.0  # share of transcripts by flawed actors; 0 is oracle transcripts only
+    c.rl.sft_flawed_share = 0.0  # share of transcripts by sloppy actors; 0 is oracle transcripts only
+    c.rl.sft_flaws = ""  # how they go wrong: "skip_read=0.3,quit=0.1", names in rl/demonstrations.py
+    c.rl.sft_clean_steps = 0  # steps before the first sloppy transcript
+    c.rl.sft_split = "train"  # whose roots and personas are demonstrated: "train" | "base"
 
     c.evaluate = config_dict.ConfigDict()
     c.evaluate.trials = 4  # sampled trials per held-out task (the paper's Avg@4)
@@ -72,5 +75,6 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
 
     c.checkpoint = config_dict.ConfigDict()
     c.checkpoint.every = 4  # RL steps between checkpoints
+    c.checkpoint.sft_every = 100  # SFT steps between checkpoints
     c.checkpoint.keep = 2  # checkpoints kept
     return c

@@ -213,3 +213,37 @@ class Sloppy(Judgement):
 def oracle(task: Task) -> list[Step]:
     """The steps that earn reward 1.0 on a task."""
     return walk(from_dict(task.tree), Case.of(task), Judgement())
+
+
+class _Constant(Judgement):
+    """Reads, then decides the same way whatever the record says."""
+
+    def __init__(self, holds: bool, polite: bool):
+        self._holds, self._polite = holds, polite
+
+    def verdict(self, condition: expr.Expr, truth: bool, known: bool) -> bool:
+        return self._holds
+
+    def asks(self) -> bool:
+        return self._polite
+
+    def confirms(self) -> bool:
+        return self._polite
+
+    def reason(self, reason: str) -> str:
+        return reason or "policy"
+
+    def outcome(self, outcome: str) -> str:
+        return "decline" if outcome == "write" and not self._holds else outcome
+
+
+CONSTANTS = {
+    "read_then_refuse": _Constant(holds=False, polite=True),  # for the first rule, in the way that rule asks for
+    "read_then_write": _Constant(holds=True, polite=False),
+    "read_ask_confirm_write": _Constant(holds=True, polite=True),
+}
+
+
+def constant(task: Task, name: str) -> list[Step]:
+    """The steps of a policy that never looks at what the rules say of the record: one of CONSTANTS."""
+    return walk(from_dict(task.tree), Case.of(task), CONSTANTS[name])

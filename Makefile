@@ -1,0 +1,38 @@
+# make demo   the whole loop on the tiny config (installs what it needs first)
+# make test   the tests (ditto)
+# make base   remakes the base checkpoint of the tiny config, which ships with the repository
+# make setup  the environment for all of these
+# make clean  removes the environment, the caches and the demo's run
+
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test base setup clean
+
+demo: $(VENV)/.runtime
+	$(RUN) main.py --config=configs/tiny.py --workdir=runs/demo
+
+test: $(VENV)/.dev
+	$(RUN) -m pytest -q -n 2 --dist loadfile
+
+base: $(VENV)/.runtime
+	$(RUN) main.py --config=configs/base.py --workdir=runs/base --stage=sft
+
+setup: $(VENV)/.dev
+
+# A stamp per requirements file: it is newer than the file as long as nothing has to be installed.
+$(VENV)/.runtime: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo 'make: needs Python 3.11, and $(PYTHON) is not one; install it or say make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
+	$(RUN) -m pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .hypothesis runs/demo
+	find . -name __pycache__ -prune -exec rm -rf {} +

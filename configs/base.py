@@ -1,0 +1,33 @@
+"""How the base checkpoint of the tiny config is made (`make base`): what pretraining is to a real Qwen.
+
+Careful demonstrations first, which teach the skills (format, copying, joining a record with a rule), then sloppy ones,
+which teach that there are many ways to go wrong. Roots and personas are kept apart from those of RL.
+"""
+
+from ml_collections import config_dict
+
+from configs import default
+
+
+def get_config(arg: str = "") -> config_dict.ConfigDict:
+    """Returns the config of the base's SFT. Raises ValueError for any `arg`."""
+    if arg:
+        raise ValueError(f"unknown argument {arg!r}; expected none")
+    c = default.get_config()
+    c.seed = 1
+    c.model.checkpoint = "model/tiny_qwen3"
+    c.model.init = "random"
+    c.synth.train_roots = 200
+    c.rl.adam_b2 = 0.98
+    c.rl.warmup_updates = 50
+    c.rl.sft_learning_rate = 2e-3
+    c.rl.sft_steps = 1500
+    c.rl.sft_episodes = 64
+    c.rl.sft_split = "base"
+    c.rl.sft_clean_steps = 1200
+    c.rl.sft_flawed_share = 0.85
+    c.rl.sft_flaws = "skip_read=0.3,misjudge=0.2,skip_ask=0.4,skip_confirm=0.4,refuse=0.12,swap_control=0.15,quit=0.1"
+    c.rl.row_length = 576
+    c.rl.rows = 16
+    c.sampler.context = 576
+    return c

@@ -1,0 +1,49 @@
+"""The demo: the whole loop on two CPU cores in minutes, from the base checkpoint that ships with the repository."""
+
+from collections.abc import Callable
+
+from ml_collections import config_dict
+
+from configs import default
+
+
+def get_config(arg: str = "") -> config_dict.ConfigDict:
+    """arg: "" for the demo, "runlocal" for a miniature of it that takes about a minute.
+
+    Raises ValueError for any other arg.
+    """
+    if arg not in ("", "runlocal"):
+        raise ValueError(f"unknown argument {arg!r}; expected none or 'runlocal'")
+    c = default.get_config()
+    c.model.checkpoint = "model/tiny_qwen3"
+
+    c.sampler.slots = 128
+    c.sampler.context = 640
+    c.sampler.prefill_chunk = 64
+    c.sampler.max_new_tokens = 64
+
+    c.rl.groups = 16
+    c.rl.group_size = 8
+    c.rl.learning_rate = 3e-4
+    c.rl.row_length = 640
+
+    if arg == "runlocal":
+        c.synth.train_roots = 8
+        c.synth.heldout_roots = 4
+        c.sampler.slots = 16
+        c.rl.rounds = 1
+        c.rl.steps = 2
+        c.rl.groups = 4
+        c.rl.group_size = 4
+        c.rl.rows = 4
+        c.evaluate.trials = 1
+        c.evaluate.bootstrap = 100
+        c.checkpoint.every = 1
+    return c
+
+
+def sweep(add: Callable[..., None]) -> None:
+    """The combinations that `python -m rl.sweep` runs: how far a step goes, and how far up a ratio may go."""
+    for learning_rate in (1e-4, 3e-4):
+        for clip_high in (0.2, 0.28):
+            add(**{"rl.learning_rate": learning_rate, "rl.clip_high": clip_high})

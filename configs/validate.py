@@ -1,0 +1,146 @@
+"""What a config may hold: known keys, right types, possible values. Checked before jax starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ml_collections import config_dict
+
+from configs import default
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+TRAINING_STAGES = ("flywheel", "rl")  # they train on what the sampler drew
+
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def _at_least(bound: float) -> Rule:
+    return lambda x: x >= bound, f">= {bound}"
+
+
+def _one_of(*values: str) -> Rule:
+    return lambda x: x in values, "one of " + ", ".join(repr(v) for v in values)
+
+
+_POSITIVE: Rule = (lambda x: x > 0, "> 0")
+_SHARE: Rule = (lambda x: 0 <= x <= 1, "between 0 and 1")
+_BELOW_ONE: Rule = (lambda x: 0 <= x < 1, ">= 0 and < 1")
+_AXIS: Rule = (lambda x: x >= 1 or x == -1, ">= 1, or -1 for the devices that are left")
+
+# key -> (predicate, what it says). Keys not listed take any value of their type.
+_RULES: dict[str, Rule] = {
+    "seed": (lambda x: 0 <= x < 2**31, "between 0 and 2**31 - 1"),
+    "model.init": _one_of("checkpoint", "random"),
+    "model.dtype": _one_of("float32", "bfloat16"),
+    "model.remat": _one_of("none", "full"),
+    **{f"mesh.{axis}": _AXIS for axis in ("data", "fsdp", "expert", "context", "tensor")},
+    **{f"sampler.{key}": _at_least(1) for key in ("slots", "context", "prefill_chunk", "max_new_tokens")},
+    "sampler.temperature": _POSITIVE,
+    "sampler.top_p": (lambda x: 0 < x <= 1, "> 0 and <= 1"),
+    "sampler.top_k": _at_least(0),
+    **{f"synth.{key}": _at_least(1) for key in ("train_roots", "heldout_roots", "variants")},
+    "synth.expand_share": _SHARE,
+    "synth.legal_share": _SHARE,
+    "env.max_turns": _at_least(1),
+    **{f"rl.{key}": _at_least(1) for key in ("rounds", "groups", "minibatches", "row_length", "rows", "sft_episodes")},
+    **{f"rl.{key}": _at_least(0) for key in ("steps", "warmup_updates", "weight_decay", "sft_steps")},
+    "rl.group_size": _at_least(2),  # an advantage is a difference between members of a group
+    "rl.learning_rate": _POSITIVE,
+    "rl.sft_learning_rate": _POSITIVE,
+    "rl.adam_b2": _BELOW_ONE,
+    "rl.max_grad_norm": _POSITIVE,
+    "rl.clip_low": (lambda x: 0 < x < 1, "> 0 and < 1"),
+    "rl.clip_high": _POSITIVE,
+    "rl.replay_share": _BELOW_ONE,
+    "rl.sft_flawed_share": _SHARE,
+    "rl.sft_clean_steps": _at_least(0),
+    "rl.sft_split": _one_of("train", "base"),
+    "checkpoint.sft_every": _at_least(1),
+    "evaluate.trials": _at_least(1),
+    "evaluate.bootstrap": _at_least(1),
+    "checkpoint.every": _at_least(1),
+    "checkpoint.keep": _at_least(1),
+}
+
+
+def leaves(config: config_dict.ConfigDict | dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields ("section.key", value) of every key."""
+    for name, value in config.items():
+        if isinstance(value, (config_dict.ConfigDict, dict)):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def checkpoint_folder(config: config_dict.ConfigDict) -> Path:
+    """The HF folder of config.model.checkpoint; a relative path is relative to the repository."""
+    return REPOSITORY / config.model.checkpoint
+
+
+def validate(config: config_dict.ConfigDict, stage: str = "flywheel") -> None:
+    """Raises ValueError naming the key if the config cannot be what anybody wants for this stage.
+
+    Names of domains and operators are checked by synth, mesh sizes against the devices by the mesh.
+    """
+    values = dict(leaves(config))
+    _check_keys_and_types(values)
+    for key, (possible, text) in _RULES.items():
+        _require(possible(values[key]), key, text, values[key])
+    axes = [key for key in values if key.startswith("mesh.") and values[key] == -1]
+    if len(axes) > 1:
+        raise ValueError(f"{' and '.join(axes)} are -1, at most one axis may take the devices that are left")
+    _check_relations(values)
+    if stage in TRAINING_STAGES:
+        _require(values["sampler.top_p"] == 1, "sampler.top_p", f"1 for stage {stage}", values["sampler.top_p"])
+        _require(values["sampler.top_k"] == 0, "sampler.top_k", f"0 for stage {stage}", values["sampler.top_k"])
+    if stage == "sft":
+        _require(values["rl.sft_steps"] >= 1, "rl.sft_steps", ">= 1 for stage sft", values["rl.sft_steps"])
+    _check_checkpoint(config)
+
+
+def _require(possible: bool, key: str, text: str, value: Any) -> None:
+    """Raises the standard message unless `possible`."""
+    if not possible:
+        raise ValueError(f"{key} must be {text}, got {value!r}")
+
+
+def _check_keys_and_types(values: dict[str, Any]) -> None:
+    """Every key of configs/default.py and no other, of the default's type; numbers finite."""
+    defaults = dict(leaves(default.get_config()))
+    for key in sorted(values.keys() ^ defaults.keys()):
+        reason = "is not a key of configs/default.py" if key in values else "is missing"
+        raise ValueError(f"config.{key} {reason}")
+    for key, value in values.items():
+        kind = type(defaults[key])
+        # bool is a subclass of int, so isinstance would let True be a number of steps.
+        fits = type(value) is kind or (kind is float and type(value) is int)
+        _require(fits, key, f"of type {kind.__name__}", value)
+        if kind is float:
+            _require(math.isfinite(value), key, "finite", value)
+
+
+def _check_relations(values: dict[str, Any]) -> None:
+    """Keys that limit each other."""
+    limits = (  # the first must not be greater than the second
+        ("sampler.context", "rl.row_length", "an episode must fit into a packed row"),
+        ("sampler.prefill_chunk", "sampler.context", "a chunk must fit into a slot's cache"),
+        ("sampler.max_new_tokens", "sampler.context", "a turn must fit into a slot's cache"),
+        ("rl.minibatches", "rl.groups", "every minibatch needs a group"),
+    )
+    for low, high, reason in limits:
+        _require(values[high] >= values[low], high, f">= {low} = {values[low]} ({reason})", values[high])
+
+
+def _check_checkpoint(config: config_dict.ConfigDict) -> None:
+    """The folder exists and holds config.json and, if the weights are to be loaded, safetensors."""
+    folder = checkpoint_folder(config)
+    name = f"model.checkpoint = {config.model.checkpoint!r}"
+    if not folder.is_dir():
+        raise ValueError(f"{name}: no such folder")
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{name}: the folder has no config.json")
+    if config.model.init == "checkpoint" and not any(folder.glob("*.safetensors")):
+        raise ValueError(f"{name}: the folder has no *.safetensors (model.init = 'random' needs none)")

@@ -1,0 +1,110 @@
+"""Runs one stage of AgenticQwen on a workdir.
+
+    python main.py --config=FILE[:arg] --workdir=DIR [--stage=STAGE] [--config.section.key=value ...]
+
+stages
+  flywheel   the whole loop: tasks, RL, evaluation, harder tasks from the failures, and again (the default)
+  synth      only write round 0's task dataset
+  sft        only the supervised warm start
+  rl         only the RL of the current round
+  evaluate   only evaluate the newest policy on the held-out tasks
+
+Every config key stands in configs/default.py with a comment. A killed run goes on where its last checkpoint was when
+the same command is given again. --only_check_args checks the command line and runs nothing.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import flags, logging
+from ml_collections import config_dict
+
+from configs import validate
+from rl import command_line
+
+STAGES = ("flywheel", "synth", "sft", "rl", "evaluate")
+FLAGS = (
+    ("workdir", None, "the folder of this run, for example --workdir=runs/tiny"),
+    ("stage", "flywheel", "what to run: " + ", ".join(STAGES)),
+)
+Command = tuple[config_dict.ConfigDict, Path, str, bool]
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """Returns (config, workdir, stage, only_check_args). Raises ValueError naming whatever is wrong."""
+    values = command_line.parse(argv, FLAGS)
+    if values.stage not in STAGES:
+        raise ValueError(f"--stage={values.stage}: no such stage; {command_line.did_you_mean(values.stage, STAGES)}")
+    validate.validate(values.config, values.stage)
+    workdir = Path(values.workdir).absolute()
+    if workdir.exists() and not workdir.is_dir():
+        raise ValueError(f"--workdir={workdir}: is a file, not a folder")
+    check_workdir(values.config, workdir, values.stage)
+    return values.config, workdir, values.stage, values.only_check_args
+
+
+def check_workdir(config: config_dict.ConfigDict, workdir: Path, stage: str) -> None:
+    """Raises ValueError naming the keys in which the config differs from the one the workdir was made with.
+
+    These may change: rl.rounds upwards, checkpoint.*, and evaluate.* for stage=evaluate.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    old, new = (dict(validate.leaves(c)) for c in (json.loads(path.read_text()), config))
+    free = ("checkpoint.", "evaluate.") if stage == "evaluate" else ("checkpoint.",)
+    changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and not k.startswith(free))
+    if "rl.rounds" in changed and new["rl.rounds"] > old.get("rl.rounds", 0):
+        changed.remove("rl.rounds")
+    if changed:
+        listed = ", ".join(f"{k} (was {old.get(k)!r}, now {new.get(k)!r})" for k in changed)
+        raise ValueError(f"--workdir={workdir} was made with another config: {listed}; use another workdir")
+
+
+def save_config(config: config_dict.ConfigDict, workdir: Path) -> None:
+    """Writes the resolved config to workdir/config.json, in one rename."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    partial = workdir / ".config.json"
+    partial.write_text(json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n")
+    os.replace(partial, workdir / "config.json")
+
+
+def stage_function(stage: str) -> Callable[[config_dict.ConfigDict, Path], None]:
+    """The function that runs a stage. Imported here, so that a mistyped command fails before jax is loaded."""
+    if stage == "flywheel":
+        from rl import flywheel
+
+        return flywheel.run
+    from rl import stages
+
+    return getattr(stages, stage)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Checks the command line (exit status 2 and one line if it is wrong), then runs the stage."""
+    if {"-h", "--help", "--helpfull"} & set(argv):
+        print(__doc__)
+        return 0
+    try:
+        config, workdir, stage, only_check = parse(argv)
+    except ValueError as error:
+        print(f"main.py: {error}", file=sys.stderr)
+        return 2
+    if only_check:
+        return 0
+    if stage != "evaluate" or not (workdir / "config.json").exists():  # evaluating leaves a run as it was
+        save_config(config, workdir)
+    os.chdir(validate.REPOSITORY)  # model.checkpoint may be relative to it
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TFDS and XLA: warnings only
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that torch is absent is no news
+    flags.FLAGS.mark_as_parsed()  # libraries that define absl flags see their defaults
+    logging.set_verbosity(logging.WARNING)
+    stage_function(stage)(config, workdir)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

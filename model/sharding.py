@@ -1,0 +1,118 @@
+"""The device mesh and the one table from logical axes to mesh axes, for parameters and batches.
+
+Every mesh has the axes `AXES`; an axis of size 1 is unused. Parameters name a logical axis for each dimension
+(`transformer.Config.parameters`) and `RULES` says over which mesh axes that dimension is split.
+"""
+
+from __future__ import annotations
+
+import collections
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXES = ("data", "fsdp", "expert", "context", "tensor")
+
+# Logical axis -> mesh axes it is split over.
+RULES: dict[str, tuple[str, ...]] = {
+    "rows": ("data", "fsdp"),  # of a batch: packed rows, slots of the sampler
+    "layers": (),
+    "vocab": ("tensor",),
+    "embed": ("fsdp",),
+    "heads": ("tensor",),
+    "kv_heads": ("tensor",),
+    "head": (),
+    "mlp": ("tensor",),
+    "norm": (),  # scales and biases along the model width: small, and every device needs all of them
+}
+
+
+def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh over all of `devices` (default: all there are) with GSPMD (Auto) axes.
+
+    sizes: mesh axis -> size; an axis left out has size 1, and at most one may be -1: it takes the devices left over.
+    Raises ValueError for an unknown axis, an impossible size, or sizes whose product is not the number of devices.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    unknown = sorted(set(sizes) - set(AXES))
+    if unknown:
+        raise ValueError(f"mesh: unknown axes {unknown}; the axes are {list(AXES)}")
+    shape = {axis: int(sizes.get(axis, 1)) for axis in AXES}
+    bad = {axis: size for axis, size in shape.items() if size < 1 and size != -1}
+    if bad:
+        raise ValueError(f"mesh: sizes must be positive, or -1 for what is left, found {bad}")
+    free = [axis for axis, size in shape.items() if size == -1]
+    if len(free) > 1:
+        raise ValueError(f"mesh: at most one axis may be -1, found {free}")
+    product = math.prod(size for size in shape.values() if size != -1)
+    if len(devices) % product or (not free and product != len(devices)):
+        raise ValueError(f"mesh: sizes {shape} (product {product}) do not fit {len(devices)} devices")
+    shape.update({axis: len(devices) // product for axis in free})
+    return jax.make_mesh(tuple(shape.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def partition_spec(
+    name: str,
+    shape: Sequence[int],
+    axes: Sequence[str],
+    mesh: Mesh,
+    rules: Mapping[str, tuple[str, ...]] = RULES,
+) -> PartitionSpec:
+    """How the array `name` of `shape` with logical `axes` is split over the mesh.
+
+    Raises ValueError, naming the array, axis and sizes, when a logical axis has no rule, when a mesh axis (of size
+    above 1) would be used twice, or when the mesh axes do not divide a dimension.
+    """
+    uses, entries = collections.Counter(), []
+    for size, axis in zip(shape, axes, strict=True):
+        if axis not in rules:
+            raise ValueError(f"sharding of {name}: no rule for the logical axis {axis!r}")
+        used = tuple(mesh_axis for mesh_axis in rules[axis] if mesh.shape[mesh_axis] > 1)
+        parts = math.prod(mesh.shape[mesh_axis] for mesh_axis in used)
+        if size % parts:
+            raise ValueError(
+                f"sharding of {name} {tuple(shape)}: mesh axes {used} of total size {parts} do not divide "
+                f"axis {axis!r} of size {size}"
+            )
+        uses.update(used)
+        entries.append(used if len(used) > 1 else (used[0] if used else None))
+    twice = sorted(mesh_axis for mesh_axis, count in uses.items() if count > 1)
+    if twice:
+        raise ValueError(f"sharding of {name} {tuple(shape)} {tuple(axes)}: mesh axes {twice} are used twice")
+    return PartitionSpec(*entries)
+
+
+def param_shardings(config: Any, mesh: Mesh, rules: Mapping[str, tuple[str, ...]] = RULES) -> nnx.State:
+    """A NamedSharding for every parameter, as a pytree of the structure of nnx.state(policy, nnx.Param).
+
+    config: anything with a `parameters()` table, see transformer.Config. Raises ValueError as `partition_spec` does.
+    """
+    flat = {}
+    for name, parameter in config.parameters().items():
+        spec = partition_spec(name, parameter.shape, parameter.axes, mesh, rules)
+        flat[tuple(name.split("."))] = nnx.Param(NamedSharding(mesh, spec))
+    return nnx.from_flat_state(flat)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """For arrays whose leading axis is rows (or slots), of any rank."""
+    return NamedSharding(mesh, PartitionSpec(RULES["rows"]))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """For arrays that every device holds in full."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def constrain_rows(x: jax.Array) -> jax.Array:
+    """Keeps activations split by rows under `jax.set_mesh` of a mesh of `make_mesh`; the identity without a mesh.
+
+    Without it GSPMD may carry a parameter's split of the model width over to the activations.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(RULES["rows"]))

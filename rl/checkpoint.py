@@ -1,0 +1,157 @@
+"""Checkpoints that survive a kill at any moment, and the run's line files cut back to them.
+
+A checkpoint is a pytree of arrays and a JSON record (round, step, task statistics, file sizes, ...). Orbax writes it
+under a temporary name and renames it when complete, so what `restore` sees is always whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+Tree = Any
+
+
+def _loud(record: logging.LogRecord) -> bool:
+    """Drops what orbax logs at every save and restore, keeps its errors and everybody else's records."""
+    return record.levelno >= logging.ERROR or f"{os.sep}orbax{os.sep}" not in record.pathname
+
+
+logging.getLogger("absl").addFilter(_loud)
+
+
+def _flatten(tree: Tree) -> dict[str, Any]:
+    """{path as text: leaf}: what is stored, so that files depend on names and not on container classes."""
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct | np.ndarray:
+    """What orbax needs to know to restore an array like `leaf`: on its devices if it has any, else in numpy."""
+    if isinstance(leaf, (jax.Array, jax.ShapeDtypeStruct)):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+    return np.empty(np.shape(leaf), np.asarray(leaf).dtype)
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        directory: where they lie; made if missing. What a killed save left behind is removed.
+        keep: how many of the newest to keep.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], keep: int):
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=True, cleanup_tmp_directories=True, enable_async_checkpointing=False
+        )
+        self.directory = pathlib.Path(directory).resolve()
+        # Named here so that a fresh process can read a checkpoint's metadata before it has saved one.
+        handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
+
+    def save(self, index: int, state: Tree, meta: dict[str, Any]) -> None:
+        """Writes checkpoint `index` and returns when it is complete on disk.
+
+        Args:
+            index: grows from save to save (the count of RL steps, say).
+            state: a pytree of jax or numpy arrays.
+            meta: whatever else a resumed run needs, JSON-serialisable.
+
+        Raises:
+            ValueError: if `index` is not above the latest one.
+        """
+        latest = self._manager.latest_step()
+        if latest is not None and index <= latest:
+            raise ValueError(f"{self.directory}: checkpoint {index} is not newer than the latest, {latest}")
+        items = ocp.args.Composite(state=ocp.args.StandardSave(_flatten(state)), meta=ocp.args.JsonSave(meta))
+        self._manager.save(index, args=items, force=True)
+
+    def latest(self) -> int | None:
+        """Index of the newest complete checkpoint, None if there is none."""
+        return self._manager.latest_step()
+
+    def restore(self, example: Tree) -> tuple[Tree, dict[str, Any]] | None:
+        """The newest complete checkpoint.
+
+        Args:
+            example: the state's structure: arrays or `jax.ShapeDtypeStruct`s with the shardings to restore to.
+
+        Returns:
+            (state, meta), or None if there is no checkpoint.
+
+        Raises:
+            ValueError: naming the arrays that are missing, unknown, or of another shape or dtype in the checkpoint.
+        """
+        index = self.latest()
+        if index is None:
+            return None
+        wanted = {name: _abstract(leaf) for name, leaf in _flatten(example).items()}
+        self._check(index, wanted)
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(wanted), meta=ocp.args.JsonRestore())
+        restored = self._manager.restore(index, args=items)
+        leaves = [restored.state[name] for name in wanted]
+        return jax.tree.unflatten(jax.tree.structure(example), leaves), restored.meta
+
+    def _check(self, index: int, wanted: dict[str, Any]) -> None:
+        """Compares names, shapes and dtypes with what checkpoint `index` holds."""
+        stored = self._manager.item_metadata(index).state
+        name = f"{self.directory}: checkpoint {index}"
+        if set(stored) != set(wanted):
+            raise ValueError(
+                f"{name}: missing arrays {sorted(set(wanted) - set(stored))}, unknown {sorted(set(stored) - set(wanted))}"
+            )
+        for key, array in wanted.items():
+            if (tuple(stored[key].shape), stored[key].dtype) != (tuple(array.shape), array.dtype):
+                raise ValueError(
+                    f"{name}: {key} is {stored[key].dtype}{tuple(stored[key].shape)}, "
+                    f"expected {array.dtype}{tuple(array.shape)}"
+                )
+
+    def close(self) -> None:
+        """Releases the manager's threads."""
+        self._manager.close()
+
+
+def _matching(root: pathlib.Path, patterns: Sequence[str]) -> dict[str, pathlib.Path]:
+    """{path relative to root, with forward slashes: path} of the files under `root` that match a glob pattern."""
+    paths = (path for pattern in patterns for path in root.glob(pattern) if path.is_file())
+    return {path.relative_to(root).as_posix(): path for path in sorted(paths)}
+
+
+def file_sizes(root: str | os.PathLike[str], patterns: Sequence[str]) -> dict[str, int]:
+    """Sizes in bytes of the files under `root` that match one of the glob `patterns`, by relative path.
+
+    To be stored in a checkpoint's meta; flush the files first.
+    """
+    return {name: path.stat().st_size for name, path in _matching(pathlib.Path(root), patterns).items()}
+
+
+def cut_back(root: str | os.PathLike[str], sizes: dict[str, int], patterns: Sequence[str]) -> None:
+    """Puts the files under `root` that match `patterns` back to the recorded `sizes` (see `file_sizes`).
+
+    Files that are not in `sizes` are deleted and longer ones truncated, so a resumed run appends exactly what an
+    uninterrupted one would have. An empty `sizes` is the state before anything was written.
+
+    Raises:
+        ValueError: naming the file, if a recorded one is missing or shorter than recorded. Nothing is changed then.
+    """
+    found = _matching(pathlib.Path(root), patterns)
+    for name, size in sizes.items():
+        if name not in found:
+            raise ValueError(f"{root}: {name} is missing, the checkpoint expects {size} bytes")
+        if found[name].stat().st_size < size:
+            raise ValueError(
+                f"{root}: {name} has {found[name].stat().st_size} bytes, the checkpoint expects at least {size}"
+            )
+    for name, path in found.items():
+        if name not in sizes:
+            path.unlink()
+        elif path.stat().st_size > sizes[name]:
+            os.truncate(path, sizes[name])

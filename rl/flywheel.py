@@ -1,0 +1,285 @@
+"""The round loop of the agentic flywheel.
+
+Round k: trees that grew where the policy failed in round k-1 become gated tasks on disk; the frozen initial policy and
+the current one are measured on the round's held-out tasks; RL trains; the new policy is measured; the failures say
+where the next round's trees grow.
+
+Everything is a function of config and seed, and everything the loop has to remember is in `Progress`, which is saved
+with the train state. Where a run takes up again:
+  1. the newest complete checkpoint gives train state and progress (none: the beginning);
+  2. metrics.jsonl and rollouts/*.jsonl are cut back to the sizes that the checkpoint recorded;
+  3. datasets that stand whole are read, others are written again, byte for byte the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flax import nnx
+from ml_collections import config_dict
+
+from envs import world
+from model import load, tokenizer
+from rl import checkpoint, evaluate, report, rollout, setup, show, train
+from rl.trajectory import Trajectory
+from synth import dataset, domains, gates, generate, operators, tree, workflow
+from synth.generate import Outcome
+from synth.task import Task
+from synth.workflow import Workflow
+
+FILES = ("metrics.jsonl", "rollouts/*.jsonl")  # appended to while running, cut back on resume
+SPLITS = ("train", "heldout")
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands; JSON-serialisable.
+
+    round, step: RL steps of `round` done so far. workflows: split -> this round's trees. counts: workflow id ->
+    [episodes, passes, {node kind: first departures}] of this round's training rollouts. rounds: finished and current
+    entries of summary.json. seconds: wall clock spent, over all sittings.
+    """
+
+    round: int = 0
+    step: int = 0
+    workflows: dict[str, list[dict]] = dataclasses.field(default_factory=dict)
+    counts: dict[str, list] = dataclasses.field(default_factory=dict)
+    rounds: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+
+    def trees(self, split: str) -> list[Workflow]:
+        """This round's workflows of a split."""
+        return [Workflow.from_dict(record) for record in self.workflows[split]]
+
+    def outcomes(self) -> dict[str, Outcome]:
+        """What the policy did with each training tree of this round."""
+        return {
+            name: Outcome(episodes, passes, tuple(kind for kind, n in sorted(kinds.items()) for _ in range(n)))
+            for name, (episodes, passes, kinds) in self.counts.items()
+        }
+
+    def count(self, items: Sequence[Trajectory], tasks: Sequence[Task]) -> None:
+        """Charges each failed rollout of this round's tasks to the kind of node that it left first."""
+        by_id = {task.id: task for task in tasks}
+        for item in items:
+            task = by_id[item.task_id]
+            if task.round != self.round or item.reward is None:
+                continue
+            entry = self.counts.setdefault(f"{task.root}@r{task.round}", [0, 0, {}])
+            entry[0] += 1
+            entry[1] += item.passed
+            if item.score.node is not None:
+                kind = next(n.kind for n in tree.nodes(tree.from_dict(task.tree)) if n.id == item.score.node)
+                entry[2][kind] = entry[2].get(kind, 0) + 1
+
+
+def first_workflows(config: config_dict.ConfigDict) -> dict[str, list[Workflow]]:
+    """The round-0 trees of both splits."""
+    chosen, c = domains.select(config.synth.domains), config.synth
+    return {
+        "train": workflow.roots("train", c.train_roots, chosen, config.seed),
+        "heldout": workflow.roots("heldout", c.heldout_roots, chosen, config.seed),
+    }
+
+
+def next_workflows(config: config_dict.ConfigDict, progress: Progress) -> dict[str, list[Workflow]]:
+    """The next round's trees: training trees grow where the policy failed, held-out ones with the same operators."""
+    chosen = operators.select(config.synth.operators)
+    train_trees = generate.grow(
+        progress.trees("train"), progress.outcomes(), chosen, config.synth.expand_share, config.seed
+    )
+    return {"train": train_trees, "heldout": generate.grow_like(progress.trees("heldout"), train_trees, config.seed)}
+
+
+def round_tasks(config: config_dict.ConfigDict, workdir: Path, round_number: int, trees: dict[str, list[Workflow]]) -> dict[str, list[Task]]:
+    """The gated tasks of a round, read from its dataset, which is written first if it is not there.
+
+    Raises ValueError, naming the gates and an example each, if a split has no task left.
+    """
+    directory = workdir / "tasks" / f"round_{round_number}"
+    if not directory.exists():
+        taken = {
+            gates.fingerprint(task): task.id
+            for earlier in range(round_number)
+            for split in SPLITS
+            for task in dataset.read(workdir / "tasks" / f"round_{earlier}", split)
+        }
+        splits, reports = {}, {}
+        for split in SPLITS:
+            candidates = generate.tasks(trees[split], config.synth.variants, config.synth.legal_share, config.seed)
+            shown = show.bar(candidates, f"round {round_number}: gates, {split}")
+            splits[split], found = gates.select(shown, world.reward, taken)
+            reports[split] = found.to_dict()
+            if not splits[split]:
+                raise ValueError(f"round {round_number}: no {split} task passed the gates: {reports[split]}")
+        if leaks := gates.split_leaks(splits["train"], splits["heldout"]):
+            raise ValueError(f"round {round_number}: roots on both sides of the split: {leaks[:5]}")
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        write_json(directory.with_name(f"gates_{round_number}.json"), reports)
+        dataset.write(directory, splits)
+    return {split: dataset.read(directory, split) for split in SPLITS}
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Writes a JSON file in one rename, so that it stands whole or not at all."""
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+    os.replace(partial, path)
+
+
+class Flywheel:
+    """A run in a workdir."""
+
+    def __init__(self, config: config_dict.ConfigDict, workdir: Path):
+        self.config, self.workdir = config, workdir
+        self.started = time.perf_counter()
+        operators.select(config.synth.operators)  # wrong names fail here, before anything is loaded
+        self.progress = Progress(
+            workflows={s: [w.to_dict() for w in ws] for s, ws in first_workflows(config).items()}
+        )
+        self.parts = setup.build(config)
+        (workdir / "rollouts").mkdir(parents=True, exist_ok=True)
+        self.checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
+        self.trainer = train.Trainer.create(self.parts)
+        self._resume()
+
+    def _resume(self) -> None:
+        """Takes up the newest checkpoint, if there is one, and cuts the files back to it."""
+        restored = self.checkpoints.restore(self.trainer.state)
+        files = {}
+        if restored is not None:
+            self.trainer.state, meta = restored
+            self.progress, files = Progress(**meta["progress"]), meta["files"]
+            print(f"resuming at round {self.progress.round}, step {self.progress.step}", flush=True)
+        checkpoint.cut_back(self.workdir, files, FILES)
+        self.before = self.progress.seconds
+
+    def save(self) -> None:
+        """A checkpoint of everything the loop has to remember."""
+        self.progress.seconds = self.before + time.perf_counter() - self.started
+        latest = self.checkpoints.latest()
+        meta = {"progress": dataclasses.asdict(self.progress), "files": checkpoint.file_sizes(self.workdir, FILES)}
+        self.checkpoints.save(0 if latest is None else latest + 1, self.trainer.state, meta)
+
+    def run(self) -> dict[str, Any]:
+        """All rounds from where the run stands. Returns what it writes to summary.json."""
+        earlier: list[Task] = []
+        for number in range(self.config.rl.rounds):
+            if number < self.progress.round:
+                earlier += dataset.read(self.workdir / "tasks" / f"round_{number}", "train")
+                continue
+            trees = {split: self.progress.trees(split) for split in SPLITS}
+            tasks = round_tasks(self.config, self.workdir, number, trees)
+            if len(self.progress.rounds) == number:
+                self.open_round(tasks, trees)
+            self.train_round(tasks["train"], earlier)
+            self.close_round(tasks["heldout"])
+            earlier += tasks["train"]
+        summary = self.write_summary()
+        self.checkpoints.close()
+        load.save_pretrained(self.policy(), self.parts.architecture, self.workdir / "policy")
+        tokenizer.save(self.parts.chat.tokenizer, self.workdir / "policy")
+        return summary
+
+    def policy(self) -> nnx.Module:
+        """The policy with the current parameters."""
+        return nnx.merge(nnx.split(self.parts.policy)[0], self.trainer.state.params)
+
+    def measure(self, params: Any, tasks: list[Task], name: str) -> dict[str, Any]:
+        """Held-out pass rate of some parameters: sampled trials, and a greedy one beside them.
+
+        Tasks and seeds are those of the round, whatever the parameters. Episodes go to
+        rollouts/round_<k>_heldout_<name>.jsonl.
+        """
+        c, number = self.config.evaluate, self.progress.round
+        seed = evaluate.derive_seed(self.config.seed, "evaluate", number)
+        version = int(self.trainer.state.step)
+        with show.Progress(f"round {number}: held-out, {name}") as bar:
+            items = self.parts.rollouts.run(params, tasks, range(c.trials), version, seed=seed, on_progress=bar.update)
+        result = evaluate.pass_rate(tasks, items, c.bootstrap)
+        rollout.write(items, self.workdir / "rollouts" / f"round_{number}_heldout_{name}.jsonl", round=number)
+        if c.greedy:
+            greedy = self.parts.rollouts.run(params, tasks, [0], version, temperature=0.0, seed=seed)
+            result["greedy"] = evaluate.pass_rate(tasks, greedy, c.bootstrap)["mean"]
+        show.line(f"round {number}  held-out, {name}: {show.percent(result)}")
+        return result
+
+    def open_round(self, tasks: dict[str, list[Task]], trees: dict[str, list[Workflow]]) -> None:
+        """Measures the initial and the current policy on the round's held-out tasks, and saves."""
+        heldout, number = tasks["heldout"], self.progress.round
+        initial = self.measure(self.parts.initial_params, heldout, "initial")
+        # Nothing has been trained before round 0 without a warm start: the same parameters, seeds and episodes.
+        same = number == 0 and not int(self.trainer.state.step)
+        before = initial if same else self.measure(self.trainer.state.params, heldout, "before")
+        grown = trees["train"] + trees["heldout"]
+        self.progress.rounds.append(
+            {
+                "round": number,
+                "flywheel": "agentic",
+                "train_tasks": len(tasks["train"]),
+                "heldout_tasks": len(heldout),
+                "heldout_roots": len({t.root for t in heldout}),
+                "legal_share": sum(t.legal for t in tasks["train"]) / len(tasks["train"]),
+                "branches_mean": sum(len(tree.branches(w.tree)) for w in grown) / len(grown),
+                "depth_mean": sum(tree.depth(w.tree) for w in grown) / len(grown),
+                "constants": evaluate.constant_pass_rates(heldout),
+                "pass_initial": initial,
+                "pass_before": before,
+            }
+        )
+        self.save()
+
+    def train_round(self, current: list[Task], earlier: list[Task]) -> None:
+        """The round's RL steps, from where they stand."""
+        c, number = self.config.rl, self.progress.round
+        while self.progress.step < c.steps:
+            step = self.progress.step
+            seed = train.step_seed(self.config.seed, number, step)
+            tasks = train.step_tasks(current, earlier, c.groups, c.replay_share, seed, step)
+            with show.Progress(f"round {number}: step {step + 1}/{c.steps}") as bar:
+                items, metrics = self.trainer.step(tasks, seed, bar.update)
+            self.progress.count(items, tasks)
+            self.progress.step += 1
+            rollout.write(items, self.workdir / "rollouts" / f"round_{number}.jsonl", round=number, step=step)
+            with open(self.workdir / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps({"round": number, "step": step, **metrics}) + "\n")
+            show.line(show.step(number, step, c.steps, metrics))
+            if self.progress.step % self.config.checkpoint.every == 0 and self.progress.step < c.steps:
+                self.save()
+
+    def close_round(self, heldout: list[Task]) -> None:
+        """Measures the trained policy, grows the trees for the next round, and saves."""
+        progress = self.progress
+        progress.rounds[-1]["pass_after"] = self.measure(self.trainer.state.params, heldout, "after")
+        grown = next_workflows(self.config, progress)
+        progress.workflows = {split: [w.to_dict() for w in ws] for split, ws in grown.items()}
+        progress.round, progress.step, progress.counts = progress.round + 1, 0, {}
+        self.save()
+        self.write_summary()
+
+    def write_summary(self) -> dict[str, Any]:
+        """summary.json of the rounds finished so far."""
+        summary = {
+            "seed": self.config.seed,
+            "config": self.config.to_dict(),
+            "wall_seconds": self.before + time.perf_counter() - self.started,
+            "rounds": self.progress.rounds,
+        }
+        write_json(self.workdir / "summary.json", summary)
+        return summary
+
+
+def run(config: config_dict.ConfigDict, workdir: Path) -> None:
+    """--stage=flywheel: runs or resumes all rounds, then prints the closing table."""
+    summary = Flywheel(config, workdir).run()
+    print(report.table(summary["rounds"]))
+    last = summary["rounds"][-1]
+    name, rate = max(last["constants"].items(), key=lambda item: item[1])
+    print(f"best constant policy in round {last['round']}: {name}, {100 * rate:.1f} %")
+    print(f"{summary['wall_seconds']:.0f} s; look closer with: python -m rl.report --workdir={workdir} --random=3")

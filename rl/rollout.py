@@ -1,0 +1,293 @@
+"""Group rollouts: many episodes of many tasks, played side by side in the slots of one sampler engine.
+
+The loop is turn-synchronous: the engine samples one turn for every episode that holds a slot, then all their
+environments take their step concurrently on asyncio, and so on; an episode that ends hands its slot to the next in the
+queue. What an episode says depends on (seed, task id, member, turn) and the parameters alone, not on its slot or its
+company.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import dataclasses
+import itertools
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from envs.base import Env, Message, Score, Step
+from model import draw, sampler
+from model.chat import Chat
+from rl import trajectory
+from rl.trajectory import Trajectory
+from synth.task import Task
+
+Result = TypeVar("Result")
+
+CUT_OFFS = {sampler.LENGTH: trajectory.LENGTH, sampler.CONTEXT: trajectory.CONTEXT}
+
+
+@dataclasses.dataclass
+class Stats:
+    """One run in numbers. Seconds are wall clock; `seconds` is the whole run, the other three are parts of it.
+
+    prefill_tokens and sampled_tokens: over all slots. turns: assistant turns over all episodes.
+    """
+
+    episodes: int = 0
+    turns: int = 0
+    prefill_tokens: int = 0
+    sampled_tokens: int = 0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    env_seconds: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclasses.dataclass
+class _Episode:
+    """An episode under way.
+
+    env: None before it is made and after it is closed. slot: in the engine, -1 for none. pending: tokens that the
+    policy is to see next. reason: why the episode ended, "" while it goes on. The rest is as in Trajectory.
+    """
+
+    task: Task
+    member: int
+    env: Env | None = None
+    slot: int = -1
+    pending: list[int] = dataclasses.field(default_factory=list)
+    reason: str = ""
+    score: Score | None = None
+    tokens: list[int] = dataclasses.field(default_factory=list)
+    loss_mask: list[int] = dataclasses.field(default_factory=list)
+    logprobs: list[float] = dataclasses.field(default_factory=list)
+    messages: list[Message] = dataclasses.field(default_factory=list)
+    tools: list[dict] = dataclasses.field(default_factory=list)
+    turns: int = 0
+
+    def record(self, tokens: Sequence[int], logprobs: Sequence[float] | None = None) -> None:
+        """Appends tokens: sampled ones with their logprobs, or given ones (None)."""
+        self.tokens += tokens
+        self.loss_mask += [int(logprobs is not None)] * len(tokens)
+        self.logprobs += [0.0] * len(tokens) if logprobs is None else logprobs
+
+    async def guard(self, stage: str, call: Callable[[], Awaitable[Result]]) -> Result | None:
+        """Awaits call(); an exception gives None and ends this episode, and no other, with reward None.
+
+        This is the one place where a broad except is right: environments are foreign code with backends of their own
+        and may fail in any way, and such a failure must neither become a reward nor stop the run. It is recorded in the
+        trajectory and counted. KeyboardInterrupt and cancellation are no Exception and pass through.
+        """
+        try:
+            return await call()
+        except Exception as error:
+            self.reason, self.score = trajectory.ERROR, Score(None, {}, [], error=f"{stage}: {error!r}")
+            return None
+
+    async def reset(self, make_env: Callable[[Task], Env]) -> None:
+        """Makes and resets the environment."""
+
+        async def call() -> None:
+            self.env = make_env(self.task)
+            self.tools = list(self.env.tools)
+            self.messages = list(await self.env.reset())
+
+        await self.guard("reset", call)
+
+    async def step(self, message: Message) -> Step | None:
+        """Hands the assistant's message to the environment; None if that failed."""
+        return await self.guard("step", lambda: self.env.step(message))
+
+    async def finish(self) -> None:
+        """Scores the episode, unless it has failed, and closes the environment."""
+
+        async def close() -> None:
+            env, self.env = self.env, None
+            if env is not None:
+                env.close()
+
+        if self.reason != trajectory.ERROR:
+            score = await self.guard("score", self.env.score)
+            if score is not None:
+                self.score = score
+                self.reason = trajectory.ERROR if score.reward is None else self.reason
+        await self.guard("close", close)
+
+    def to_trajectory(self, policy_version: int) -> Trajectory:
+        """The record of the finished episode."""
+        fields = {field.name for field in dataclasses.fields(Trajectory)} - {"task_id", "policy_version"}
+        values = {name: getattr(self, name) for name in fields}
+        return Trajectory(task_id=self.task.id, policy_version=policy_version, **values)
+
+
+class Rollouts:
+    """Plays episodes with one engine, which it needs to itself while a run lasts.
+
+    engine: with chat.stop_ids as its stop ids. make_env: a fresh environment of a task. max_turns: assistant turns per
+    episode. seed: of the sampling. stats: of the latest run. Raises ValueError when max_turns is not positive.
+    """
+
+    def __init__(
+        self, engine: sampler.Engine, chat: Chat, make_env: Callable[[Task], Env], max_turns: int, seed: int
+    ):
+        if max_turns < 1:
+            raise ValueError(f"env.max_turns: must be positive, found {max_turns}")
+        self.engine, self.chat, self.make_env, self.max_turns, self.seed = engine, chat, make_env, max_turns, seed
+        self.stats = Stats()
+
+    def run(self, *args: Any, **kwargs: Any) -> list[Trajectory]:
+        """`collect` for callers that are not asynchronous (in a notebook, await `collect`)."""
+        return asyncio.run(self.collect(*args, **kwargs))
+
+    async def collect(
+        self,
+        params: Any,
+        tasks: Iterable[Task],
+        members: Iterable[int],
+        policy_version: int,
+        temperature: float | None = None,
+        seed: int | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[Trajectory]:
+        """Plays one episode per task and member; returns their trajectories sorted by (task id, member).
+
+        params: the policy's parameters. policy_version: recorded as it is. temperature: None for the engine's, 0.0 for
+        greedy. seed: None for the constructor's. on_progress: called with (finished episodes, all episodes).
+
+        All environments are reset before the first turn is sampled. An exception raised by an environment ends its own
+        episode with reason ERROR and reward None (with no tokens if it was raised by reset); an episode cut off by a
+        budget is scored as it stands. What the environment answers last is among the messages, not among the tokens.
+        Raises ValueError, before anything is sampled, when a task stands twice or a prompt leaves no room to sample.
+        """
+        start, before = time.perf_counter(), dataclasses.replace(self.engine.stats)
+        self.stats = Stats()
+        pairs = sorted(itertools.product(tasks, members), key=lambda pair: (pair[0].id, pair[1]))
+        episodes = [_Episode(task, member) for task, member in pairs]
+        for left, right in itertools.pairwise(episodes):
+            if (left.task.id, left.member) == (right.task.id, right.member):
+                raise ValueError(f"rollout: task {left.task.id!r}, member {left.member} stands twice")
+        try:
+            await self._open(episodes)
+            await self._play(params, episodes, temperature, self.seed if seed is None else seed, on_progress)
+        finally:  # whatever an exception has left open
+            for episode in episodes:
+                self._free(episode)
+                if episode.env is not None:
+                    episode.env.close()
+        for field in dataclasses.fields(before):
+            setattr(self.stats, field.name, getattr(self.engine.stats, field.name) - getattr(before, field.name))
+        self.stats.episodes, self.stats.turns = len(episodes), sum(episode.turns for episode in episodes)
+        self.stats.seconds = time.perf_counter() - start
+        return [episode.to_trajectory(policy_version) for episode in episodes]
+
+    async def _open(self, episodes: Sequence[_Episode]) -> None:
+        """Makes and resets every environment and encodes the prompts. Raises ValueError for one that does not fit."""
+        await self._in_envs(episode.reset(self.make_env) for episode in episodes)
+        for episode in episodes:
+            if episode.reason:
+                continue
+            episode.pending = self.chat.prompt(episode.messages, episode.tools)
+            if len(episode.pending) >= self.engine.context:
+                raise ValueError(
+                    f"task {episode.task.id!r}: the prompt has {len(episode.pending)} tokens, which leaves no room in "
+                    f"sampler.context={self.engine.context}"
+                )
+
+    async def _play(
+        self,
+        params: Any,
+        episodes: Sequence[_Episode],
+        temperature: float | None,
+        seed: int,
+        on_progress: Callable[[int, int], None] | None,
+    ) -> None:
+        """Plays the episodes that have been opened to their ends."""
+        await self._in_envs(episode.finish() for episode in episodes if episode.reason)
+        queue = collections.deque(episode for episode in episodes if not episode.reason)
+        free, playing = list(range(self.engine.slots)), []
+        while queue or playing:
+            while queue and free:
+                queue[0].slot = free.pop(0)
+                playing.append(queue.popleft())
+            samples = self._sample(params, playing, temperature, seed)
+            await self._in_envs(self._advance(episode, sample) for episode, sample in zip(playing, samples))
+            for episode in playing:
+                if episode.reason:
+                    free.append(episode.slot)
+                    self._free(episode)
+            playing = [episode for episode in playing if not episode.reason]
+            if on_progress is not None:
+                on_progress(len(episodes) - len(queue) - len(playing), len(episodes))
+
+    def _sample(
+        self, params: Any, playing: Sequence[_Episode], temperature: float | None, seed: int
+    ) -> list[sampler.Sample]:
+        """One turn of every episode; records the tokens."""
+        ids, members, turns = zip(*((episode.task.id, episode.member, episode.turns) for episode in playing))
+        keys = draw.turn_keys(seed, ids, members, turns)
+        requests = [
+            sampler.Request(episode.slot, episode.pending, key, temperature) for episode, key in zip(playing, keys)
+        ]
+        samples = self.engine.turn(params, requests)
+        for episode, sample in zip(playing, samples):
+            episode.record(episode.pending)
+            episode.record(sample.tokens, sample.logprobs)
+        return samples
+
+    async def _advance(self, episode: _Episode, sample: sampler.Sample) -> None:
+        """Lets the environment answer a sampled turn; scores and closes the episode if that was its last."""
+        message = self.chat.parse(sample.tokens, episode.turns)
+        episode.messages.append(message)
+        episode.turns += 1
+        episode.reason = CUT_OFFS.get(sample.finish_reason, "")
+        if not episode.reason:
+            step = await episode.step(message)
+            if step is not None:
+                episode.messages += step.messages
+                episode.reason = self._next(episode, step)
+        if episode.reason:
+            await episode.finish()
+
+    def _next(self, episode: _Episode, step: Step) -> str:
+        """Why the episode ends here; "" if it goes on, with the environment's answer pending."""
+        if step.done:
+            return trajectory.ENDED
+        if episode.turns == self.max_turns:
+            return trajectory.MAX_TURNS
+        episode.pending = self.chat.increment(step.messages)
+        return "" if len(episode.pending) <= self.engine.room(episode.slot) else trajectory.CONTEXT
+
+    def _free(self, episode: _Episode) -> None:
+        """Empties the episode's slot, if it has one."""
+        if episode.slot >= 0:
+            self.engine.release(episode.slot)
+            episode.slot = -1
+
+    async def _in_envs(self, calls: Iterable[Awaitable[None]]) -> None:
+        """Runs what waits for environments concurrently, and counts the time."""
+        start = time.perf_counter()
+        await asyncio.gather(*calls)
+        self.stats.env_seconds += time.perf_counter() - start
+
+
+def write(trajectories: Iterable[Trajectory], path: str | os.PathLike[str]) -> None:
+    """Appends one JSON line per trajectory to the file, creating it if needed."""
+    with open(path, "a", encoding="utf-8") as file:
+        for item in trajectories:
+            file.write(json.dumps(item.to_json(), ensure_ascii=False) + "\n")
+
+
+def read(path: str | os.PathLike[str]) -> list[Trajectory]:
+    """The trajectories of a file made by `write`. Raises ValueError naming file and line for a line that is none."""
+    trajectories = []
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                trajectories.append(Trajectory.from_json(json.loads(line)))
+            except (ValueError, TypeError, KeyError) as error:
+                raise ValueError(f"{os.fspath(path)}, line {number}: expected a trajectory record: {error}") from error
+    return trajectories

@@ -1,0 +1,69 @@
+"""The tiny Qwen3 of the demo, before any training: tokenizer and config.json.
+
+    python -m rl.tiny DIR
+
+The tokenizer is a byte-level BPE trained on demonstrations of base personas and roots. `make base` runs this and then
+trains the weights (configs/base.py).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from model import load, tokenizer
+from model.chat import Chat
+from rl import demonstrations
+from synth import domains, operators, workflow
+
+VOCABULARY = 1024
+DEMONSTRATIONS = 2000
+ARCHITECTURE = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "vocab_size": VOCABULARY,
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": True,
+    "attention_bias": False,
+    "max_position_embeddings": 2048,
+    "hidden_act": "silu",
+}
+
+
+def corpus(count: int) -> list[str]:
+    """Rendered conversations of `count` careful demonstrations."""
+    plain = tokenizer.train([], 300)  # any tokenizer renders the same text; bytes alone will do
+    chat = Chat(plain)
+    workflows = workflow.roots("base", 200, domains.select("all"), 0)
+    chosen = list(operators.OPERATORS.values())
+    texts = []
+    for index in range(count):
+        task = demonstrations.draw_task(workflows, chosen, 3, 0, index)
+        item = demonstrations.demonstrate(task, {}, chat, 0)
+        texts.append(plain.apply_chat_template(item.messages, tools=item.tools, tokenize=False))
+    return texts
+
+
+def main(argv: list[str]) -> int:
+    """Writes the folder; exit status 2 if the command is wrong."""
+    if len(argv) != 1 or argv[0].startswith("-"):
+        print(__doc__, file=sys.stderr)
+        return 2
+    folder = Path(argv[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(tokenizer.train(corpus(DEMONSTRATIONS), VOCABULARY), folder)
+    (folder / "config.json").write_text(json.dumps(ARCHITECTURE, indent=2) + "\n")
+    load.read_config(folder)  # raises if the architecture is not one that can be loaded
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,216 @@
+"""Wrong command lines fail at once, in one line that names the fault; every config key has a comment."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import main
+from configs import default, tiny, validate
+from rl import command_line
+
+REPOSITORY = Path(__file__).parents[1]
+KEYS = sorted(dict(validate.leaves(default.get_config())))
+TINY = str(REPOSITORY / "configs" / "tiny.py")
+
+
+@pytest.fixture
+def base(tmp_path) -> list[str]:
+    """A command line with nothing wrong in it, on a checkpoint folder that looks like one."""
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").touch()
+    return [f"--config={TINY}", f"--workdir={tmp_path / 'run'}", f"--config.model.checkpoint={folder}"]
+
+
+def checked(tmp_path, **changes):
+    """A config that is valid but for `changes` (keys with "__" for ".")."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").touch()
+    config = default.get_config()
+    config.model.checkpoint = str(tmp_path)
+    config.update_from_flattened_dict({key.replace("__", "."): value for key, value in changes.items()})
+    return config
+
+
+def test_a_right_command_line(base, tmp_path):
+    config, workdir, stage, only_check = main.parse([*base, "--config.rl.learning_rate=1", "--config.rl.rounds", "7"])
+    assert (workdir, stage, only_check) == (tmp_path / "run", "flywheel", False)
+    assert config.rl.learning_rate == 1.0 and isinstance(config.rl.learning_rate, float)
+    assert config.rl.rounds == 7
+    assert config.sampler.context == tiny.get_config().sampler.context  # what is not overridden is the file's
+    assert not main.parse([*base, "--noconfig.evaluate.greedy"])[0].evaluate.greedy
+    assert main.parse([*base, "--stage=synth", "--only_check_args"])[2:] == ("synth", True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("--config.rl.lerning_rate=1", "config.rl.lerning_rate: no such key; did you mean learning_rate"),
+        ("--config.modle.dtype=1", "config.modle: no such key; did you mean model?"),
+        ("--config.rl.rounds.x=1", "config.rl.rounds is a value, not a section"),
+        ("--config.rl={}", "config.rl is a section; set one of its keys: adam_b2,"),
+        ("--config.rl.rounds=abc", "--config.rl.rounds=abc"),
+        ("--config.rl.rounds=2.5", "--config.rl.rounds=2.5"),
+        ("--config.evaluate.greedy=maybe", "--config.evaluate.greedy=maybe"),
+        ("--config.rl.rounds", "--config.rl.rounds"),
+        ("--config.rl.group_size=1", "rl.group_size must be >= 2, got 1"),
+        ("--config.rl.learning_rate=nan", "rl.learning_rate must be finite, got nan"),
+        ("--config.sampler.top_p=0.9", "sampler.top_p must be 1 for stage flywheel, got 0.9"),
+        ("--config.sampler.context=641", "rl.row_length must be >= sampler.context = 641"),
+        ("--config.mesh.data=-1", "mesh.data and mesh.fsdp are -1"),
+        ("--config.model.checkpoint=/no/such", "model.checkpoint = '/no/such': no such folder"),
+        ("--config.model.dtype=fp32", "model.dtype must be one of 'float32', 'bfloat16', got 'fp32'"),
+        ("--stage=flywhel", "--stage=flywhel: no such stage; did you mean flywheel?"),
+        ("--stag=synth", "--stag: no such flag; did you mean stage?"),
+        ("--learning_rate=1", "--learning_rate: no such flag"),
+        ("synth", "'synth': unexpected argument"),
+        (f"--workdir={__file__}", "is a file, not a folder"),
+        ("--workdir=", "--workdir is missing"),
+    ],
+)
+def test_wrong_arguments_are_named(base, wrong, message):
+    with pytest.raises(ValueError) as error:
+        main.parse([*base, wrong])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--config is missing"),
+        (["--config=", "--workdir=x"], "--config is missing"),
+        ([f"--config={TINY}"], "--workdir is missing"),
+        ([f"--config={TINY[:-7]}tiyn.py", "--workdir=x"], "tiyn.py: no such file; did you mean tiny.py?"),
+        ([f"--config={TINY}:tinier", "--workdir=x"], "unknown argument 'tinier'; expected none or 'runlocal'"),
+        (["--config.rl.rounds=1", f"--config={TINY}", "--workdir=x"], "--config.rl.rounds"),
+    ],
+)
+def test_missing_flags_and_files_are_named(arguments, message):
+    with pytest.raises(ValueError) as error:
+        main.parse(arguments)
+    assert message in str(error.value)
+
+
+def test_misspelt_keys_and_wrong_types_in_a_config_file_are_named(base, tmp_path):
+    file = tmp_path / "mine.py"
+    text = "from configs import default\n\ndef get_config():\n    c = default.get_config()\n    {}\n    return c\n"
+    for line, message in (
+        ("c.rl.lerning_rate = 1e-3", "config.rl.lerning_rate is not a key"),
+        ("del c.rl.rounds", "config.rl.rounds is missing"),
+        ("c.rl.rounds = True", "rl.rounds must be of type int, got True"),
+    ):
+        file.write_text(text.format(line))
+        with pytest.raises(ValueError, match=message):
+            main.parse([f"--config={file}", *base[1:]])
+    file.write_text("rounds = 3\n")
+    with pytest.raises(ValueError, match=r"defines no get_config\(\)"):
+        main.parse([f"--config={file}", *base[1:]])
+
+
+def test_command_fails_with_status_2_and_one_line_before_jax_starts(base):
+    """The process as a person meets it: status, one line on stderr, no traceback, no jax."""
+    done = subprocess.run(
+        [sys.executable, REPOSITORY / "main.py", *base, "--config.rl.lerning_rate=1"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "main.py: config.rl.lerning_rate: no such key; did you mean learning_rate or sft_learning_rate?"
+    ]
+    program = "import sys, main\nassert main.main(sys.argv[1:]) == 0\nassert 'jax' not in sys.modules"
+    command = [sys.executable, "-c", program, *base, "--only_check_args"]
+    subprocess.run(command, check=True, cwd=REPOSITORY)
+
+
+def test_help_names_every_stage(capsys):
+    assert main.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"\n  {stage} " in text for stage in main.STAGES)
+
+
+def test_validation_depends_on_the_stage(tmp_path):
+    truncated = checked(tmp_path, sampler__top_k=5)
+    validate.validate(truncated, "evaluate")
+    for stage in ("flywheel", "rl"):
+        with pytest.raises(ValueError, match=f"sampler.top_k must be 0 for stage {stage}, got 5"):
+            validate.validate(truncated, stage)
+    with pytest.raises(ValueError, match="rl.sft_steps must be >= 1 for stage sft"):
+        validate.validate(checked(tmp_path), "sft")
+
+
+def test_checkpoint_folder_must_hold_what_is_loaded(tmp_path):
+    config = checked(tmp_path)
+    validate.validate(config)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"no \*.safetensors"):
+        validate.validate(config)
+    config.model.init = "random"
+    validate.validate(config)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ValueError, match="no config.json"):
+        validate.validate(config)
+    config.model.checkpoint = "model"
+    assert validate.checkpoint_folder(config) == REPOSITORY / "model"
+
+
+def test_relations_between_keys(tmp_path):
+    for changes, message in (
+        ({"sampler__prefill_chunk": 5000}, "sampler.context must be >= sampler.prefill_chunk = 5000"),
+        ({"sampler__max_new_tokens": 5000}, "sampler.context must be >= sampler.max_new_tokens = 5000"),
+        ({"rl__minibatches": 17}, "rl.groups must be >= rl.minibatches = 17"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            validate.validate(checked(tmp_path, **changes))
+
+
+def test_the_repositorys_configs_are_possible(tmp_path):
+    files = [file for file in (REPOSITORY / "configs").glob("*.py") if "def get_config" in file.read_text()]
+    for spec in (*map(str, files), f"{TINY}:runlocal"):
+        config = command_line.load_config(spec)
+        config.model.checkpoint = checked(tmp_path).model.checkpoint
+        validate.validate(config)
+    assert len(files) >= 2
+
+
+@given(st.sampled_from(KEYS), st.integers(0, 30), st.sampled_from("ae_.x"))
+def test_no_misspelt_key_gets_through(key, position, letter):
+    """A letter too many anywhere in any key; the right spelling passes."""
+    config = default.get_config()
+    command_line.check_key(config, key)
+    position = min(position, len(key))
+    with pytest.raises(ValueError, match="^config"):
+        command_line.check_key(config, key[:position] + letter + key[position:])
+
+
+def test_a_workdir_keeps_its_config(base, tmp_path):
+    config, workdir, *_ = main.parse(base)
+    main.save_config(config, workdir)
+    assert json.loads((workdir / "config.json").read_text()) == config.to_dict()
+    main.parse(base)
+    main.parse([*base, "--config.rl.rounds=9", "--config.checkpoint.every=1"])
+    main.parse([*base, "--stage=evaluate", "--config.evaluate.trials=16"])
+    for wrong in (["--config.rl.rounds=1"], ["--config.evaluate.trials=16"], ["--config.seed=1"]):
+        key = wrong[0].split("=")[0].removeprefix("--config.")
+        with pytest.raises(ValueError, match=f"another config: {key} .*use another workdir"):
+            main.parse([*base, *wrong])
+    assert main.main([*base, "--config.seed=1", "--only_check_args"]) == 2
+
+
+def test_every_key_has_a_comment():
+    """Every assignment `c.section.key = value` in the default config, and all keys are made by such assignments."""
+    source = (REPOSITORY / "configs" / "default.py").read_text()
+    lines = source.splitlines()
+    assigned = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
+            rest = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
+            assigned[ast.unparse(node.targets[0]).removeprefix("c.")] = rest
+    assert assigned.keys() >= set(KEYS)
+    assert [key for key in KEYS if not assigned[key].strip().startswith("# ")] == []

@@ -1,0 +1,139 @@
+"""Packing: every loss token once, no row overfull, arrival order irrelevant, episodes kept apart."""
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envs.base import Score
+from rl import packing, trajectory
+
+ROW, ROWS = 16, 2
+
+
+def episode(task, member, tokens, mask, logprobs=None):
+    """A trajectory with the given record."""
+    return trajectory.Trajectory(
+        task_id=task, member=member, tokens=list(tokens), loss_mask=list(mask),
+        logprobs=list(logprobs) if logprobs else [-0.5 * m for m in mask], policy_version=0, reason=trajectory.ENDED,
+        score=Score(1.0, {}, []), messages=[], tools=[], turns=1
+    )
+
+
+@st.composite
+def batches(draw):
+    """Episodes with unique tokens (so that each can be found again), logprobs and advantages."""
+    lengths = draw(st.lists(st.integers(1, ROW), min_size=0, max_size=12))
+    episodes, advantages, token = [], [], 1
+    for index, length in enumerate(lengths):
+        mask = [0] + draw(st.lists(st.integers(0, 1), min_size=length - 1, max_size=length - 1))
+        tokens = range(token, token + length)
+        token += length
+        episodes.append(episode(f"t{index // 3}", index % 3, tokens, mask, [-0.001 * t * m for t, m in zip(tokens, mask)]))
+        advantages.append(draw(st.sampled_from([-1.0, 0.5, 2.0])))
+    return episodes, advantages
+
+
+def packed(episodes, advantages):
+    """Packs into the worst-case number of micro-batches."""
+    bound = packing.max_micro_batches(len(episodes), ROW, ROW, ROWS)
+    return packing.pack(episodes, advantages, ROW, ROWS, bound)
+
+
+@settings(max_examples=60, deadline=None)
+@given(batches())
+def test_every_loss_token_stands_exactly_once(batch):
+    """Found again by its (unique) token, with its own history, logprob and advantage."""
+    episodes, advantages = batch
+    got = packed(episodes, advantages)
+    where = {int(got.targets[place]): place for place in map(tuple, np.argwhere(got.loss_mask > 0))}
+    expected = [(e, a, t) for e, a in zip(episodes, advantages) for t, m in enumerate(e.loss_mask) if m]
+    assert got.loss_mask.sum() == got.denominator == len(expected) == len(where)
+    for e, a, t in expected:
+        m, r, place = where[e.tokens[t]]
+        assert got.positions[m, r, place] == t - 1
+        history = slice(place - (t - 1), place + 1)
+        assert got.tokens[m, r, history].tolist() == e.tokens[:t]
+        assert len(set(got.segment_ids[m, r, history].tolist())) == 1 and got.segment_ids[m, r, place] > 0
+        assert got.sampler_logprobs[m, r, place] == np.float32(e.logprobs[t])
+        assert got.advantages[m, r, place] == np.float32(a)
+
+
+@settings(max_examples=60, deadline=None)
+@given(batches(), st.randoms(use_true_random=False))
+def test_arrival_order_is_irrelevant(batch, rng):
+    episodes, advantages = batch
+    order = rng.sample(range(len(episodes)), len(episodes))
+    first, second = packed(episodes, advantages), packed([episodes[i] for i in order], [advantages[i] for i in order])
+    for field in dataclasses.fields(packing.Batch):
+        np.testing.assert_array_equal(getattr(first, field.name), getattr(second, field.name))
+
+
+@settings(max_examples=60, deadline=None)
+@given(batches())
+def test_segments_never_mix(batch):
+    """A segment is one contiguous run of one episode, positions restart, padding is 0 and masked, `used` is tight."""
+    episodes, advantages = batch
+    got = packed(episodes, advantages)
+    owner = {token: index for index, e in enumerate(episodes) for token in e.tokens}
+    for m, r in np.ndindex(*got.tokens.shape[:2]):
+        ids = got.segment_ids[m, r]
+        filled = int((ids > 0).sum())
+        assert (ids[:filled] > 0).all() and (np.diff(ids[:filled]) >= 0).all()
+        for segment in range(1, ids.max() + 1):
+            (places,) = np.nonzero(ids == segment)
+            assert got.positions[m, r, places].tolist() == list(range(len(places)))
+            owners = {owner[int(t)] for t in [*got.tokens[m, r, places], *got.targets[m, r, places]]}
+            assert len(owners) == 1
+        for name in ("tokens", "targets", "positions", "loss_mask", "sampler_logprobs", "advantages"):
+            assert not getattr(got, name)[m, r, filled:].any()
+    assert not got.sampler_logprobs[got.loss_mask == 0].any() and not got.advantages[got.loss_mask == 0].any()
+    assert (got.segment_ids[: got.used] > 0).any(axis=(1, 2)).all() and not got.segment_ids[got.used :].any()
+
+
+def test_the_layout_by_hand():
+    """Episode a: tokens 1 2 3 4 5, sampled 3 and 5. Episode b: tokens 6 7 8, sampled 7; 8 is never needed."""
+    a = episode("a", 0, [1, 2, 3, 4, 5], [0, 0, 1, 0, 1], [0, 0, -0.25, 0, -0.5])
+    b = episode("b", 0, [6, 7, 8], [0, 1, 0], [0, -2.0, 0])
+    got = packing.pack([b, a], [-1.0, 3.0], row_length=6, rows=1, micro_batches=2)
+    assert got.tokens[0, 0].tolist() == [1, 2, 3, 4, 6, 0]
+    assert got.targets[0, 0].tolist() == [2, 3, 4, 5, 7, 0]
+    assert got.positions[0, 0].tolist() == [0, 1, 2, 3, 0, 0]
+    assert got.segment_ids[0, 0].tolist() == [1, 1, 1, 1, 2, 0]
+    assert got.loss_mask[0, 0].tolist() == [0, 1, 0, 1, 1, 0]
+    assert got.sampler_logprobs[0, 0].tolist() == [0, -0.25, 0, -0.5, -2, 0]
+    assert got.advantages[0, 0].tolist() == [0, 3, 0, 3, -1, 0]
+    assert got.used == 1 and got.denominator == 3 and got.tokens.shape == (2, 1, 6)
+
+
+@pytest.mark.parametrize("context", [3, 5, 8, 9, 16])
+def test_the_bound_on_micro_batches_holds_and_is_reached(context):
+    rng = random.Random(0)
+    for count in range(1, 20):
+        bound = packing.max_micro_batches(count, context, ROW, ROWS)
+        lengths = [rng.randint(2, context) for _ in range(count)]
+        full = [episode(f"t{i}", 0, range(n), [0] + [1] * (n - 1)) for i, n in enumerate(lengths)]
+        packing.pack(full, [1.0] * count, ROW, ROWS, bound)  # raises if the bound is too small
+    full = [episode(f"t{i}", 0, range(9), [0] + [1] * 8) for i in range(7)]
+    assert packing.pack(full, [1.0] * 7, 9, ROWS, packing.max_micro_batches(7, 9, 9, ROWS)).used == 4
+
+
+def test_errors_name_what_is_wrong():
+    good = episode("shop/1", 3, range(10), [0] + [1] * 9)
+    with pytest.raises(ValueError, match=r"'shop/1' member 3: 10 tokens are longer than row_length 8"):
+        packing.pack([good], [1.0], 8, 1, 1)
+    with pytest.raises(ValueError, match="2 episodes need 2 rows, more than 1 x 1"):
+        packing.pack([good, good], [1.0, 1.0], 16, 1, 1)
+    with pytest.raises(ValueError, match="'shop/1' member 3: the advantage is nan"):
+        packing.pack([good], [float("nan")], 16, 1, 1)
+    with pytest.raises(ValueError, match="covers the first token"):
+        packing.pack([episode("a", 0, [1, 2], [1, 1])], [1.0], 16, 1, 1)
+    with pytest.raises(ValueError, match="2 tokens, 3 loss mask entries"):
+        packing.pack([episode("a", 0, [1, 2], [0, 1, 1])], [1.0], 16, 1, 1)
+    with pytest.raises(ValueError, match="1 trajectories but 0 advantages"):
+        packing.pack([good], [], 16, 1, 1)
+    with pytest.raises(ValueError, match="row_length 8 is shorter than the longest possible episode, 9"):
+        packing.max_micro_batches(4, 9, 8, 1)

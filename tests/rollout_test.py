@@ -1,0 +1,241 @@
+"""Group rollouts in small environments: token-exact records, every ending, faults contained, order irrelevant."""
+
+import asyncio
+import dataclasses
+import functools
+import json
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from envs.base import Score, Step
+from model import sampler, tokenizer, transformer
+from model.chat import Chat
+from rl import rollout, trajectory
+from synth.task import Task
+
+CONTEXT, BUDGET, MAX_TURNS = 500, 12, 4
+TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}]
+
+
+def task(name, steps=2, mode="", text="what is 1 + 2?"):
+    """A task of SumEnv: over after `steps` answers; `mode` says what fails; `text` is the question."""
+    unused = {field.name: None for field in dataclasses.fields(Task)}
+    return Task(**{**unused, "id": name, "seed": steps, "domain": mode, "policy": text, "tools": TOOLS})
+
+
+class SumEnv:
+    """Answers every assistant message with a tool result and a user turn; scores 1 if it has heard three of them."""
+
+    opened = []
+
+    def __init__(self, task):
+        self.task, self.tools, self.heard, self.closed = task, task.tools, [], False
+        self.fail("make")
+        SumEnv.opened.append(self)
+
+    def fail(self, stage):
+        """Raises if the task says so."""
+        if self.task.domain == stage:
+            raise ConnectionError(f"backend lost in {stage}")
+
+    async def reset(self):
+        self.fail("reset")
+        return [{"role": "system", "content": "you add numbers"}, {"role": "user", "content": self.task.policy}]
+
+    async def step(self, message):
+        await asyncio.sleep(0)
+        self.fail("step")
+        self.heard.append(message)
+        answer = [
+            {"role": "tool", "tool_call_id": f"call_{len(self.heard) - 1}_0", "content": f"error {len(self.heard)}"},
+            {"role": "user", "content": "again" if self.task.domain != "long" else "again and again " * 200},
+        ]
+        return Step(answer, done=len(self.heard) >= self.task.seed)
+
+    async def score(self):
+        self.fail("score")
+        if self.task.domain == "masked":
+            return Score(None, {}, [], error="teacher down")
+        return Score(float(len(self.heard) == 3), {"heard": bool(self.heard)}, [])
+
+    def close(self):
+        self.closed = True
+        self.fail("close")
+
+
+@functools.cache
+def parts():
+    """(chat, config, graphdef, params): a tokenizer trained here and a random policy of its vocabulary."""
+    texts = ["you add numbers what is 1 + 2? again error 1 user assistant tool system name arguments add"] * 3
+    chat = Chat(tokenizer.train(texts, vocab_size=320))
+    config = transformer.Config(
+        vocab_size=320, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8
+    )  # fmt: skip
+    graphdef, params = nnx.split(transformer.Transformer(config, rngs=nnx.Rngs(0)))
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    return chat, config, graphdef, tree.unflatten([x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys)])
+
+
+def make_rollouts(slots=3, make_env=SumEnv, max_turns=MAX_TURNS, stops=5, **changes):
+    """Rollouts whose turns end at every `stops`-th token, since a random policy would hardly ever say <|im_end|>."""
+    chat, config, graphdef, _ = parts()
+    stop_ids = set(chat.stop_ids) | set(range(0, 320, stops) if stops else ())
+    sizes = dict(slots=slots, context=CONTEXT, prefill_chunk=32, max_new_tokens=BUDGET, stop_ids=stop_ids)
+    engine = sampler.Engine(graphdef, config, **{**sizes, **changes})
+    return rollout.Rollouts(engine, chat, make_env, max_turns, seed=3)
+
+
+def runs_of(mask):
+    """[(value, start, end)] of the runs of equal values."""
+    edges = [0, *(i for i in range(1, len(mask)) if mask[i] != mask[i - 1]), len(mask)]
+    return [(mask[a], a, b) for a, b in zip(edges, edges[1:])]
+
+
+TASKS = [task("c", 2), task("a", 1), task("b", 9), task("d", 3)]
+
+
+def test_record_is_token_exact():
+    """Rebuilt from the messages: the mask is 1 on sampled turns, 0 on prompt and increments, and nothing is left over;
+    the logprobs of sampled tokens are the learner's."""
+    chat, config, graphdef, params = parts()
+    rollouts, progress = make_rollouts(), []
+    played = rollouts.run(params, TASKS, range(3), 7, on_progress=lambda *counts: progress.append(counts))
+    assert [(t.task_id, t.member) for t in played] == [(name, member) for name in "abcd" for member in range(3)]
+    for t in played:
+        assert len(t.tokens) == len(t.loss_mask) == len(t.logprobs) <= CONTEXT and t.policy_version == 7
+        said = [i for i, message in enumerate(t.messages) if message["role"] == "assistant"]
+        runs = runs_of(t.loss_mask)
+        sampled = [(a, b) for value, a, b in runs if value]
+        given = [t.tokens[a:b] for value, a, b in runs if not value]
+        assert len(said) == len(sampled) == t.turns and runs[-1][0] == 1
+        expected = [chat.prompt(t.messages[:2], TOOLS)]
+        expected += [chat.increment(t.messages[a + 1 : b]) for a, b in zip(said, said[1:])]
+        assert given == expected and t.tools == TOOLS
+        for turn, (i, (a, b)) in enumerate(zip(said, sampled)):
+            assert t.messages[i] == chat.parse(t.tokens[a:b], turn)
+        logits = nnx.merge(graphdef, params)(np.array([t.tokens + [0] * (CONTEXT - len(t.tokens))]))[0]
+        logprobs = np.asarray(jax.nn.log_softmax(logits, axis=-1))[np.arange(len(t.tokens) - 1), t.tokens[1:]]
+        np.testing.assert_allclose(t.logprobs, np.append(0.0, logprobs) * np.array(t.loss_mask), atol=1e-4)
+    assert progress[-1] == (12, 12) and progress == sorted(progress)
+    stats = rollouts.stats
+    assert stats.episodes == 12 and stats.turns == sum(t.turns for t in played)
+    assert stats.sampled_tokens == sum(sum(t.loss_mask) for t in played)
+    assert stats.prefill_tokens >= sum(len(t.tokens) - sum(t.loss_mask) for t in played)
+    assert 0 < stats.prefill_seconds + stats.decode_seconds + stats.env_seconds < stats.seconds
+
+
+def test_every_ending():
+    """Who ends an episode, and that a cut-off one is scored by its environment all the same."""
+    params = parts()[3]
+    by_name = {}
+    for t in make_rollouts().run(params, [*TASKS, task("e", 9, "long")], range(4), 0):
+        by_name.setdefault(t.task_id, []).append(t)
+        assert t.score.reward == float(t.score.subgoals["heard"] and t.turns == 3 and t.reason != "length")
+    for name, steps in (("a", 1), ("c", 2), ("d", 3)):
+        for t in by_name[name]:
+            assert t.reason == (trajectory.LENGTH if sum(t.loss_mask[-BUDGET:]) == BUDGET else trajectory.ENDED)
+            assert t.reason == trajectory.LENGTH or (t.turns == steps and t.messages[-1]["role"] == "user")
+    assert {t.reason for t in by_name["b"]} <= {trajectory.MAX_TURNS, trajectory.LENGTH}
+    assert any(t.reason == trajectory.MAX_TURNS and t.turns == MAX_TURNS for t in by_name["b"])
+    # The increment of "e" alone is longer than the context: its first answer is the last token.
+    assert all(t.turns == 1 and t.loss_mask[-1] == 1 for t in by_name["e"])
+    assert trajectory.CONTEXT in {t.reason for t in by_name["e"]}
+    never_stops = make_rollouts(stops=0, max_new_tokens=CONTEXT).run(params, [task("f", 9)], [0], 0)[0]
+    assert never_stops.reason == trajectory.CONTEXT and len(never_stops.tokens) == CONTEXT
+
+
+def test_faults_end_only_their_own_episode():
+    """Whatever stage raises; the others are as if the faulty ones had not been there."""
+    params, modes = parts()[3], ("make", "reset", "step", "score", "close", "masked")
+    alone = make_rollouts().run(params, TASKS, range(2), 0)
+    SumEnv.opened.clear()
+    faulty = [task(f"x {mode}", 2, mode) for mode in modes]
+    beside = make_rollouts(stops=1).run(params, faulty, range(2), 0)
+    for t in beside:
+        mode = t.task_id.removeprefix("x ")
+        assert t.reason == trajectory.ERROR and t.reward is None and not t.passed
+        assert ("teacher down" if mode == "masked" else f"backend lost in {mode}") in t.score.error
+        assert bool(t.tokens) == (mode not in ("make", "reset"))
+    assert SumEnv.opened and all(env.closed for env in SumEnv.opened)
+    mixed = make_rollouts().run(params, [*faulty, *TASKS], range(2), 0)
+    healthy = [t for t in mixed if not t.task_id.startswith("x ")]
+    assert [(t.tokens, t.reason, t.score) for t in healthy] == [(t.tokens, t.reason, t.score) for t in alone]
+
+
+@pytest.mark.parametrize("temperature", [0.0, None])
+def test_slots_and_order_do_not_matter(temperature):
+    """Two slots, seven slots, tasks and members in another order: the same tokens, logprobs to 1e-4."""
+    params = parts()[3]
+    two = make_rollouts(slots=2).run(params, TASKS, range(2), 0, temperature=temperature)
+    seven = make_rollouts(slots=7).run(params, TASKS[::-1], [1, 0], 0, temperature=temperature)
+    assert [t.tokens for t in two] == [t.tokens for t in seven]
+    for a, b in zip(two, seven, strict=True):
+        assert (a.task_id, a.member, a.reason, a.messages) == (b.task_id, b.member, b.reason, b.messages)
+        np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-4)
+    members_differ = two[0].tokens != two[1].tokens
+    assert members_differ == (temperature is None)
+    if temperature is None:
+        other = make_rollouts(slots=2).run(params, TASKS, range(2), 0, seed=4)
+        assert [t.tokens for t in two] != [t.tokens for t in other]
+
+
+def test_environments_step_concurrently():
+    """Three episodes whose steps wait for each other; one after the other they would wait for ever."""
+    meeting = asyncio.Barrier(3)
+
+    class MeetingEnv(SumEnv):
+        async def step(self, message):
+            await asyncio.wait_for(meeting.wait(), timeout=60)
+            return await super().step(message)
+
+    played = make_rollouts(make_env=MeetingEnv, stops=1).run(parts()[3], [task("a", 2)], range(3), 0)
+    assert [(t.reason, t.turns) for t in played] == [(trajectory.ENDED, 2)] * 3
+
+
+def test_a_prompt_that_does_not_fit_is_refused():
+    """Before anything is sampled, naming the task; environments are closed."""
+    SumEnv.opened.clear()
+    rollouts = make_rollouts()
+    with pytest.raises(ValueError, match="'too long'.*sampler.context=500"):
+        rollouts.run(parts()[3], [task("fits"), task("too long", text="again " * 2000)], range(2), 0)
+    assert rollouts.engine.stats.sampled_tokens == 0
+    assert len(SumEnv.opened) == 4 and all(env.closed for env in SumEnv.opened)
+    with pytest.raises(ValueError, match="'a', member 1 stands twice"):
+        rollouts.run(parts()[3], [task("a"), task("a")], [1], 0)
+    with pytest.raises(ValueError, match="max_turns"):
+        make_rollouts(max_turns=0)
+
+
+def test_an_interrupted_run_leaves_nothing_open():
+    """Environments are closed and slots empty, so the same engine can start over."""
+    SumEnv.opened.clear()
+    rollouts = make_rollouts()
+
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rollouts.run(parts()[3], TASKS, range(2), 0, on_progress=interrupt)
+    assert SumEnv.opened and all(env.closed for env in SumEnv.opened)
+    assert [rollouts.engine.room(slot) for slot in range(3)] == [CONTEXT - 1] * 3
+    again = rollouts.run(parts()[3], TASKS, range(2), 0)
+    assert again == make_rollouts().run(parts()[3], TASKS, range(2), 0)
+
+
+def test_write_appends_what_read_returns(tmp_path):
+    """Bit for bit, and a broken line is named."""
+    played = make_rollouts().run(parts()[3], [task("a", text="häßlich \u2028 ok?"), task("b", 1, "step")], [0], 0)
+    path = tmp_path / "rollouts.jsonl"
+    rollout.write(played[:1], path)
+    rollout.write(played[1:], path)
+    assert rollout.read(path) == played
+    assert [json.loads(line)["task_id"] for line in path.read_text(encoding="utf-8").split("\n")[:-1]] == ["a", "b"]
+    with open(path, "a") as file:
+        file.write('{"task_id": "a"\n')
+    with pytest.raises(ValueError, match="rollouts.jsonl, line 3"):
+        rollout.read(path)
