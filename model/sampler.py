@@ -8,7 +8,7 @@ time a turn was started. The compiled shapes do follow the longest slot, so logi
 1e-7) between runs in different company.
 
 Shapes: B slots, T tokens of a prefill chunk, S cache length, W window (the part of S in use), M token budget of a turn,
-D model width, K kv heads, N head size, V vocabulary, Q requests.
+D model width, K kv heads, N head size, V vocabulary.
 """
 
 from __future__ import annotations
@@ -293,11 +293,10 @@ class Engine:
         if not requests:
             return []
         keys_B2, temperature_B = np.zeros((self.slots, 2), np.uint32), np.ones((self.slots,), np.float32)
-        requested_B = np.zeros((self.slots,), bool)
+        requested_B = np.isin(np.arange(self.slots), [request.slot for request in requests])
         for request in requests:
             keys_B2[request.slot] = request.key
             temperature_B[request.slot] = self.temperature if request.temperature is None else request.temperature
-            requested_B[request.slot] = True
         with jax.set_mesh(self.mesh):
             self._append_tokens(params, {r.slot: [*self._pending[r.slot], *r.tokens] for r in requests})
             start = time.perf_counter()

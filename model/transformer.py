@@ -17,8 +17,7 @@ Functions to be jitted take the module apart and put it together again:
     grads = jax.grad(loss, argnums=1)(graphdef, params, tokens_BT)      # the same pytree as params
 
 `graphdef` is hashable and static; `params` is an nnx.State (`params["layers"]["query"][...]` is an array), an ordinary
-pytree for optax, orbax, jax.tree.map and donation. To skip the splitting: jax.jit(policy.__call__) takes the parameters
-as constants.
+pytree for optax, orbax, jax.tree.map and donation.
 
 Shapes: B batch, T sequence, S keys (T, or the cache length), D model width, L layers, H query heads, K kv heads,
 G query heads per kv head (H = K G), N head size, F mlp width, V vocabulary.
@@ -40,6 +39,7 @@ Array = jax.Array
 Layer = dict[str, Array]  # the parameters of one layer, by their name in `Config.parameters` less "layers."
 
 REMAT = ("none", "full")
+QUERY_BLOCK = 192  # queries per attention block of a row: 128 to 288 are alike on CPU, none at all is a quarter slower
 
 
 class Parameter(NamedTuple):
@@ -177,11 +177,27 @@ def attention(q_BTHN: Array, k_BSKN: Array, v_BSKN: Array, mask_BTS: Array) -> A
     """
     B, T, H, N = q_BTHN.shape
     K = k_BSKN.shape[2]
-    q_BTKGN = (q_BTHN * N**-0.5).reshape(B, T, K, H // K, N)
+    q_BTKGN = q_BTHN.reshape(B, T, K, H // K, N)
     scores_BKGTS = einsum("BTKGN,BSKN->BKGTS", q_BTKGN, k_BSKN, jnp.float32)
-    scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS, jnp.finfo(jnp.float32).min)
+    scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS * N**-0.5, jnp.finfo(jnp.float32).min)
     probs_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(v_BSKN.dtype)
     return einsum("BKGTS,BSKN->BTKGN", probs_BKGTS, v_BSKN).reshape(B, T, H, N)
+
+
+def causal_attention(q_BTHN: Array, k_BTKN: Array, v_BTKN: Array, segment_ids_BT: Array | None) -> Array:
+    """Attention of a row on itself -> [B, T, H, N]: causal by index, and only among equal segment ids if given.
+
+    Queries go in blocks of QUERY_BLOCK, each against the keys up to its own end: half the scores of a long row lie above
+    the diagonal and are never computed, and a block's scores stay in cache.
+    """
+    T, blocks = q_BTHN.shape[1], []
+    for start in range(0, T, QUERY_BLOCK):
+        stop = min(start + QUERY_BLOCK, T)
+        mask_BTS = jnp.arange(start, stop)[None, :, None] >= jnp.arange(stop)[None, None, :]
+        if segment_ids_BT is not None:
+            mask_BTS = mask_BTS & (segment_ids_BT[:, start:stop, None] == segment_ids_BT[:, None, :stop])
+        blocks.append(attention(q_BTHN[:, start:stop], k_BTKN[:, :stop], v_BTKN[:, :stop], mask_BTS))
+    return jnp.concatenate(blocks, axis=1)
 
 
 class Transformer(nnx.Module):
@@ -213,18 +229,14 @@ class Transformer(nnx.Module):
         segment_ids_BT: packed rows; attention is causal by index within the row and only among equal ids; 0 is padding.
         positions_BT: rotary positions; by default 0..T-1, restarting where a segment starts.
         """
-        T = tokens_BT.shape[1]
-        mask_BTS = jnp.tril(jnp.ones((1, T, T), bool))
-        if segment_ids_BT is not None:
-            mask_BTS = mask_BTS & (segment_ids_BT[:, :, None] == segment_ids_BT[:, None, :])
         if positions_BT is None:
-            ids = jnp.zeros((1, T), jnp.int32) if segment_ids_BT is None else segment_ids_BT
+            ids = jnp.zeros((1, tokens_BT.shape[1]), jnp.int32) if segment_ids_BT is None else segment_ids_BT
             positions_BT = segment_positions(ids)
         tables = rope_tables(positions_BT, self.config.head_dim, self.config.rope_theta)
 
         def body(x_BTD: Array, layer: Layer) -> tuple[Array, None]:
             q_BTHN, k_BTKN, v_BTKN = self._project(layer, x_BTD, tables)
-            return self._finish(layer, x_BTD, attention(q_BTHN, k_BTKN, v_BTKN, mask_BTS)), None
+            return self._finish(layer, x_BTD, causal_attention(q_BTHN, k_BTKN, v_BTKN, segment_ids_BT)), None
 
         if self.remat == "full":
             body = jax.checkpoint(body, prevent_cse=False)  # a scan body is safe from the CSE that would undo it

@@ -104,9 +104,8 @@ class Checkpoints:
         stored = self._manager.item_metadata(index).state
         name = f"{self.directory}: checkpoint {index}"
         if set(stored) != set(wanted):
-            raise ValueError(
-                f"{name}: missing arrays {sorted(set(wanted) - set(stored))}, unknown {sorted(set(stored) - set(wanted))}"
-            )
+            missing, unknown = sorted(set(wanted) - set(stored)), sorted(set(stored) - set(wanted))
+            raise ValueError(f"{name}: missing arrays {missing}, unknown {unknown}")
         for key, array in wanted.items():
             if (tuple(stored[key].shape), stored[key].dtype) != (tuple(array.shape), array.dtype):
                 raise ValueError(

@@ -26,7 +26,7 @@ from ml_collections import config_dict
 
 from envs import world
 from model import load, tokenizer
-from rl import checkpoint, evaluate, report, rollout, setup, show, train
+from rl import checkpoint, evaluate, report, rollout, setup, sft, show, train
 from rl.trajectory import Trajectory
 from synth import dataset, domains, gates, generate, operators, tree, workflow
 from synth.generate import Outcome
@@ -134,15 +134,19 @@ def write_json(path: Path, record: Any) -> None:
 
 
 class Flywheel:
-    """A run in a workdir."""
+    """A run in a workdir. read_only: measure only, write no rollouts and leave files as they are."""
 
-    def __init__(self, config: config_dict.ConfigDict, workdir: Path):
-        self.config, self.workdir = config, workdir
+    def __init__(self, config: config_dict.ConfigDict, workdir: Path, read_only: bool = False):
+        self.config, self.workdir, self.read_only = config, workdir, read_only
         self.started = time.perf_counter()
         operators.select(config.synth.operators)  # wrong names fail here, before anything is loaded
         self.progress = Progress(
             workflows={s: [w.to_dict() for w in ws] for s, ws in first_workflows(config).items()}
         )
+        if config.rl.sft_steps:  # the warm start's policy is the one this run starts from
+            start = sft.run(config, workdir / "sft")
+            config = config.copy_and_resolve_references()
+            config.model.checkpoint, config.model.init = str(start), "checkpoint"
         self.parts = setup.build(config)
         (workdir / "rollouts").mkdir(parents=True, exist_ok=True)
         self.checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
@@ -157,7 +161,8 @@ class Flywheel:
             self.trainer.state, meta = restored
             self.progress, files = Progress(**meta["progress"]), meta["files"]
             print(f"resuming at round {self.progress.round}, step {self.progress.step}", flush=True)
-        checkpoint.cut_back(self.workdir, files, FILES)
+        if not self.read_only:
+            checkpoint.cut_back(self.workdir, files, FILES)
         self.before = self.progress.seconds
 
     def save(self) -> None:
@@ -169,41 +174,48 @@ class Flywheel:
 
     def run(self) -> dict[str, Any]:
         """All rounds from where the run stands. Returns what it writes to summary.json."""
-        earlier: list[Task] = []
-        for number in range(self.config.rl.rounds):
-            if number < self.progress.round:
-                earlier += dataset.read(self.workdir / "tasks" / f"round_{number}", "train")
-                continue
-            trees = {split: self.progress.trees(split) for split in SPLITS}
-            tasks = round_tasks(self.config, self.workdir, number, trees)
-            if len(self.progress.rounds) == number:
-                self.open_round(tasks, trees)
-            self.train_round(tasks["train"], earlier)
+        while self.progress.round < self.config.rl.rounds:
+            tasks = self.train_current_round()
             self.close_round(tasks["heldout"])
-            earlier += tasks["train"]
-        summary = self.write_summary()
-        self.checkpoints.close()
+        self.export()
+        return self.write_summary()
+
+    def train_current_round(self) -> dict[str, list[Task]]:
+        """The current round up to the end of its RL; returns its tasks."""
+        number = self.progress.round
+        earlier = [
+            task for k in range(number) for task in dataset.read(self.workdir / "tasks" / f"round_{k}", "train")
+        ]
+        trees = {split: self.progress.trees(split) for split in SPLITS}
+        tasks = round_tasks(self.config, self.workdir, number, trees)
+        if len(self.progress.rounds) == number:
+            self.open_round(tasks, trees)
+        self.train_round(tasks["train"], earlier)
+        return tasks
+
+    def export(self) -> None:
+        """Writes the current policy as an HF folder, workdir/policy."""
         load.save_pretrained(self.policy(), self.parts.architecture, self.workdir / "policy")
         tokenizer.save(self.parts.chat.tokenizer, self.workdir / "policy")
-        return summary
 
     def policy(self) -> nnx.Module:
         """The policy with the current parameters."""
         return nnx.merge(nnx.split(self.parts.policy)[0], self.trainer.state.params)
 
-    def measure(self, params: Any, tasks: list[Task], name: str) -> dict[str, Any]:
-        """Held-out pass rate of some parameters: sampled trials, and a greedy one beside them.
+    def measure(self, params: Any, tasks: list[Task], number: int, name: str) -> dict[str, Any]:
+        """Held-out pass rate of some parameters in round `number`: sampled trials, and a greedy one beside them.
 
         Tasks and seeds are those of the round, whatever the parameters. Episodes go to
         rollouts/round_<k>_heldout_<name>.jsonl.
         """
-        c, number = self.config.evaluate, self.progress.round
+        c = self.config.evaluate
         seed = evaluate.derive_seed(self.config.seed, "evaluate", number)
         version = int(self.trainer.state.step)
         with show.Progress(f"round {number}: held-out, {name}") as bar:
             items = self.parts.rollouts.run(params, tasks, range(c.trials), version, seed=seed, on_progress=bar.update)
         result = evaluate.pass_rate(tasks, items, c.bootstrap)
-        rollout.write(items, self.workdir / "rollouts" / f"round_{number}_heldout_{name}.jsonl", round=number)
+        if not self.read_only:
+            rollout.write(items, self.workdir / "rollouts" / f"round_{number}_heldout_{name}.jsonl", round=number)
         if c.greedy:
             greedy = self.parts.rollouts.run(params, tasks, [0], version, temperature=0.0, seed=seed)
             result["greedy"] = evaluate.pass_rate(tasks, greedy, c.bootstrap)["mean"]
@@ -213,10 +225,10 @@ class Flywheel:
     def open_round(self, tasks: dict[str, list[Task]], trees: dict[str, list[Workflow]]) -> None:
         """Measures the initial and the current policy on the round's held-out tasks, and saves."""
         heldout, number = tasks["heldout"], self.progress.round
-        initial = self.measure(self.parts.initial_params, heldout, "initial")
+        initial = self.measure(self.parts.initial_params, heldout, number, "initial")
         # Nothing has been trained before round 0 without a warm start: the same parameters, seeds and episodes.
         same = number == 0 and not int(self.trainer.state.step)
-        before = initial if same else self.measure(self.trainer.state.params, heldout, "before")
+        before = initial if same else self.measure(self.trainer.state.params, heldout, number, "before")
         grown = trees["train"] + trees["heldout"]
         self.progress.rounds.append(
             {
@@ -256,7 +268,7 @@ class Flywheel:
     def close_round(self, heldout: list[Task]) -> None:
         """Measures the trained policy, grows the trees for the next round, and saves."""
         progress = self.progress
-        progress.rounds[-1]["pass_after"] = self.measure(self.trainer.state.params, heldout, "after")
+        progress.rounds[-1]["pass_after"] = self.measure(self.trainer.state.params, heldout, progress.round, "after")
         grown = next_workflows(self.config, progress)
         progress.workflows = {split: [w.to_dict() for w in ws] for split, ws in grown.items()}
         progress.round, progress.step, progress.counts = progress.round + 1, 0, {}

@@ -55,8 +55,8 @@ def make_optimiser(
 ) -> optax.GradientTransformation:
     """AdamW (arXiv:1711.05101, algorithm 2) after clipping the gradient's global norm to `max_grad_norm`.
 
-    The rate is constant after a linear warm-up: update n (from 0) uses learning_rate * min(1, (n + 1) / warmup_updates).
-    Weight decay applies to every parameter.
+    The rate is constant after a linear warm-up: update n (from 0) uses
+    learning_rate * min(1, (n + 1) / warmup_updates). Weight decay applies to every parameter.
 
     Raises:
         ValueError: naming the argument, if a value is out of range.
@@ -170,8 +170,9 @@ def gradients(
 
     def body(index: jax.Array, total: tuple[Tree, Scalars, Scalars]) -> tuple[Tree, Scalars, Scalars]:
         new = one(index)
-        added = jax.tree.map(jnp.add, total[:2], new[:2])
-        return jax.lax.with_sharding_constraint(added[0], shardings), added[1], jax.tree.map(jnp.maximum, total[2], new[2])
+        grads, sums = jax.tree.map(jnp.add, total[:2], new[:2])
+        maxima = jax.tree.map(jnp.maximum, total[2], new[2])
+        return jax.lax.with_sharding_constraint(grads, shardings), sums, maxima
 
     shapes = jax.eval_shape(one, jnp.zeros((), jnp.int32))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)

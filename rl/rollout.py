@@ -27,6 +27,7 @@ from synth.task import Task
 
 Result = TypeVar("Result")
 
+FIELDS = {field.name for field in dataclasses.fields(Trajectory)}
 CUT_OFFS = {sampler.LENGTH: trajectory.LENGTH, sampler.CONTEXT: trajectory.CONTEXT}
 
 
@@ -119,8 +120,7 @@ class _Episode:
 
     def to_trajectory(self, policy_version: int) -> Trajectory:
         """The record of the finished episode."""
-        fields = {field.name for field in dataclasses.fields(Trajectory)} - {"task_id", "policy_version"}
-        values = {name: getattr(self, name) for name in fields}
+        values = {name: getattr(self, name) for name in FIELDS - {"task_id", "policy_version"}}
         return Trajectory(task_id=self.task.id, policy_version=policy_version, **values)
 
 
@@ -274,20 +274,30 @@ class Rollouts:
         self.stats.env_seconds += time.perf_counter() - start
 
 
-def write(trajectories: Iterable[Trajectory], path: str | os.PathLike[str]) -> None:
-    """Appends one JSON line per trajectory to the file, creating it if needed."""
+def write(trajectories: Iterable[Trajectory], path: str | os.PathLike[str], **tags: int | str) -> None:
+    """Appends one JSON line per trajectory to the file, creating it if needed; each line begins with the tags.
+
+    Raises ValueError for a tag that is called as a field of Trajectory.
+    """
+    taken = sorted(tags.keys() & FIELDS)
+    if taken:
+        raise ValueError(f"rollout.write: the tags {taken} are fields of a trajectory")
     with open(path, "a", encoding="utf-8") as file:
         for item in trajectories:
-            file.write(json.dumps(item.to_json(), ensure_ascii=False) + "\n")
+            file.write(json.dumps({**tags, **item.to_json()}, ensure_ascii=False) + "\n")
 
 
 def read(path: str | os.PathLike[str]) -> list[Trajectory]:
-    """The trajectories of a file made by `write`. Raises ValueError naming file and line for a line that is none."""
+    """The trajectories of a file made by `write`, without their tags.
+
+    Raises ValueError naming file and line for a line that is none.
+    """
     trajectories = []
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
-                trajectories.append(Trajectory.from_json(json.loads(line)))
+                record = json.loads(line)
+                trajectories.append(Trajectory.from_json({name: record[name] for name in FIELDS}))
             except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(f"{os.fspath(path)}, line {number}: expected a trajectory record: {error}") from error
     return trajectories

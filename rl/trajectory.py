@@ -53,5 +53,9 @@ class Trajectory:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Trajectory:
-        """Inverse of `to_json`."""
-        return cls(**{**record, "score": Score(**record["score"])})
+        """Inverse of `to_json`; what else a line of rollouts/*.jsonl holds (round, step) is left out.
+
+        Raises KeyError naming a missing field.
+        """
+        known = {field.name: record[field.name] for field in dataclasses.fields(cls)}
+        return cls(**{**known, "score": Score(**record["score"])})

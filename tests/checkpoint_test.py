@@ -22,7 +22,8 @@ CONFIG = transformer.Config(
 
 
 def _bytes(tree):
-    return {jax.tree_util.keystr(path): np.asarray(x).tobytes() for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): np.asarray(x).tobytes() for path, x in leaves}
 
 
 def _state(mesh, seed):

@@ -1,4 +1,4 @@
-"""The learner: gradient truth over packing, micro-batches and meshes; the optimiser against torch; what a step keeps."""
+"""The learner: gradient truth over packing, micro-batches and meshes; the optimiser against torch; skipped updates."""
 
 import dataclasses
 import functools

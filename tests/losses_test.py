@@ -74,15 +74,15 @@ def test_policy_gradient_and_its_gradient_against_float64():
     shape, temperature, denominator = (3, 6), 0.8, 17.0
     logits, targets = rng.normal(0, 1, (*shape, 5)), rng.integers(0, 5, shape)
     scaled = logits / temperature
-    logprobs = np.take_along_axis(scaled - np.log(np.exp(scaled).sum(-1, keepdims=True)), targets[..., None], -1)[..., 0]
+    log_softmax = scaled - np.log(np.exp(scaled).sum(-1, keepdims=True))
+    logprobs = np.take_along_axis(log_softmax, targets[..., None], -1)[..., 0]
     old = logprobs + rng.choice([-0.6, -0.1, 0.1, 0.6], shape)
     advantages, mask = rng.choice([-1.3, 0.7], shape), rng.integers(0, 2, shape)
 
     def loss(x):
         new = losses.token_logprobs(x, jnp.asarray(targets), temperature)
-        return losses.policy_gradient(
-            new, jnp.asarray(old, jnp.float32), jnp.asarray(advantages, jnp.float32), jnp.asarray(mask), LOW, HIGH, denominator
-        )
+        arrays = [jnp.asarray(array, jnp.float32) for array in (old, advantages, mask)]
+        return losses.policy_gradient(new, *arrays, LOW, HIGH, denominator)
 
     (value, sums), gradient = jax.value_and_grad(loss, has_aux=True)(jnp.asarray(logits, jnp.float32))
     assert sums["clipped_low"] > 0 and sums["clipped_high"] > 0  # both clips are in the sample

@@ -32,7 +32,8 @@ def batches(draw):
         mask = [0] + draw(st.lists(st.integers(0, 1), min_size=length - 1, max_size=length - 1))
         tokens = range(token, token + length)
         token += length
-        episodes.append(episode(f"t{index // 3}", index % 3, tokens, mask, [-0.001 * t * m for t, m in zip(tokens, mask)]))
+        logprobs = [-0.001 * t * m for t, m in zip(tokens, mask)]
+        episodes.append(episode(f"t{index // 3}", index % 3, tokens, mask, logprobs))
         advantages.append(draw(st.sampled_from([-1.0, 0.5, 2.0])))
     return episodes, advantages
 

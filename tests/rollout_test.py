@@ -78,7 +78,8 @@ def parts():
     graphdef, params = nnx.split(transformer.Transformer(config, rngs=nnx.Rngs(0)))
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
-    return chat, config, graphdef, tree.unflatten([x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys)])
+    leaves = [x + 0.1 * jax.random.normal(key, x.shape) for x, key in zip(leaves, keys)]
+    return chat, config, graphdef, tree.unflatten(leaves)
 
 
 def make_rollouts(slots=3, make_env=SumEnv, max_turns=MAX_TURNS, stops=5, **changes):
@@ -106,7 +107,9 @@ def test_record_is_token_exact():
     rollouts, progress = make_rollouts(), []
     played = rollouts.run(params, TASKS, range(3), 7, on_progress=lambda *counts: progress.append(counts))
     assert [(t.task_id, t.member) for t in played] == [(name, member) for name in "abcd" for member in range(3)]
-    for t in played:
+    rows = np.array([t.tokens + [0] * (CONTEXT - len(t.tokens)) for t in played])
+    learner = jax.jit(lambda params, rows: jax.nn.log_softmax(nnx.merge(graphdef, params)(rows), axis=-1))
+    for t, learnt in zip(played, np.asarray(learner(params, rows)), strict=True):
         assert len(t.tokens) == len(t.loss_mask) == len(t.logprobs) <= CONTEXT and t.policy_version == 7
         said = [i for i, message in enumerate(t.messages) if message["role"] == "assistant"]
         runs = runs_of(t.loss_mask)
@@ -118,8 +121,7 @@ def test_record_is_token_exact():
         assert given == expected and t.tools == TOOLS
         for turn, (i, (a, b)) in enumerate(zip(said, sampled)):
             assert t.messages[i] == chat.parse(t.tokens[a:b], turn)
-        logits = nnx.merge(graphdef, params)(np.array([t.tokens + [0] * (CONTEXT - len(t.tokens))]))[0]
-        logprobs = np.asarray(jax.nn.log_softmax(logits, axis=-1))[np.arange(len(t.tokens) - 1), t.tokens[1:]]
+        logprobs = learnt[np.arange(len(t.tokens) - 1), t.tokens[1:]]
         np.testing.assert_allclose(t.logprobs, np.append(0.0, logprobs) * np.array(t.loss_mask), atol=1e-4)
     assert progress[-1] == (12, 12) and progress == sorted(progress)
     stats = rollouts.stats
@@ -232,9 +234,13 @@ def test_write_appends_what_read_returns(tmp_path):
     played = make_rollouts().run(parts()[3], [task("a", text="häßlich \u2028 ok?"), task("b", 1, "step")], [0], 0)
     path = tmp_path / "rollouts.jsonl"
     rollout.write(played[:1], path)
-    rollout.write(played[1:], path)
+    rollout.write(played[1:], path, round=2, step=5)
     assert rollout.read(path) == played
-    assert [json.loads(line)["task_id"] for line in path.read_text(encoding="utf-8").split("\n")[:-1]] == ["a", "b"]
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    tags = [(line["task_id"], line.get("round"), line.get("step")) for line in lines]
+    assert tags == [("a", None, None), ("b", 2, 5)]
+    with pytest.raises(ValueError, match="'turns'"):
+        rollout.write(played, path, turns=1)
     with open(path, "a") as file:
         file.write('{"task_id": "a"\n')
     with pytest.raises(ValueError, match="rollouts.jsonl, line 3"):

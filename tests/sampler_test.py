@@ -61,13 +61,9 @@ def prompt_of(length, seed=0):
     return np.random.default_rng(seed).integers(0, V, length).tolist()
 
 
-turns_of_slots = st.lists(
-    st.dictionaries(
-        st.integers(0, 3), st.tuples(st.integers(0, 14), st.sampled_from([1.0, 0.7, 1.3, 0.0]), st.booleans()), min_size=1
-    ),
-    min_size=2,
-    max_size=6,
-)
+# Per turn: slot -> (tokens to append, temperature, whether the slot is released first).
+asks = st.tuples(st.integers(0, 14), st.sampled_from([1.0, 0.7, 1.3, 0.0]), st.booleans())
+turns_of_slots = st.lists(st.dictionaries(st.integers(0, 3), asks, min_size=1), min_size=2, max_size=6)
 
 
 @settings(max_examples=8)
