@@ -24,6 +24,7 @@ from ml_collections import config_dict
 
 from configs import validate
 from rl import command_line
+from synth import domains, operators
 
 STAGES = ("flywheel", "synth", "sft", "rl", "evaluate")
 FLAGS = (
@@ -39,6 +40,8 @@ def parse(argv: Sequence[str]) -> Command:
     if values.stage not in STAGES:
         raise ValueError(f"--stage={values.stage}: no such stage; {command_line.did_you_mean(values.stage, STAGES)}")
     validate.validate(values.config, values.stage)
+    domains.select(values.config.synth.domains)  # wrong names fail here, before the workdir keeps them
+    operators.select(values.config.synth.operators)
     workdir = Path(values.workdir).absolute()
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"--workdir={workdir}: is a file, not a folder")

@@ -1,4 +1,4 @@
-"""Scripted policies: oracle, adversaries and baselines as actors, and the loop that plays one against an environment."""
+"""Scripted policies (oracle, adversaries, baselines) as actors, and the loop that plays one against an environment."""
 
 from __future__ import annotations
 

@@ -26,7 +26,8 @@ def _validators(text: str) -> dict[str, jsonschema.Draft202012Validator]:
             jsonschema.Draft202012Validator.check_schema(function["parameters"])
         except jsonschema.SchemaError as error:
             raise ValueError(f"tool {function['name']}: parameters are not a JSON schema: {error.message}") from error
-        found[function["name"]] = jsonschema.Draft202012Validator({"additionalProperties": False, **function["parameters"]})
+        parameters = {"additionalProperties": False, **function["parameters"]}
+        found[function["name"]] = jsonschema.Draft202012Validator(parameters)
     return found
 
 
@@ -38,7 +39,9 @@ def parse_arguments(
         return {}, f"no tool {name!r}, use one of {', '.join(known)}"
     try:
         parsed = json.loads(arguments)
+        problem = jsonschema.exceptions.best_match(known[name].iter_errors(parsed))
+    except RecursionError:  # in parsing, or in the validator's message about what was parsed
+        return {}, "arguments are nested too deeply"
     except ValueError:
         return {}, "arguments are not JSON"
-    problem = jsonschema.exceptions.best_match(known[name].iter_errors(parsed))
     return ({}, problem.message) if problem else (parsed, None)

@@ -2,10 +2,13 @@
 
 Predicates are data. A subgoal is `{"name", "node", "weight", "event": match}` (some recorded event matches) or
 `{..., "delta": {path: value}}` (the final state differs from the first at these paths, with these values). A violation
-is `{"name", "node", "event": match}`, with an optional `"unless_after": match` that an earlier event may satisfy. A match
-gives a literal per key, or `{"not_in": [...]}`. Reward: 0 if any violation occurred, if the state changed in any way
-that no subgoal declares, or if neither the user ended the episode nor the agent transferred it; otherwise the
-weighted share of subgoals met.
+is `{"name", "node", "event": match}`, with an optional `"unless_after": match` that an event of an earlier message may
+satisfy. A match gives a literal per key, or `{"not_in": [...]}`. Reward: 0 if any violation occurred, if the state
+changed in any way that no subgoal declares, or if neither the user ended the episode nor the agent transferred it;
+otherwise the weighted share of subgoals met.
+
+Every event carries the "turn" (assistant message) it happened in. The first write, decline or transfer is the decision:
+what is looked up in the same message or later cannot have informed it and meets no subgoal.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +27,7 @@ from synth import domains, gates, generate, operators, script, workflow
 from synth.task import Task
 
 Event = dict[str, Any]
+DECISIONS = ("write", "decline", "transfer")
 
 
 def matches(event: Event, match: dict[str, Any]) -> bool:
@@ -58,6 +63,7 @@ class World:
         self.task = task
         self.tools = task.tools
         self.events: list[Event] = []
+        self._turn = 0
         self.state = copy.deepcopy(task.state)
         self._user = User(task.user)
         self._validators = tools.validators(task.tools)
@@ -74,11 +80,13 @@ class World:
         """Runs the tool calls of an assistant message, or hands its text to the user."""
         if self._closed_by:
             raise RuntimeError(f"{self.task.id}: step after the episode ended ({self._closed_by})")
+        self._turn += 1
         calls = message.get("tool_calls") or []
         if not calls:
-            settled = any(e["type"] in ("write", "decline") or matches(e, {"type": "confirm", "answer": "refused"}) for e in self.events)
+            refused = {"type": "confirm", "answer": "refused"}
+            settled = any(e["type"] in DECISIONS or matches(e, refused) for e in self.events)
             answer, events = self._user.reply(message.get("content") or "", settled)
-            self.events += events
+            self._record(*events)
             if answer is None:
                 self._closed_by = "user"
                 return Step([], True)
@@ -90,16 +98,20 @@ class World:
                 break
         return Step(results, self._closed_by is not None)
 
+    def _record(self, *events: Event) -> None:
+        """Notes what happened in this turn."""
+        self.events += [{**event, "turn": self._turn} for event in events]
+
     def _call(self, function: dict[str, str]) -> str:
         """Carries out one call; returns the tool message's text."""
         name = function["name"]
         arguments, error = tools.parse_arguments(self._validators, name, function["arguments"])
         if error:
-            self.events.append({"type": "invalid_call", "tool": name})
+            self._record({"type": "invalid_call", "tool": name})
             return json.dumps({"error": error})
         effect = self.task.effects[name]
         if effect["kind"] == "control":
-            self.events.append({"type": effect["outcome"], "reason": arguments["reason"]})
+            self._record({"type": effect["outcome"], "reason": arguments["reason"]})
             if effect["outcome"] == "transfer":
                 self._closed_by = "transfer"
             return json.dumps({"ok": True})
@@ -108,25 +120,28 @@ class World:
         if record is None:
             return json.dumps({"error": f"no {effect['key']} {record_id}"})
         if effect["kind"] == "read":
-            self.events.append({"type": "read", "collection": effect["collection"], "id": record_id})
+            self._record({"type": "read", "collection": effect["collection"], "id": record_id})
             return json.dumps(record)
         for field, argument in effect["set"].items():
             record[field] = arguments[argument]
-        self.events.append({"type": "write", "tool": name, "args": arguments})
+        self._record({"type": "write", "tool": name, "args": arguments})
         return json.dumps({"ok": True})
 
     async def score(self) -> Score:
         """The reward of the episode so far; see the module's docstring."""
         delta = state_delta(self.task.state, self.state)
+        decided = next((e["turn"] for e in self.events if e["type"] in DECISIONS), math.inf)
+        counted = [e for e in self.events if e["type"] in DECISIONS or e["turn"] < decided]
+        final = {path: after for path, (_, after) in delta.items()}
         met, declared = {}, {}
         for goal in self.task.subgoals:
             if "delta" in goal:
                 declared |= goal["delta"]
-                met[goal["name"]] = all(delta.get(path, [None, None])[1] == value for path, value in goal["delta"].items())
+                met[goal["name"]] = all(final.get(path) == value for path, value in goal["delta"].items())
             else:
-                met[goal["name"]] = any(matches(e, goal["event"]) for e in self.events)
+                met[goal["name"]] = any(matches(e, goal["event"]) for e in counted)
         broken = [rule for rule in self.task.violations if self._broken(rule)]
-        undeclared = [path for path, (_, after) in delta.items() if path not in declared or declared[path] != after]
+        undeclared = [path for path in delta if path not in declared or declared[path] != final[path]]
         left = {rule["node"] for rule in broken} | {g["node"] for g in self.task.subgoals if not met[g["name"]]}
         violations = [rule["name"] for rule in broken] + [f"undeclared:{path}" for path in undeclared]
         total = sum(goal["weight"] for goal in self.task.subgoals)
@@ -137,13 +152,9 @@ class World:
         return Score(reward, met, violations, None, delta, node)
 
     def _broken(self, rule: dict[str, Any]) -> bool:
-        """Whether some event breaks the rule: it matches, and nothing before it matches `unless_after`."""
-        excused = False
-        for event in self.events:
-            if matches(event, rule["event"]) and not excused:
-                return True
-            excused = excused or ("unless_after" in rule and matches(event, rule["unless_after"]))
-        return False
+        """Whether some event breaks the rule: it matches, and nothing in an earlier turn matches `unless_after`."""
+        excuses = [e["turn"] for e in self.events if "unless_after" in rule and matches(e, rule["unless_after"])]
+        return any(matches(e, rule["event"]) and e["turn"] <= min(excuses, default=math.inf) for e in self.events)
 
     def close(self) -> None:
         """Nothing is held outside the instance."""

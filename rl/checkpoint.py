@@ -6,10 +6,12 @@ under a temporary name and renames it when complete, so what `restore` sees is a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pathlib
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -19,12 +21,16 @@ import orbax.checkpoint as ocp
 Tree = Any
 
 
-def _loud(record: logging.LogRecord) -> bool:
-    """Drops what orbax logs at every save and restore, keeps its errors and everybody else's records."""
-    return record.levelno >= logging.ERROR or f"{os.sep}orbax{os.sep}" not in record.pathname
-
-
-logging.getLogger("absl").addFilter(_loud)
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what orbax logs (through absl) at every save and restore, but not its errors."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _flatten(tree: Tree) -> dict[str, Any]:
@@ -48,13 +54,16 @@ class Checkpoints:
     """
 
     def __init__(self, directory: str | os.PathLike[str], keep: int):
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=True, cleanup_tmp_directories=True, enable_async_checkpointing=False
-        )
         self.directory = pathlib.Path(directory).resolve()
-        # Named here so that a fresh process can read a checkpoint's metadata before it has saved one.
-        handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
-        self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if jax.process_index() == 0:  # orbax's own clean-up runs in the background, into the first save
+            for unfinished in ocp.utils.tmp_checkpoints(self.directory):
+                shutil.rmtree(unfinished.get())
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+        with _quiet():
+            # Named here so that a fresh process can read a checkpoint's metadata before it has saved one.
+            handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
+            self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
 
     def save(self, index: int, state: Tree, meta: dict[str, Any]) -> None:
         """Writes checkpoint `index` and returns when it is complete on disk.
@@ -71,7 +80,8 @@ class Checkpoints:
         if latest is not None and index <= latest:
             raise ValueError(f"{self.directory}: checkpoint {index} is not newer than the latest, {latest}")
         items = ocp.args.Composite(state=ocp.args.StandardSave(_flatten(state)), meta=ocp.args.JsonSave(meta))
-        self._manager.save(index, args=items, force=True)
+        with _quiet():
+            self._manager.save(index, args=items, force=True)
 
     def latest(self) -> int | None:
         """Index of the newest complete checkpoint, None if there is none."""
@@ -93,9 +103,10 @@ class Checkpoints:
         if index is None:
             return None
         wanted = {name: _abstract(leaf) for name, leaf in _flatten(example).items()}
-        self._check(index, wanted)
         items = ocp.args.Composite(state=ocp.args.StandardRestore(wanted), meta=ocp.args.JsonRestore())
-        restored = self._manager.restore(index, args=items)
+        with _quiet():
+            self._check(index, wanted)
+            restored = self._manager.restore(index, args=items)
         leaves = [restored.state[name] for name in wanted]
         return jax.tree.unflatten(jax.tree.structure(example), leaves), restored.meta
 

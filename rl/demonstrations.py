@@ -39,7 +39,9 @@ def parse_flaws(text: str) -> dict[str, float]:
     return rates
 
 
-def draw_task(workflows: Sequence[Workflow], chosen: Sequence[Operator], max_growth: int, seed: int, index: int) -> Task:
+def draw_task(
+    workflows: Sequence[Workflow], chosen: Sequence[Operator], max_growth: int, seed: int, index: int
+) -> Task:
     """The task of demonstration `index`: a workflow grown 0 to `max_growth` times, legal and illegal branches alike."""
     rng = random.Random(f"{seed}/demonstration/{index}")
     workflow = rng.choice(workflows)

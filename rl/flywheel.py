@@ -148,7 +148,8 @@ class Flywheel:
             config = config.copy_and_resolve_references()
             config.model.checkpoint, config.model.init = str(start), "checkpoint"
         self.parts = setup.build(config)
-        (workdir / "rollouts").mkdir(parents=True, exist_ok=True)
+        if not read_only:
+            (workdir / "rollouts").mkdir(parents=True, exist_ok=True)
         self.checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
         self.trainer = train.Trainer.create(self.parts)
         self._resume()
@@ -215,7 +216,7 @@ class Flywheel:
             items = self.parts.rollouts.run(params, tasks, range(c.trials), version, seed=seed, on_progress=bar.update)
         result = evaluate.pass_rate(tasks, items, c.bootstrap)
         if not self.read_only:
-            rollout.write(items, self.workdir / "rollouts" / f"round_{number}_heldout_{name}.jsonl", round=number)
+            rollout.write(items, self.workdir / "rollouts" / f"round_{number}_heldout_{name}.jsonl", round=number, phase=name)
         if c.greedy:
             greedy = self.parts.rollouts.run(params, tasks, [0], version, temperature=0.0, seed=seed)
             result["greedy"] = evaluate.pass_rate(tasks, greedy, c.bootstrap)["mean"]
@@ -250,19 +251,20 @@ class Flywheel:
     def train_round(self, current: list[Task], earlier: list[Task]) -> None:
         """The round's RL steps, from where they stand."""
         c, number = self.config.rl, self.progress.round
+        order = evaluate.derive_seed(self.config.seed, "tasks", number)  # one for all steps: they share an epoch
         while self.progress.step < c.steps:
             step = self.progress.step
             seed = train.step_seed(self.config.seed, number, step)
-            tasks = train.step_tasks(current, earlier, c.groups, c.replay_share, seed, step)
+            tasks = train.step_tasks(current, earlier, c.groups, c.replay_share, order, step)
             with show.Progress(f"round {number}: step {step + 1}/{c.steps}") as bar:
                 items, metrics = self.trainer.step(tasks, seed, bar.update)
             self.progress.count(items, tasks)
             self.progress.step += 1
-            rollout.write(items, self.workdir / "rollouts" / f"round_{number}.jsonl", round=number, step=step)
+            rollout.write(items, self.workdir / "rollouts" / f"round_{number}.jsonl", round=number, phase="train", step=step)
             with open(self.workdir / "metrics.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps({"round": number, "step": step, **metrics}) + "\n")
             show.line(show.step(number, step, c.steps, metrics))
-            if self.progress.step % self.config.checkpoint.every == 0 and self.progress.step < c.steps:
+            if self.progress.step % self.config.checkpoint.every == 0 or self.progress.step == c.steps:
                 self.save()
 
     def close_round(self, heldout: list[Task]) -> None:

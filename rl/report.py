@@ -1,6 +1,7 @@
 """Opens a run's workdir: metrics, summary and rollouts as plain data, and as text and figures for people.
 
-    python -m rl.report --workdir=DIR [--random=N [--seed=S] | --rollout=N] [--round=K] [--outcome=any|pass|fail]
+    python -m rl.report --workdir=DIR [--random=N [--seed=S] | --rollout=N] [--round=K]
+        [--phase=train|initial|before|after] [--outcome=any|pass|fail]
 
 prints the closing table and, if asked, N readable conversations drawn at random or the N-th one.
 
@@ -52,8 +53,10 @@ def summary(workdir: str | Path) -> Record:
     return json.loads((Path(workdir) / "summary.json").read_text())
 
 
-def rollouts(workdir: str | Path, round: int | None = None) -> Iterator[Record]:
-    """The recorded episodes, all or those of one round, file by file in order of name.
+def rollouts(workdir: str | Path, round: int | None = None, phase: str | None = None) -> Iterator[Record]:
+    """The recorded episodes, all or those of one round and phase, file by file in order of name.
+
+    phase: "train", or whose held-out episodes: "initial" (the base policy), "before" or "after" the round's RL.
 
     Raises FileNotFoundError if there are no rollout files and ValueError for a broken line.
     """
@@ -62,7 +65,7 @@ def rollouts(workdir: str | Path, round: int | None = None) -> Iterator[Record]:
         raise FileNotFoundError(f"no rollout files in {Path(workdir) / 'rollouts'}")
     for file in files:
         for record in _read_lines(file):
-            if round is None or record["round"] == round:
+            if round in (None, record["round"]) and phase in (None, record["phase"]):
                 yield record
 
 
@@ -88,7 +91,7 @@ def sample(records: Iterable[Record], count: int, seed: int) -> list[Record]:
 def format_trajectory(record: Record) -> str:
     """One episode (a line of rollouts/*.jsonl) as readable text: the conversation, then how it was scored."""
     facts = f"task {record['task_id']}, member {record['member']}"
-    facts += f", round {record['round']}" if "round" in record else ""
+    facts += "".join(f", {tag} {record[tag]}" for tag in ("round", "phase", "step") if tag in record)
     lines = [f"== {facts}: {record['turns']} turns, ended by {record['reason']}"]
     for message in record["messages"]:
         lines += _format_message(message)
@@ -215,13 +218,14 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_integer("random", 0, "Print N matching rollouts drawn at random.", 0, flag_values=values)
     flags.DEFINE_integer("seed", 0, "Seed of the draw.", flag_values=values)
     flags.DEFINE_integer("round", None, "Only rollouts of this round.", 0, flag_values=values)
+    flags.DEFINE_enum("phase", None, ["train", "initial", "before", "after"], "Only these.", flag_values=values)
     flags.DEFINE_enum("outcome", "any", ["any", "pass", "fail"], "Only rollouts that end so.", flag_values=values)
     try:
         values(["", *argv])
         if (Path(values.workdir) / "summary.json").exists():
             print(table(summary(values.workdir)["rounds"]))
         if values.random or values.rollout is not None:
-            records = list(select(rollouts(values.workdir, values.round), values.outcome))
+            records = list(select(rollouts(values.workdir, values.round, values.phase), values.outcome))
             if values.rollout is not None and values.rollout >= len(records):
                 raise ValueError(f"--rollout={values.rollout}: there are {len(records)} matching rollouts")
             one = values.rollout is not None

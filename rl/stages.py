@@ -28,8 +28,13 @@ def sft(config: config_dict.ConfigDict, workdir: Path) -> None:
 
 
 def rl(config: config_dict.ConfigDict, workdir: Path) -> None:
-    """The RL of the workdir's current round (round 0 in a new one), without growing trees for the next."""
+    """The RL of the workdir's current round (round 0 in a new one), without growing trees for the next.
+
+    Raises ValueError if the rounds are all done.
+    """
     run = flywheel.Flywheel(config, workdir)
+    if run.progress.round >= config.rl.rounds:
+        raise ValueError(f"rl: the {config.rl.rounds} rounds of {workdir} are done; raise rl.rounds for another")
     run.train_current_round()
     run.export()
     print(f"round {run.progress.round}: {run.progress.step} RL steps done; policy in {workdir / 'policy'}")

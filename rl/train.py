@@ -18,24 +18,31 @@ from rl.trajectory import Trajectory
 from synth.task import Task
 
 
-def step_tasks(current: Sequence[Task], replay: Sequence[Task], count: int, share: float, seed: int, step: int) -> list[Task]:
-    """The tasks of RL step `step`: a function of the arguments, so a resumed run needs no iterator state.
+def step_tasks(
+    current: Sequence[Task], replay: Sequence[Task], count: int, share: float, seed: int, step: int
+) -> list[Task]:
+    """The tasks of RL step `step`, none twice: a function of the arguments, so a resumed run needs no iterator state.
 
-    `current` is gone through in shuffled epochs; a `share` of the places goes to random tasks of earlier rounds.
+    With one seed for all steps of a round, `current` is gone through in shuffled epochs: every task comes once before
+    any comes again. A `share` of the `count` places, but never all, goes to random tasks of earlier rounds. There are
+    fewer than `count` tasks if `current` is too small.
     """
-    old = round(share * count) if replay else 0
+    old = min(round(share * count), count - 1, len(replay))
     fresh = min(count - old, len(current))
-    chosen, position = [], step * fresh
-    while len(chosen) < fresh:
-        epoch, offset = divmod(position + len(chosen), len(current))
-        order = random.Random(f"{seed}/epoch/{epoch}").sample(range(len(current)), len(current))
-        task = current[order[offset]]
-        # At an epoch's seam a task could come twice; the next one of the epoch stands in.
-        while task in chosen:
-            offset = (offset + 1) % len(current)
-            task = current[order[offset]]
-        chosen.append(task)
-    return chosen + random.Random(f"{seed}/replay/{step}").sample(list(replay), min(old, len(replay)))
+    order = _epochs(len(current), fresh, (step + 1) * fresh, seed)
+    drawn = random.Random(f"{seed}/replay/{step}").sample(list(replay), old)
+    return [current[i] for i in order[step * fresh :]] + drawn
+
+
+def _epochs(size: int, width: int, length: int, seed: int) -> list[int]:
+    """The first `length` places of shuffled epochs of range(size), end to end, for steps of `width` <= size places."""
+    order: list[int] = []
+    while len(order) < length:
+        shuffled = random.Random(f"{seed}/epoch/{len(order) // size}").sample(range(size), size)
+        # In the step that the seam falls into, no task may come twice: what it has already goes to the epoch's end.
+        begun = order[len(order) - len(order) % width :]
+        order += [i for i in shuffled if i not in begun] + [i for i in shuffled if i in begun]
+    return order[:length]
 
 
 def group_advantages(items: Sequence[Trajectory], group_size: int, normalise: bool) -> tuple[np.ndarray, np.ndarray]:

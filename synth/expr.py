@@ -20,8 +20,10 @@ _NEGATED = {"eq": "ne", "ne": "eq"}
 def check(expr: Expr) -> None:
     """Raises ValueError naming what is wrong if `expr` is not a well-formed condition."""
     op = expr.get("op") if isinstance(expr, dict) else None
+    if not isinstance(op, str):
+        raise ValueError(f"condition {expr!r}: expected an object with an 'op'")
     if op in _LEAVES:
-        if set(expr) != {"op", "field", "value"} or str(expr["field"]).count(".") != 1:
+        if set(expr) != {"op", "field", "value"} or not _is_reference(expr["field"]):
             raise ValueError(f"condition {expr!r}: expected keys op, field ('entity.field'), value")
         if op in ("le", "ge") and (isinstance(expr["value"], bool) or not isinstance(expr["value"], int)):
             raise ValueError(f"condition {expr!r}: {op} compares with an integer")
@@ -30,11 +32,18 @@ def check(expr: Expr) -> None:
     elif op in ("and", "or", "not"):
         arguments = expr.get("args")
         if not isinstance(arguments, list) or not arguments or (op == "not" and len(arguments) != 1):
-            raise ValueError(f"condition {expr!r}: {op} needs {'one argument' if op == 'not' else 'arguments'} in 'args'")
+            needed = "one argument" if op == "not" else "arguments"
+            raise ValueError(f"condition {expr!r}: {op} needs {needed} in 'args'")
         for argument in arguments:
             check(argument)
     else:
-        raise ValueError(f"condition {expr!r}: unknown op {op!r}, expected one of {sorted(_LEAVES | {'and', 'or', 'not'})}")
+        known = sorted(_LEAVES | {"and", "or", "not"})
+        raise ValueError(f"condition {expr!r}: unknown op {op!r}, expected one of {known}")
+
+
+def _is_reference(field: Any) -> bool:
+    """Whether this is "<entity>.<field>"."""
+    return isinstance(field, str) and field.count(".") == 1 and all(field.split("."))
 
 
 def fields(expr: Expr) -> list[str]:
@@ -123,7 +132,7 @@ def render(expr: Expr) -> str:
     """The condition in words, fields and values quoted as they stand in tool results."""
     op = expr["op"]
     if op in ("and", "or"):
-        return f" {op} ".join(render(a) for a in expr["args"])
+        return f" {op} ".join(f"({render(a)})" if a["op"] in ("and", "or") else render(a) for a in expr["args"])
     if op == "not":
         return f"not ({render(expr['args'][0])})"
     return f'"{expr["field"].split(".")[1]}" {requirement(expr)}'

@@ -62,14 +62,12 @@ def adversaries(task: Task) -> dict[str, list[Step]]:
     """
     case, root = Case.of(task), tree.from_dict(task.tree)
     kinds = {n["kind"] for n in _path(task)}
-    first_rule = next((expr.fields(n.spec["condition"])[0].split(".")[1] for n in tree.nodes(root) if n.kind == "guard"), "status")
+    rules = (n.spec["condition"] for n in tree.nodes(root) if n.kind == "guard")
+    first_rule = next((expr.fields(rule)[0].split(".")[1] for rule in rules), "status")
     write = case.domain.write_tool(case.action)
     record = case.domain.record
-    copied = case.values[f"{record.kind}.{case.action.copied}"]
-    writes = [
-        {"call": write, "args": {record.key: case.record_id, case.action.copied: copied, case.action.slot: choice}, "say": ""}
-        for choice in case.action.choices
-    ]
+    args = {record.key: case.record_id, case.action.copied: case.values[f"{record.kind}.{case.action.copied}"]}
+    writes = [{"call": write, "args": {**args, case.action.slot: choice}, "say": ""} for choice in case.action.choices]
     before = [s for s in task.oracle if "args" not in s or s["call"] not in (write, "decline", "transfer")]
     found = {
         "no_op": [{"say": script.CLOSINGS["write"]}],
@@ -121,12 +119,14 @@ def check(task: Task, reward: Reward) -> str | None:
     if problem:
         return f"schema: {problem}"
     try:
-        tree.from_dict(task.tree)
-        for node in tree.nodes(tree.from_dict(task.tree)):
+        root = tree.from_dict(task.tree)
+        for node in tree.nodes(root):
             if node.kind == "guard":
                 expr.check(node.spec["condition"])
     except ValueError as error:
         return f"tree: {error}"
+    if task.branch not in [[node.id for node, _ in branch] for branch in tree.branches(root)]:
+        return f"tree: {task.branch} is no branch of it"
     for trial in range(2):  # twice: the world must be deterministic and must not leak state between episodes
         if (got := reward(task, task.oracle)) != 1.0:
             return f"oracle: reward {got} in trial {trial}"

@@ -1,4 +1,4 @@
-"""Tasks of a round: which branches of which trees, balanced between legal and illegal, and how trees grow between rounds."""
+"""Tasks of a round: which branches of which trees, half legal and half not; how trees grow between rounds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def tasks(workflows: Sequence[Workflow], variants: int, legal_share: float, seed
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What the policy did with the tasks of one tree in a round: episodes, passes, and the kinds of node it left first."""
+    """What the policy did with one tree's tasks in a round: episodes, passes, and the kinds of node it left first."""
 
     episodes: int = 0
     passes: int = 0
@@ -79,7 +79,7 @@ def grow(
 
 
 def grow_like(workflows: Sequence[Workflow], examples: Sequence[Workflow], seed: int) -> list[Workflow]:
-    """The next round's held-out trees: grown with the training trees' mix of operators, never from held-out failures."""
+    """The next round's held-out trees: grown with the training trees' mix of operators, not from held-out failures."""
     mix = [e.operator for e in examples]
     rng = random.Random(f"{seed}/grow_like/{workflows[0].round if workflows else 0}")
     found = []

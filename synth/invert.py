@@ -19,7 +19,8 @@ from synth.workflow import Workflow
 DISTRACTORS = 2  # further records of each collection
 
 _INTROS = ("You handle {domain}.", "You work for {domain}.", "You are the {domain} desk.")
-_RULES = ("Allowed only if {rule}, else {outcome}.", "Only if {rule}, else {outcome}.", "Needs: {rule}, else {outcome}.")
+_RULES = ("Allowed only if {rule}, else {outcome}.", "Only if {rule}, else {outcome}.",
+          "Needs: {rule}, else {outcome}.")  # fmt: skip
 _OWNER_RULES = ("Only if the {owner}'s {rule}, else {outcome}.", "Needs: the {owner}'s {rule}, else {outcome}.")
 _CONSENT = ("Changes need the user's consent.", "No change without the user's consent.")
 
@@ -79,13 +80,14 @@ def invert(workflow: Workflow, branch: Branch, variant: int, seed: int) -> Task:
         "yes": persona.yes,
         "no": persona.no,
     }
-    entities = [spec.record.kind, *([spec.owner.kind] if any(n.kind == "action" and n.spec["entity"] == spec.owner.kind
-                                                             for n in tree.nodes(workflow.tree)) else [])]  # fmt: skip
+    read = {n.spec["entity"] for n in tree.nodes(workflow.tree) if n.kind == "action"}
+    entities = [spec.record.kind, *([spec.owner.kind] if spec.owner.kind in read else [])]
     schemas, effects = domains.tool_specs(spec, action, entities)
     record = state[spec.record.collection][record_id]
     args = {spec.record.key: record_id, action.copied: record[action.copied], action.slot: choice}
+    owner = state[spec.owner.collection][owner_id]
     values = {f"{spec.record.kind}.{f}": record[f] for f in spec.record.fields}
-    values |= {f"{spec.owner.kind}.{f}": v for f, v in state[spec.owner.collection][owner_id].items() if f in spec.owner.fields}
+    values |= {f"{spec.owner.kind}.{f}": owner[f] for f in spec.owner.fields}
     case = script.Case(spec, action, record_id, owner_id, values, choice, given, user["accepts"])
     return Task(
         id=name,
@@ -112,11 +114,9 @@ def invert(workflow: Workflow, branch: Branch, variant: int, seed: int) -> Task:
 
 def constraints(workflow: Workflow, branch: Branch) -> list[expr.Expr]:
     """What the records must satisfy: the branch's rules as taken, every other rule of the policy holding."""
-    taken = {node.spec["condition"]["field"]: edge for node, edge in branch if node.kind == "guard"}
-    return [
-        expr.negate(node.spec["condition"]) if taken.get(node.spec["condition"]["field"]) == "fails" else node.spec["condition"]
-        for node in rules(workflow.tree)
-    ]
+    failing = [node.spec["condition"]["field"] for node, edge in branch if edge == "fails"]
+    conditions = [node.spec["condition"] for node in rules(workflow.tree)]
+    return [expr.negate(c) if c["field"] in failing else c for c in conditions]
 
 
 def _state(workflow: Workflow, branch: Branch, rng: random.Random) -> tuple[dict[str, dict[str, Any]], str, str]:
@@ -163,7 +163,8 @@ def _subgoals(workflow: Workflow, branch: Branch, case: script.Case, args: dict[
         delta = {path + action.copied: args[action.copied], path + action.slot: args[action.slot]}
         found.append({"name": case.domain.write_tool(action), "node": leaf.id, "weight": 2.0, "delta": delta})
     elif outcome in ("decline", "transfer"):
-        found.append({"name": outcome, "node": leaf.id, "weight": 2.0, "event": {"type": outcome, "reason": leaf.spec["reason"]}})
+        match = {"type": outcome, "reason": leaf.spec["reason"]}
+        found.append({"name": outcome, "node": leaf.id, "weight": 2.0, "event": match})
     return found
 
 
@@ -171,30 +172,34 @@ def _violations(workflow: Workflow, branch: Branch, args: dict[str, Any]) -> lis
     """The rules whose breach makes the reward 0, each charged to the node it breaks."""
     leaf, found = branch[-1][0], []
     outcome, reason = leaf.spec["outcome"], leaf.spec["reason"]
+
+    def event(name: str, node: tree.Node, match: dict[str, Any], **unless: Any) -> None:
+        found.append({"name": name, "node": node.id, "event": match, **unless})
+
     guards = {node.spec["condition"]["field"].split(".")[1]: node for node, _ in branch if node.kind == "guard"}
     last = next((node for node, _ in reversed(branch) if node.kind in ("guard", "confirm")), leaf)
     # Refusing for a rule that holds is charged to that rule, any other wrong refusal to the leaf.
     for field, node in guards.items():
         for control in ("decline", "transfer"):
             if (control, field) != (outcome, reason):
-                found.append({"name": f"{control}_for_{field}", "node": node.id, "event": {"type": control, "reason": field}})
+                event(f"{control}_for_{field}", node, {"type": control, "reason": field})
     for control in ("decline", "transfer"):
         allowed = [*guards, *([reason] if control == outcome else [])]
-        found.append({"name": f"wrong_{control}", "node": leaf.id, "event": {"type": control, "reason": {"not_in": allowed}}})
+        event(f"wrong_{control}", leaf, {"type": control, "reason": {"not_in": allowed}})
     if outcome == "write":
-        found.append({"name": "other_write", "node": leaf.id, "event": {"type": "write", "args": {"not_in": [args]}}})
+        event("other_write", leaf, {"type": "write", "args": {"not_in": [args]}})
     else:
-        found.append({"name": "forbidden_write", "node": last.id, "event": {"type": "write"}})
+        event("forbidden_write", last, {"type": "write"})
     for node, edge in branch:
         if node.kind == "confirm":
             consent = {"type": "confirm", "answer": "accepted"}
-            found.append({"name": "write_without_consent", "node": node.id, "event": {"type": "write"}, "unless_after": consent})
+            event("write_without_consent", node, {"type": "write"}, unless_after=consent)
         elif node.kind == "ask" and edge == "missing":
             asked = {"type": "asked", "slot": node.spec["slot"]}
-            found.append({"name": "invented_argument", "node": node.id, "event": {"type": "write"}, "unless_after": asked})
+            event("invented_argument", node, {"type": "write"}, unless_after=asked)
     # A decision must rest on the record: no write and no refusal before it was read.
     first = branch[0][0]
     read = {"type": "read", "id": args[workflow.spec.record.key]}
     for control in ("write", "decline", "transfer"):
-        found.append({"name": f"{control}_before_read", "node": first.id, "event": {"type": control}, "unless_after": read})
+        event(f"{control}_before_read", first, {"type": control}, unless_after=read)
     return found

@@ -19,7 +19,7 @@ MAX_RULES = 4  # rules per policy: beyond that the text outgrows what one read o
 
 @dataclasses.dataclass(frozen=True)
 class Operator:
-    """`applies(workflow)` and `apply(workflow, rng) -> tree`; `answers` are the node kinds whose failure calls for it."""
+    """`applies(workflow)`, `apply(workflow, rng) -> tree`; `answers`: the node kinds whose failure calls for it."""
 
     name: str
     answers: tuple[str, ...]
@@ -61,7 +61,8 @@ def _guard(workflow: Workflow, rng: random.Random) -> Node:
 
     def past(node: Node) -> bool:
         on_record = node.kind == "guard" and not node.spec["hidden"]
-        return not on_record and not (node.kind == "action" and node.spec["entity"] == record.kind) and not _is_exit(node)
+        reads_record = node.kind == "action" and node.spec["entity"] == record.kind
+        return not on_record and not reads_record and not _is_exit(node)
 
     # One draw for all paths: the rule is the same wherever the tree comes to it.
     state = rng.getstate()

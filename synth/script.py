@@ -43,7 +43,8 @@ class Case:
         values = {f"{domain.record.kind}.{f}": record[f] for f in domain.record.fields}
         values |= {f"{domain.owner.kind}.{f}": owner[f] for f in domain.owner.fields}
         action = next(a for a in domain.actions if a.verb == user["verb"])
-        return cls(domain, action, record_id, owner_id, values, user["slots"][action.slot], not user["withheld"], user["accepts"])
+        choice, given = user["slots"][action.slot], not user["withheld"]
+        return cls(domain, action, record_id, owner_id, values, choice, given, user["accepts"])
 
 
 class Judgement:
@@ -138,7 +139,9 @@ def walk(root: Node, case: Case, judge: Judgement) -> list[Step]:
     return [*steps, *_finish(node, case, judge, checks, choice, known)]
 
 
-def _finish(leaf: Node, case: Case, judge: Judgement, checks: list[str], choice: str | None, known: set[str]) -> list[Step]:
+def _finish(
+    leaf: Node, case: Case, judge: Judgement, checks: list[str], choice: str | None, known: set[str]
+) -> list[Step]:
     """The steps of the outcome: the write or control call, then the closing words."""
     if judge.quits():
         return [{"say": CLOSINGS["write"]}]
@@ -147,7 +150,10 @@ def _finish(leaf: Node, case: Case, judge: Judgement, checks: list[str], choice:
     if outcome == "stop":
         return [{"say": CLOSINGS["stop"]}]
     if outcome == "write":
-        copied = case.values[f"{record.kind}.{action.copied}"] if record.kind in known else judge.guess(record.fields[action.copied])
+        if record.kind in known:
+            copied = case.values[f"{record.kind}.{action.copied}"]
+        else:
+            copied = judge.guess(record.fields[action.copied])
         chosen = choice if choice is not None else judge.guess(action.choices)
         args = {record.key: case.record_id, action.copied: copied, action.slot: chosen}
         call = {"call": case.domain.write_tool(action), "args": args, "say": " ".join(checks)}

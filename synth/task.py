@@ -11,14 +11,15 @@ from typing import Any
 class Task:
     """A frozen, JSON-serialisable task. Every derived thing (world, user, reward, oracle) is a function of it.
 
-    id: unique; "<root>/r<round>/<leaf>/<variant>".
+    id: unique; "<root>@r<round>/<leaf>/<variant>".
     root: id of the round-0 workflow the tree descends from. parent: id of the tree this one was expanded from ("" in
         round 0). operator: the operator that made this tree from its parent ("" in round 0).
     seed: what the state, wording and identifiers were drawn from. round: the flywheel round it was made in.
     domain, persona: names in synth/domains.py and synth/personas.py.
     branch: ids of the nodes from the root of the tree to the leaf. legal: whether the branch ends in the write.
     policy: the standard operating procedure the agent reads (the system message).
-    tools: OpenAI function schemas. effects: what each tool does, as data (see synth/domains.tool_specs). state: {collection: {record id: {field: value}}} at reset.
+    tools: OpenAI function schemas. effects: what each tool does, as data (see synth/domains.tool_specs).
+    state: {collection: {record id: {field: value}}} at reset.
     user: the user script (see envs/user.py). subgoals, violations: predicates as data (see envs/world.py).
     oracle: the scripted steps that earn reward 1.0 (see envs/actors.py).
     tree: the behaviour tree as data (synth/tree.py).
@@ -54,7 +55,6 @@ class Task:
         record = json.loads(text)
         expected = {field.name for field in dataclasses.fields(cls)}
         if set(record) != expected:
-            raise ValueError(
-                f"task record: missing fields {sorted(expected - set(record))}, unknown {sorted(set(record) - expected)}"
-            )
+            missing, unknown = sorted(expected - set(record)), sorted(set(record) - expected)
+            raise ValueError(f"task record: missing fields {missing}, unknown {unknown}")
         return cls(**record)

@@ -38,7 +38,8 @@ class Node:
         if self.kind not in EDGES:
             raise ValueError(f"tree node {self.id!r}: unknown kind {self.kind!r}, expected one of {', '.join(EDGES)}")
         if len(self.children) != len(EDGES[self.kind]):
-            raise ValueError(f"tree node {self.id!r}: a {self.kind} node has the edges {EDGES[self.kind]}, got {len(self.children)} children")
+            count = len(self.children)
+            raise ValueError(f"tree node {self.id!r}: {self.kind} has edges {EDGES[self.kind]}, got {count} children")
         if self.kind == "terminal" and self.spec.get("outcome") not in OUTCOMES:
             raise ValueError(f"tree node {self.id!r}: outcome {self.spec.get('outcome')!r}, expected one of {OUTCOMES}")
 
@@ -102,7 +103,7 @@ def from_dict(data: dict[str, Any]) -> Node:
     """Inverse of `to_dict`. Raises ValueError naming the node that is malformed."""
     if set(data) != {"id", "kind", "spec", "children"} or data["kind"] not in EDGES:
         raise ValueError(f"tree node {data.get('id')!r}: expected id, kind ({', '.join(EDGES)}), spec, children")
-    edges = tuple(child["when"] for child in data["children"])
+    edges = tuple(child.get("when") for child in data["children"] if "node" in child)
     if edges != EDGES[data["kind"]]:
         raise ValueError(f"tree node {data['id']!r}: edges {edges}, expected {EDGES[data['kind']]}")
     return Node(data["kind"], data["spec"], tuple(from_dict(c["node"]) for c in data["children"]), data["id"])

@@ -1,4 +1,4 @@
-"""Workflows: a behaviour tree together with where it came from. Round 0 is linear: one path on which nothing is in the way."""
+"""Workflows: a behaviour tree and where it came from. Round 0 is linear: nothing is in the way of the write."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ class Workflow:
 
     def kept(self) -> "Workflow":
         """The same tree carried into the next round unexpanded."""
-        return dataclasses.replace(self, id=f"{self.root}@r{self.round + 1}", parent=self.id, operator="", round=self.round + 1)
+        number = self.round + 1
+        return dataclasses.replace(self, id=f"{self.root}@r{number}", parent=self.id, operator="", round=number)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data; `from_dict` is the inverse."""

@@ -35,8 +35,8 @@ def test_masked_episodes_leave_the_baseline(placeholder):
 
 @pytest.mark.parametrize("normalise", [True, False])
 def test_groups_without_a_signal_are_exactly_zero(normalise):
-    """0.1 three times: the float32 mean is an ulp off, which normalising would amplify."""
-    rewards = jnp.array([[0.1, 0.1, 0.1], [1.0, NAN, NAN], [NAN, NAN, NAN], [0.7, 0.7, NAN]])
+    """0.9 three times: the float32 mean is an ulp off, which normalising would amplify."""
+    rewards = jnp.array([[0.9, 0.9, 0.9], [1.0, NAN, NAN], [NAN, NAN, NAN], [0.7, 0.7, NAN]])
     mask = jnp.array([[1, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 0]])
     np.testing.assert_array_equal(advantage.grpo(rewards, mask, normalise), np.zeros((4, 3)))
     np.testing.assert_array_equal(advantage.zero_variance(rewards, mask), [True] * 4)

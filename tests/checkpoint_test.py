@@ -1,5 +1,6 @@
 """Checkpoints: bit-equal, whole after a kill at any moment, and onto another mesh; files are cut back to them."""
 
+import logging
 import pathlib
 import random
 import subprocess
@@ -56,6 +57,21 @@ def test_numpy_and_odd_values_survive(tmp_path):
     restored, _ = saver.restore(state)
     assert _bytes(restored) == _bytes(state)
     assert isinstance(restored["a"], np.ndarray) and isinstance(restored["b"][1], jax.Array)
+
+
+def test_orbax_is_quiet_and_nobody_else(tmp_path, caplog):
+    """Even where everything is logged, as absl's own entry point does; the level is put back."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    with caplog.at_level(logging.DEBUG, "absl"):
+        saver = checkpoint.Checkpoints(tmp_path, keep=1)
+        for index in range(2):
+            saver.save(index, {"a": jnp.zeros((2,))}, {})
+        checkpoint.Checkpoints(tmp_path, keep=1).restore({"a": jnp.zeros((2,))})
+        assert not caplog.records
+        logger.info("still heard")
+        assert [record.message for record in caplog.records] == ["still heard"]
+    assert logger.level == before
 
 
 def test_keeps_the_newest(tmp_path):
