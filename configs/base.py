@@ -20,11 +20,11 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.synth.train_roots = 200
     c.rl.adam_b2 = 0.98
     c.rl.warmup_updates = 100
-    c.rl.sft_learning_rate = 1.5e-3
-    c.rl.sft_steps = 3600
-    c.rl.sft_episodes = 32
+    c.rl.sft_learning_rate = 2.5e-3
+    c.rl.sft_steps = 6000
+    c.rl.sft_episodes = 16
     c.rl.sft_split = "base"
-    c.rl.sft_clean_steps = 3000
+    c.rl.sft_clean_steps = 5000
     c.rl.sft_flawed_share = 0.85
     c.rl.sft_flaws = "skip_read=0.3,misjudge=0.2,skip_ask=0.4,skip_confirm=0.4,refuse=0.12,swap_control=0.15,quit=0.1"
     c.rl.row_length = 576

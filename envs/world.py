@@ -8,7 +8,7 @@ changed in any way that no subgoal declares, or if neither the user ended the ep
 otherwise the weighted share of subgoals met.
 
 Every event carries the "turn" (assistant message) it happened in. The first write, decline or transfer is the decision:
-what is looked up in the same message or later cannot have informed it and meets no subgoal.
+what is read, asked or confirmed in the same message or later cannot have informed it and meets no subgoal.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from synth import domains, gates, generate, operators, script, workflow
 from synth.task import Task
 
 Event = dict[str, Any]
+INFORMING = ("read", "asked", "confirm")  # events that a decision may rest on
 DECISIONS = ("write", "decline", "transfer")
 
 
@@ -131,7 +132,7 @@ class World:
         """The reward of the episode so far; see the module's docstring."""
         delta = state_delta(self.task.state, self.state)
         decided = next((e["turn"] for e in self.events if e["type"] in DECISIONS), math.inf)
-        counted = [e for e in self.events if e["type"] in DECISIONS or e["turn"] < decided]
+        counted = [e for e in self.events if e["type"] not in INFORMING or e["turn"] < decided]
         final = {path: after for path, (_, after) in delta.items()}
         met, declared = {}, {}
         for goal in self.task.subgoals:

@@ -97,7 +97,9 @@ def next_workflows(config: config_dict.ConfigDict, progress: Progress) -> dict[s
     return {"train": train_trees, "heldout": generate.grow_like(progress.trees("heldout"), train_trees, config.seed)}
 
 
-def round_tasks(config: config_dict.ConfigDict, workdir: Path, round_number: int, trees: dict[str, list[Workflow]]) -> dict[str, list[Task]]:
+def round_tasks(
+    config: config_dict.ConfigDict, workdir: Path, round_number: int, trees: dict[str, list[Workflow]]
+) -> dict[str, list[Task]]:
     """The gated tasks of a round, read from its dataset, which is written first if it is not there.
 
     Raises ValueError, naming the gates and an example each, if a split has no task left.
@@ -216,7 +218,8 @@ class Flywheel:
             items = self.parts.rollouts.run(params, tasks, range(c.trials), version, seed=seed, on_progress=bar.update)
         result = evaluate.pass_rate(tasks, items, c.bootstrap)
         if not self.read_only:
-            rollout.write(items, self.workdir / "rollouts" / f"round_{number}_heldout_{name}.jsonl", round=number, phase=name)
+            path = self.workdir / "rollouts" / f"round_{number}_heldout_{name}.jsonl"
+            rollout.write(items, path, round=number, phase=name)
         if c.greedy:
             greedy = self.parts.rollouts.run(params, tasks, [0], version, temperature=0.0, seed=seed)
             result["greedy"] = evaluate.pass_rate(tasks, greedy, c.bootstrap)["mean"]
@@ -260,7 +263,8 @@ class Flywheel:
                 items, metrics = self.trainer.step(tasks, seed, bar.update)
             self.progress.count(items, tasks)
             self.progress.step += 1
-            rollout.write(items, self.workdir / "rollouts" / f"round_{number}.jsonl", round=number, phase="train", step=step)
+            path = self.workdir / "rollouts" / f"round_{number}.jsonl"
+            rollout.write(items, path, round=number, phase="train", step=step)
             with open(self.workdir / "metrics.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps({"round": number, "step": step, **metrics}) + "\n")
             show.line(show.step(number, step, c.steps, metrics))

@@ -161,7 +161,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data."""
-        return dataclasses.asdict(self)
+        return {**vars(self), "rejected": dict(self.rejected)}  # asdict would make a Counter of (gate, count) pairs
 
 
 def select(candidates: Iterable[Task], reward: Reward, taken: dict[str, str]) -> tuple[list[Task], Report]:

@@ -34,6 +34,10 @@ def tasks(workflows: Sequence[Workflow], variants: int, legal_share: float, seed
         legal = (workflow.id, variant) not in illegal
         choices = [b for b in tree.branches(workflow.tree) if is_legal(b) == legal]
         rng = random.Random(f"{seed}/branch/{workflow.id}/{variant}")
+        # By outcome and reason first: a leaf that several paths reach is no likelier for it.
+        endings = sorted({(b[-1][0].spec["outcome"], b[-1][0].spec["reason"]) for b in choices})
+        ending = rng.choice(endings)
+        choices = [b for b in choices if (b[-1][0].spec["outcome"], b[-1][0].spec["reason"]) == ending]
         found.append(invert.invert(workflow, rng.choice(choices), variant, seed))
     return sorted(found, key=lambda t: t.id)
 

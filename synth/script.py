@@ -216,11 +216,6 @@ class Sloppy(Judgement):
         return self._slips(self.quit)
 
 
-def oracle(task: Task) -> list[Step]:
-    """The steps that earn reward 1.0 on a task."""
-    return walk(from_dict(task.tree), Case.of(task), Judgement())
-
-
 class _Constant(Judgement):
     """Reads, then decides the same way whatever the record says."""
 

@@ -68,6 +68,11 @@ def arguments(policy: Path, **changes: Any) -> list[str]:
     return [f"--config={config}:runlocal", *(f"--config.{key}={value}" for key, value in keys.items())]
 
 
+def environment(**changes: str) -> dict[str, str]:
+    """The environment of a run: this process's, one CPU device."""
+    return {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", **changes}
+
+
 def coin(play: Callable[..., list]) -> Callable[..., list]:
     """`Rollouts.run` with the rewards replaced by coins that fall as a checksum of the tokens says.
 
@@ -80,7 +85,8 @@ def coin(play: Callable[..., list]) -> Callable[..., list]:
         for item in play(*args, **kwargs):
             passed = zlib.crc32(str(item.tokens).encode()) % 2
             node = None if passed else item.score.node
-            found.append(dataclasses.replace(item, score=dataclasses.replace(item.score, reward=float(passed), node=node)))
+            score = dataclasses.replace(item.score, reward=float(passed), node=node)
+            found.append(dataclasses.replace(item, score=score))
         return found
 
     return run

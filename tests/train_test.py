@@ -1,0 +1,149 @@
+"""RL on a set of tasks: which tasks a step takes, advantages around faults, what becomes of a batch."""
+
+import dataclasses
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envs.base import Score
+from rl import rollout, train, trajectory
+
+
+def tasks(prefix, count):
+    return [f"{prefix}{i}" for i in range(count)]
+
+
+def episode(reward, task="a", member=0, reason=trajectory.ENDED, violations=(), mask=(0, 1)):
+    score = Score(reward, {}, list(violations))
+    tokens = list(range(len(mask)))
+    logprobs = [-1.0 * m for m in mask]
+    return trajectory.Trajectory(task, member, tokens, list(mask), logprobs, 0, reason, score, [], [], 2)
+
+
+COUNTS = st.tuples(st.integers(1, 30), st.integers(0, 12), st.integers(1, 12), st.sampled_from([0.0, 0.25, 0.5, 0.9]))
+
+
+@settings(max_examples=60)
+@given(COUNTS, st.integers(0, 3), st.integers(0, 9))
+def test_a_steps_tasks_stand_once_and_depend_on_nothing_else(counts, seed, step):
+    current, earlier, count, share = counts
+    arguments = (tasks("new", current), tasks("old", earlier), count, share, seed, step)
+    found = train.step_tasks(*arguments)
+    assert found == train.step_tasks(*arguments) and len(set(found)) == len(found)
+    old = [task for task in found if task.startswith("old")]
+    assert len(old) == min(round(share * count), count - 1, earlier)
+    assert len(found) - len(old) == min(count - len(old), current) >= 1
+
+
+@settings(max_examples=60)
+@given(COUNTS, st.integers(0, 3))
+def test_every_task_comes_once_before_any_comes_again(counts, seed):
+    """Over the steps of a round, with one seed: the k-th epoch's places hold every task exactly once."""
+    current, earlier, count, share = counts
+    taken = []
+    for step in range(3 * current):
+        found = train.step_tasks(tasks("new", current), tasks("old", earlier), count, share, seed, step)
+        taken += [task for task in found if task.startswith("new")]
+    for epoch in range(3):
+        assert sorted(taken[epoch * current : (epoch + 1) * current]) == sorted(tasks("new", current))
+
+
+def test_epochs_differ_and_seeds_differ():
+    current = tasks("new", 8)
+    orders = {tuple(train.step_tasks(current, [], 8, 0.25, seed, step)) for seed in (0, 1) for step in range(4)}
+    assert len(orders) == 8
+    replays = {tuple(train.step_tasks(current, tasks("old", 8), 8, 0.5, 0, step)[4:]) for step in range(4)}
+    assert len(replays) == 4
+
+
+def test_group_advantages_by_hand():
+    """Groups of 4: half right; all right; one fault among right and wrong; faults only."""
+    rewards = [1, 0, 0, 1] + [1, 1, 1, 1] + [None, 1, 0, 0] + [None] * 4
+    items = [episode(reward, task=f"t{i // 4}", member=i % 4) for i, reward in enumerate(rewards)]
+    plain, mixed = train.group_advantages(items, 4, normalise=False)
+    expected = [0.5, -0.5, -0.5, 0.5] + [0] * 4 + [0, 2 / 3, -1 / 3, -1 / 3] + [0] * 4
+    np.testing.assert_allclose(plain, expected, atol=1e-6)
+    assert mixed.tolist() == [True, False, True, False]
+    scaled, _ = train.group_advantages(items, 4, normalise=True)
+    deviation = math.sqrt(2) / 3  # of 1, 0, 0
+    expected = [1, -1, -1, 1] + [0] * 4 + [0, 2 / 3 / deviation, -1 / 3 / deviation, -1 / 3 / deviation] + [0] * 4
+    np.testing.assert_allclose(scaled, expected, atol=1e-5)
+
+
+def test_rollout_metrics_leave_faults_out_of_the_rates():
+    items = [
+        episode(1.0, member=0, mask=(0, 1, 1)),
+        episode(0.5, member=1, reason=trajectory.LENGTH, mask=(0, 1, 1, 1, 1)),
+        episode(0.0, member=2, violations=["a", "b"]),
+        episode(None, member=3, reason=trajectory.ERROR, mask=(0, 1, 1, 1, 1, 1, 1)),
+    ]
+    stats = rollout.Stats(sampled_tokens=30, seconds=2.0, prefill_seconds=0.25, decode_seconds=1.0, env_seconds=0.5)
+    found = train.rollout_metrics(items, np.array([True, False]), stats)
+    expected = {
+        "reward": 0.5, "pass_rate": 1 / 3, "mixed_groups": 0.5, "violations": 1 / 3, "truncated": 1 / 3, "faults": 1,
+        "turns": 2, "response_tokens": (2 + 4 + 1) / 3, "tokens_per_second": 15.0, "prefill_seconds": 0.25,
+        "decode_seconds": 1.0, "env_seconds": 0.5,
+    }  # fmt: skip
+    assert found == pytest.approx(expected)
+    faults = train.rollout_metrics(items[3:], np.array([False]), stats)
+    assert faults["faults"] == 1 and faults["reward"] == faults["pass_rate"] == 0
+
+
+class Recorder:
+    """Stands for rollouts, packing and the learner, and writes down what they are given."""
+
+    def __init__(self, rewards, minibatches):
+        items = [episode(reward, task=f"t{i // 4}", member=i % 4) for i, reward in enumerate(rewards)]
+        self.batches, self.calls = [], []
+        config = SimpleNamespace(rl=SimpleNamespace(group_size=4, minibatches=minibatches, normalise_advantage=False))
+
+        def run(params, chosen, members, version, seed, on_progress):
+            self.calls.append((params, list(chosen), list(members), version, seed))
+            return items
+
+        def update(state, batch):
+            self.batches.append(batch)
+            return dataclasses.replace(state, step=state.step + 1), {"loss": float(len(self.batches))}
+
+        rollouts = SimpleNamespace(run=run, stats=rollout.Stats())
+        parts = SimpleNamespace(config=config, rollouts=rollouts)
+        state = State("parameters", 3)
+        self.trainer = train.Trainer(parts, state, update, lambda some, weights: list(zip(some, weights, strict=True)))
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    params: str
+    step: int
+
+
+def test_a_step_trains_on_mixed_groups_without_faults():
+    """Five groups, three of them mixed, two minibatches: 2 + 1 groups, the fault left out, advantages beside them."""
+    rewards = [1, 0, 0, 0] + [1] * 4 + [0, 0, None, 1] + [0] * 4 + [1, 1, 0, 0]
+    recorder = Recorder(rewards, minibatches=2)
+    items, metrics = recorder.trainer.step(["x", "y"], seed=9)
+    assert len(items) == 20 and recorder.calls == [("parameters", ["x", "y"], [0, 1, 2, 3], 3, 9)]
+    trained = [[(item.task_id, item.member, round(weight, 3)) for item, weight in batch] for batch in recorder.batches]
+    assert trained == [
+        [("t0", 0, 0.75), ("t0", 1, -0.25), ("t0", 2, -0.25), ("t0", 3, -0.25)]
+        + [("t2", 0, -0.333), ("t2", 1, -0.333), ("t2", 3, 0.667)],
+        [("t4", 0, 0.5), ("t4", 1, 0.5), ("t4", 2, -0.5), ("t4", 3, -0.5)],
+    ]
+    assert metrics["updates"] == 2 and metrics["loss"] == 1.5 and recorder.trainer.state.step == 5
+    assert metrics["mixed_groups"] == 0.6 and metrics["faults"] == 1
+
+
+def test_a_step_without_any_mixed_group_is_no_update():
+    recorder = Recorder([1] * 4 + [0] * 4 + [None] * 4, minibatches=2)
+    _, metrics = recorder.trainer.step(["x"], seed=0)
+    assert metrics["updates"] == 0 and recorder.batches == [] and recorder.trainer.state.step == 3
+    assert "loss" not in metrics and metrics["mixed_groups"] == 0
+
+
+def test_step_seeds_are_distinct():
+    seeds = {train.step_seed(*key) for key in [(s, k, i) for s in range(3) for k in range(4) for i in range(20)]}
+    assert len(seeds) == 240 and all(0 <= seed < 2**31 for seed in seeds)
