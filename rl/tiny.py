@@ -17,7 +17,7 @@ from model.chat import Chat
 from rl import demonstrations
 from synth import domains, operators, workflow
 
-VOCABULARY = 1280
+VOCABULARY = 1536
 DEMONSTRATIONS = 2000
 ARCHITECTURE = {
     "architectures": ["Qwen3ForCausalLM"],

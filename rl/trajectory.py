@@ -48,7 +48,7 @@ class Trajectory:
         return self.score.reward == 1.0
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-serialisable dict, the line format of rollouts/*.jsonl. It shares what is in it with the trajectory."""
+        """A JSON-serialisable dict, the line format of rollouts/*.jsonl; it shares its parts with the trajectory."""
         return {**vars(self), "score": vars(self.score)}  # asdict would copy every token, at 2 ms an episode
 
     @classmethod

@@ -65,8 +65,19 @@ class Domain:
         return f"{action.verb}_{self.record.kind}"
 
 
-def _amount(low: int = 10, high: int = 99) -> tuple[int, ...]:
-    return tuple(range(low, high + 1))
+# Numbers are tens and identifiers are words: what has to be copied and compared stays within a small model's reach.
+_TENS = tuple(range(10, 100, 10))
+
+_RECORD_IDS = """acorn amber anchor apple arrow basil bean bell birch boat brook cedar cherry clay cliff clover coral
+crystal daisy fern flint garnet ginger hazel ivory jade lemon lily linen lotus maple meadow mint oak olive opal pearl plum
+quartz reed""".split()
+_OWNER_IDS = """badger bear bison camel cat cobra crane crow deer dove duck eagle falcon finch fox frog goose hare hawk heron
+horse jackal lark lemur lion lynx mole moose moth newt otter owl panda puma rabbit raven robin seal swan wolf""".split()
+
+
+def draw_ids(count: int, rng: random.Random) -> tuple[list[str], list[str]]:
+    """`count` different record identifiers and as many owner identifiers."""
+    return rng.sample(_RECORD_IDS, count), rng.sample(_OWNER_IDS, count)
 
 
 _STANDING = ("good", "new", "late", "barred")
@@ -83,7 +94,7 @@ DOMAINS: dict[str, Domain] = {
         _domain(
             "orders",
             Entity("order", "orders", {"status": ("packed", "shipped", "delivered", "lost"), "channel": _CHANNEL,
-                                       "stock": ("full", "low", "none", "held"), "amount": _amount()}),
+                                       "stock": ("full", "low", "none", "held"), "amount": _TENS}),
             Entity("customer", "customers", {"tier": ("basic", "silver", "gold", "trial"), "standing": _STANDING}),
             Action("refund", "amount", "method", ("card", "cash", "voucher")),
             Action("reship", "amount", "speed", ("slow", "normal", "fast")),
@@ -91,7 +102,7 @@ DOMAINS: dict[str, Domain] = {
         _domain(
             "hotels",
             Entity("booking", "bookings", {"status": ("open", "paid", "used", "void"), "channel": _CHANNEL,
-                                           "room": ("single", "double", "suite", "family"), "price": _amount()}),
+                                           "room": ("single", "double", "suite", "family"), "price": _TENS}),
             Entity("guest", "guests", {"tier": ("basic", "silver", "gold", "trial"), "standing": _STANDING}),
             Action("cancel", "price", "method", ("card", "cash", "voucher")),
             Action("move", "price", "season", ("spring", "summer", "winter")),
@@ -100,7 +111,7 @@ DOMAINS: dict[str, Domain] = {
             "clinics",
             Entity("visit", "visits", {"status": ("open", "done", "missed", "void"),
                                        "urgency": ("low", "normal", "high", "acute"),
-                                       "ward": ("north", "south", "east", "west"), "fee": _amount()}),
+                                       "ward": ("north", "south", "east", "west"), "fee": _TENS}),
             Entity("patient", "patients", {"cover": ("none", "basic", "full", "state"),
                                            "consent": ("given", "pending", "expired", "denied")}),
             Action("move", "fee", "shift", ("morning", "noon", "evening")),
@@ -110,7 +121,7 @@ DOMAINS: dict[str, Domain] = {
             "banking",
             Entity("account", "accounts", {"status": ("open", "frozen", "closed", "dormant"),
                                            "kind": ("saving", "current", "joint", "youth"),
-                                           "branch": ("north", "south", "east", "west"), "balance": _amount()}),
+                                           "branch": ("north", "south", "east", "west"), "balance": _TENS}),
             Entity("holder", "holders", {"risk": ("low", "normal", "high", "watch"),
                                          "consent": ("given", "pending", "expired", "denied")}),
             Action("close", "balance", "payout", ("card", "cash", "cheque")),
@@ -120,7 +131,7 @@ DOMAINS: dict[str, Domain] = {
             "libraries",
             Entity("loan", "loans", {"status": ("open", "late", "returned", "lost"),
                                      "kind": ("book", "film", "map", "game"),
-                                     "queue": ("empty", "short", "long", "held"), "days": _amount()}),
+                                     "queue": ("empty", "short", "long", "held"), "days": _TENS}),
             Entity("member", "members", {"tier": ("basic", "silver", "gold", "trial"), "standing": _STANDING}),
             Action("renew", "days", "term", ("week", "month", "season")),
             Action("move", "days", "branch", ("north", "south", "east")),
@@ -129,7 +140,7 @@ DOMAINS: dict[str, Domain] = {
             "rentals",
             Entity("rental", "rentals", {"status": ("open", "late", "returned", "void"),
                                          "kind": ("bike", "car", "van", "boat"),
-                                         "damage": ("none", "minor", "major", "unknown"), "deposit": _amount()}),
+                                         "damage": ("none", "minor", "major", "unknown"), "deposit": _TENS}),
             Entity("driver", "drivers", {"licence": ("valid", "expired", "foreign", "youth"), "standing": _STANDING}),
             Action("refund", "deposit", "method", ("card", "cash", "voucher")),
             Action("extend", "deposit", "term", ("day", "week", "month")),
@@ -138,7 +149,7 @@ DOMAINS: dict[str, Domain] = {
             "parcels",
             Entity("parcel", "parcels", {"status": ("packed", "shipped", "delivered", "lost"),
                                          "size": ("small", "medium", "large", "giant"),
-                                         "zone": ("north", "south", "east", "west"), "weight": _amount()}),
+                                         "zone": ("north", "south", "east", "west"), "weight": _TENS}),
             Entity("sender", "senders", {"contract": ("none", "basic", "full", "state"), "standing": _STANDING}),
             Action("reroute", "weight", "depot", ("harbour", "station", "airport")),
             Action("insure", "weight", "plan", ("basic", "plus", "prime")),
@@ -147,7 +158,7 @@ DOMAINS: dict[str, Domain] = {
             "courses",
             Entity("enrolment", "enrolments", {"status": ("open", "paid", "done", "void"),
                                                "level": ("first", "second", "third", "fourth"),
-                                               "mode": ("campus", "online", "mixed", "evening"), "credits": _amount()}),
+                                               "mode": ("campus", "online", "mixed", "evening"), "credits": _TENS}),
             Entity("student", "students", {"tier": ("regular", "guest", "honours", "trial"), "standing": _STANDING}),
             Action("move", "credits", "season", ("spring", "summer", "winter")),
             Action("upgrade", "credits", "track", ("science", "arts", "trade")),
@@ -156,7 +167,7 @@ DOMAINS: dict[str, Domain] = {
             "events",
             Entity("ticket", "tickets", {"status": ("open", "paid", "used", "void"),
                                          "area": ("floor", "balcony", "box", "stage"),
-                                         "channel": _CHANNEL, "price": _amount()}),
+                                         "channel": _CHANNEL, "price": _TENS}),
             Entity("visitor", "visitors", {"age": ("child", "youth", "adult", "senior"), "standing": _STANDING}),
             Action("refund", "price", "method", ("card", "cash", "voucher")),
             Action("swap", "price", "show", ("matinee", "evening", "gala")),
@@ -165,7 +176,7 @@ DOMAINS: dict[str, Domain] = {
             "utilities",
             Entity("meter", "meters", {"status": ("active", "frozen", "closed", "faulty"),
                                        "kind": ("water", "gas", "power", "heat"),
-                                       "zone": ("north", "south", "east", "west"), "reading": _amount()}),
+                                       "zone": ("north", "south", "east", "west"), "reading": _TENS}),
             Entity("tenant", "tenants", {"contract": ("none", "basic", "full", "state"), "standing": _STANDING}),
             Action("adjust", "reading", "reason", ("leak", "error", "move")),
             Action("swap", "reading", "shift", ("morning", "noon", "evening")),
@@ -231,7 +242,7 @@ def guard_candidates(domain: Domain, entity: Entity, used: set[str], rng: random
         if reference in used:
             continue
         if isinstance(values[0], int):
-            limit = rng.randrange(values[len(values) // 4], values[3 * len(values) // 4])
+            limit = rng.choice(values[len(values) // 4 : 3 * len(values) // 4])
             found.append({"op": rng.choice(("le", "ge")), "field": reference, "value": limit})
         else:
             found.append({"op": "eq", "field": reference, "value": rng.choice(values)})

@@ -93,16 +93,20 @@ def solve(
     """Values for every field the constraints mention such that all of them hold, or None if there are none.
 
     Fields that no constraint links are solved apart, so the search is a product over linked fields only. With
-    probability `prefer_boundary` values next to a numeric limit are tried first.
+    probability `prefer_boundary` values are tried in order of their distance from a numeric limit.
     """
     solution: dict[str, Any] = {}
     for group in _linked(constraints):
         names = list(dict.fromkeys(f for c in group for f in fields(c)))
         edges = {v for c in group for v in boundary(c)} if rng.random() < prefer_boundary else set()
+
+        def distance(value: Any, edges: set[int] = edges) -> int:
+            return min((abs(value - edge) for edge in edges), default=0) if isinstance(value, int) else 0
+
         choices = []
         for name in names:
             shuffled = rng.sample(list(domains[name]), len(domains[name]))
-            choices.append(sorted(shuffled, key=lambda v: v not in edges))  # stable: boundary values first
+            choices.append(sorted(shuffled, key=distance))  # stable: the nearest to a limit first
         for candidate in itertools.product(*choices):
             values = dict(zip(names, candidate))
             if all(holds(c, values) for c in group):

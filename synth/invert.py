@@ -69,7 +69,10 @@ def invert(workflow: Workflow, branch: Branch, variant: int, seed: int) -> Task:
     persona = rng.choice(personas.personas(workflow.split))
     state, record_id, owner_id = _state(workflow, branch, rng)
     choice = rng.choice(action.choices)
-    given = edges.get("ask", "given") == "given"
+    # A branch that never comes to the question says nothing about it; were the detail always given there, a withheld
+    # one would mean that no rule fails.
+    may_ask = any(n.kind == "ask" for n in tree.nodes(workflow.tree))
+    given = edges["ask"] == "given" if "ask" in edges else not may_ask or rng.random() < 0.5
     user = {
         "request": persona.ask(action.verb, spec.record.kind, record_id, {action.slot: choice} if given else {}),
         "record_id": record_id,
@@ -125,8 +128,7 @@ def _state(workflow: Workflow, branch: Branch, rng: random.Random) -> tuple[dict
     solved = expr.solve(constraints(workflow, branch), spec.values(), rng)
     if solved is None:
         raise ValueError(f"{workflow.id}: no state satisfies the branch to {branch[-1][0].id}")
-    ids = rng.sample(range(100, 1000), 2 * (1 + DISTRACTORS))
-    record_ids, owner_ids = [str(i) for i in ids[: 1 + DISTRACTORS]], [str(i) for i in ids[1 + DISTRACTORS :]]
+    record_ids, owner_ids = domains.draw_ids(1 + DISTRACTORS, rng)
     records, owners = {}, {}
     for record_id, owner_id in zip(record_ids, owner_ids):
         owners[owner_id] = domains.draw_record(spec.owner, owner_id, rng)

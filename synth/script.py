@@ -99,7 +99,7 @@ def ask_text(slot: str) -> str:
 
 def confirm_text(case: Case) -> str:
     """The request for consent."""
-    return f"Please confirm: {case.action.verb} {case.domain.record.kind} {case.record_id}?"
+    return f'Please confirm: {case.action.verb} {case.domain.record.kind} "{case.record_id}"?'
 
 
 def walk(root: Node, case: Case, judge: Judgement) -> list[Step]:

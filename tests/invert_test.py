@@ -120,17 +120,23 @@ def test_the_policy_states_every_rule_and_nothing_of_the_case():
             assert secret not in task.policy.replace('"', " ").split()
 
 
-def test_the_request_gives_the_detail_exactly_when_the_branch_has_it_given():
+def test_the_request_gives_the_detail_as_the_branch_has_it():
+    unreached = set()  # whether the detail is withheld where the tree asks but the branch never comes to it
     for task in EVERY_TASK:
         (slot, value), = task.user["slots"].items()
         flow = tree.from_dict(task.tree)
         missing = any(a.id in task.branch and b.id in task.branch for a, b in missing_edges(flow))
+        asks = [node.id for node in tree.nodes(flow) if node.kind == "ask"]
+        if asks and not set(asks) & set(task.branch):
+            missing = bool(task.user["withheld"])
+            unreached.add(missing)
         assert task.user["withheld"] == ([slot] if missing else [])
         assert (f'"{slot}" "{value}"' in task.user["request"]) is not missing
         assert (f'"{value}"' in task.user["request"]) is not missing
-        assert f" {task.user['record_id']}" in task.user["request"]
+        assert f' "{task.user["record_id"]}"' in task.user["request"]
         write = next(t["function"] for t in task.tools if slot in t["function"]["parameters"]["properties"])
         assert value in write["parameters"]["properties"][slot]["enum"]
+    assert unreached == {True, False}  # so that a withheld detail says nothing about the rules
 
 
 def missing_edges(root):

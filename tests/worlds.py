@@ -106,7 +106,7 @@ def scrambled(task, rng):
     extra = [
         call((read, {key: record_id})), call((write, args)), call((write, {**args, slot: other})),
         *(call((control, {"reason": field})) for control in ("decline", "transfer") for field in fields),
-        say(f"Please confirm: {record_id}?"), say(f'Which "{slot}"?'), say("Done."), say(""),
+        say(f'Please confirm: "{record_id}"?'), say(f'Which "{slot}"?'), say("Done."), say(""),
     ]  # fmt: skip
     messages = steps_of(task)
     for _ in range(rng.randint(1, 4)):
