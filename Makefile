@@ -20,7 +20,7 @@ base: $(VENV)/.runtime
 	$(RUN) -m rl.tiny runs/base_untrained
 	cp runs/base_untrained/* model/tiny_qwen3/
 	$(RUN) main.py --config=configs/base.py --workdir=runs/base --stage=sft
-	cp runs/base/policy/model.safetensors model/tiny_qwen3/
+	cp runs/base/sft/policy/model.safetensors model/tiny_qwen3/
 
 setup: $(VENV)/.dev
 

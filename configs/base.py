@@ -24,6 +24,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.sft_steps = 6000
     c.rl.sft_episodes = 16
     c.rl.sft_split = "base"
+    c.rl.sft_exercise_share = 0.6
     c.rl.sft_clean_steps = 5000
     c.rl.sft_flawed_share = 0.85
     c.rl.sft_flaws = "skip_read=0.3,misjudge=0.2,skip_ask=0.4,skip_confirm=0.4,refuse=0.12,swap_control=0.15,quit=0.1"

@@ -8,14 +8,16 @@ is to a real Qwen: it shows every behaviour the tasks need, and sloppy ones besi
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Sequence
 
 from envs import actors, world
+from envs.base import Score
 from model.chat import Chat
 from rl import trajectory
 from rl.trajectory import Trajectory
-from synth import generate, invert, operators, script, tree
+from synth import domains, expr, generate, invert, operators, script, tree
 from synth.operators import Operator
 from synth.task import Task
 from synth.workflow import Workflow
@@ -53,6 +55,39 @@ def draw_task(
     choices = tree.branches(workflow.tree)
     branch = rng.choice([b for b in choices if generate.is_legal(b) == legal] or choices)
     return invert.invert(workflow, branch, index, seed)
+
+
+def exercise(workflows: Sequence[Workflow], chat: Chat, seed: int, index: int) -> Trajectory:
+    """A record held against rules and nothing else: many verdicts in few tokens, as often no as yes.
+
+    Deciding by joining a record with a rule is what takes a small model longest to learn, and a transcript holds one
+    such decision in hundreds of tokens. The rules and the reasoning are worded as in the tasks.
+    """
+    rng = random.Random(f"{seed}/exercise/{index}")
+    workflow = rng.choice(workflows)
+    domain = workflow.spec
+    record = domains.draw_record(domain.record, domains.draw_ids(1, rng)[0][0], rng)
+    record |= domains.draw_record(domain.owner, domains.draw_ids(1, rng)[1][0], rng)
+    conditions = [c for e in (domain.record, domain.owner) for c in domains.guard_candidates(domain, e, set(), rng)]
+    rng.shuffle(conditions)
+    policy, checks = [], []
+    for condition in conditions:
+        entity, field = condition["field"].split(".")
+        wanted = rng.random() < 0.5
+        values = [v for v in domain.values()[condition["field"]] if expr.holds(condition, {condition["field"]: v}) == wanted]
+        record[field] = rng.choice(values)
+        policy.append(invert.rule_text(workflow, condition, rng.choice(("decline", "transfer")), entity != domain.record.kind))
+        checks.append(script.check_text(condition, record[field], wanted))
+    messages = [
+        {"role": "system", "content": "\n".join(policy)},
+        {"role": "user", "content": json.dumps(record)},
+        {"role": "assistant", "content": " ".join(rng.sample(checks, len(checks)))},
+    ]
+    tokens, loss_mask = chat.encode(messages)
+    score = Score(1.0, {}, [])
+    return Trajectory(
+        f"exercise/{index}", 0, tokens, loss_mask, [0.0] * len(tokens), 0, trajectory.ENDED, score, messages, [], 1
+    )
 
 
 def demonstrate(task: Task, rates: dict[str, float], chat: Chat, seed: int) -> Trajectory:

@@ -146,13 +146,16 @@ class Flywheel:
             workflows={s: [w.to_dict() for w in ws] for s, ws in first_workflows(config).items()}
         )
         if config.rl.sft_steps:  # the warm start's policy is the one this run starts from
-            start = sft.run(config, workdir / "sft")
+            start = workdir / "sft" / "policy"
+            if read_only and not start.exists():
+                raise ValueError(f"{start} is missing: the warm start (rl.sft_steps) has not finished")
+            sft.run(config, workdir / "sft")
             config = config.copy_and_resolve_references()
             config.model.checkpoint, config.model.init = str(start), "checkpoint"
         self.parts = setup.build(config)
         if not read_only:
             (workdir / "rollouts").mkdir(parents=True, exist_ok=True)
-        self.checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
+        self.checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", config.checkpoint.keep, read_only)
         self.trainer = train.Trainer.create(self.parts)
         self._resume()
 

@@ -65,7 +65,7 @@ def rollouts(workdir: str | Path, round: int | None = None, phase: str | None = 
         raise FileNotFoundError(f"no rollout files in {Path(workdir) / 'rollouts'}")
     for file in files:
         for record in _read_lines(file):
-            if round in (None, record["round"]) and phase in (None, record["phase"]):
+            if round in (None, record.get("round")) and phase in (None, record.get("phase")):
                 yield record
 
 

@@ -31,7 +31,7 @@ class Demonstrations:
         c = config.rl
         self._chat, self._seed, self._episodes, self._clean = chat, config.seed, c.sft_episodes, c.sft_clean_steps
         self._rates = demonstrations.parse_flaws(c.sft_flaws)
-        self._flawed = c.sft_flawed_share
+        self._flawed, self._exercises = c.sft_flawed_share, c.sft_exercise_share
         chosen = domains.select(config.synth.domains)
         self._workflows = workflow.roots(c.sft_split, config.synth.train_roots, chosen, config.seed)
         self._operators = operators.select(config.synth.operators)
@@ -39,7 +39,11 @@ class Demonstrations:
 
     def batch(self, step: int) -> list[Trajectory]:
         """The demonstrations of a step; those too long for a packed row are replaced by the next ones that fit."""
-        found: list[Trajectory] = []
+        exercises = round(self._exercises * self._episodes) if step < self._clean else 0
+        found = [
+            demonstrations.exercise(self._workflows, self._chat, self._seed, step * self._episodes + i)
+            for i in range(exercises)
+        ]
         index = step * self._episodes * 2  # room for replacements without overlap between steps
         while len(found) < self._episodes:
             task = demonstrations.draw_task(self._workflows, self._operators, MAX_GROWTH, self._seed, index)

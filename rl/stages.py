@@ -23,8 +23,11 @@ def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
 
 
 def sft(config: config_dict.ConfigDict, workdir: Path) -> None:
-    """Trains on demonstrations for rl.sft_steps and writes the policy to workdir/policy."""
-    print(f"policy in {warm_start.run(config, workdir)}")
+    """Trains on demonstrations for rl.sft_steps and writes the policy to workdir/sft/policy.
+
+    A flywheel on the same workdir starts from there.
+    """
+    print(f"policy in {warm_start.run(config, workdir / 'sft')}")
 
 
 def rl(config: config_dict.ConfigDict, workdir: Path) -> None:

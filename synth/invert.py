@@ -34,18 +34,25 @@ def rules(root: tree.Node) -> list[tree.Node]:
     return list(found.values())
 
 
+def _wording(root: str) -> tuple[str, str, str, str]:
+    """The root's templates: introduction, rule on the record, rule on the owner, consent."""
+    rng = random.Random(f"policy/{root}")
+    return rng.choice(_INTROS), rng.choice(_RULES), rng.choice(_OWNER_RULES), rng.choice(_CONSENT)
+
+
+def rule_text(workflow: Workflow, condition: expr.Expr, outcome: str, hidden: bool) -> str:
+    """One rule of a policy text, in the wording of the workflow's root; `hidden` rules are on the owner's record."""
+    _, rule, owner_rule, _ = _wording(workflow.root)
+    template = owner_rule if hidden else rule
+    return template.format(rule=expr.render(condition), outcome=outcome, owner=workflow.spec.owner.kind)
+
+
 def policy_text(workflow: Workflow) -> str:
     """The standard operating procedure of a whole tree; its wording is a function of the root."""
-    rng = random.Random(f"policy/{workflow.root}")
-    lines = [rng.choice(_INTROS).format(domain=workflow.domain)]
-    rule, owner_rule, consent = rng.choice(_RULES), rng.choice(_OWNER_RULES), rng.choice(_CONSENT)
+    intro, _, _, consent = _wording(workflow.root)
+    lines = [intro.format(domain=workflow.domain)]
     for node in rules(workflow.tree):
-        template = owner_rule if node.spec["hidden"] else rule
-        lines.append(
-            template.format(
-                rule=expr.render(node.spec["condition"]), outcome=node.spec["otherwise"], owner=workflow.spec.owner.kind
-            )
-        )
+        lines.append(rule_text(workflow, node.spec["condition"], node.spec["otherwise"], node.spec["hidden"]))
     if any(n.kind == "confirm" for n in tree.nodes(workflow.tree)):
         lines.append(consent)
     return "\n".join(lines)

@@ -5,6 +5,8 @@ import json
 
 import jax
 import main
+import nbclient
+import nbformat
 import numpy as np
 import pytest
 import small_run
@@ -203,3 +205,15 @@ def test_failures_are_charged_to_the_node_that_was_left(policy, tmp_path):
     progress.count([*(episode(*o) for o in outcomes), episode(0.0, leaf, replayed)], [task, replayed])
     found = flywheel.Progress(**json.loads(json.dumps(dataclasses.asdict(progress)))).outcomes()
     assert found == {roots[0].id: generate.Outcome(4, 1, ("action", "action", "terminal"))}
+
+
+def test_the_notebook_opens_a_run(run, monkeypatch):
+    monkeypatch.setenv("WORKDIR", str(run.workdir))
+    path = small_run.REPOSITORY / "notebooks" / "inspect_run.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": path.parent}}).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert any("image/png" in output.get("data", {}) for output in outputs)  # the curves
+    text = "".join(output.get("text", "") for output in outputs)
+    for wanted in ("initial %", "-- reward 1.00", "[user]", "n0 action", "rollout_seconds"):
+        assert wanted in text, wanted
