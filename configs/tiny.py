@@ -17,15 +17,19 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c = default.get_config()
     c.model.checkpoint = "model/tiny_qwen3"
 
+    c.synth.legal_share = 0.45
+
     c.sampler.slots = 128
-    c.sampler.context = 640
+    c.sampler.context = 448
     c.sampler.prefill_chunk = 64
-    c.sampler.max_new_tokens = 64
+    c.sampler.max_new_tokens = 96
 
     c.rl.groups = 16
     c.rl.group_size = 8
+    c.rl.minibatches = 2
     c.rl.learning_rate = 3e-4
-    c.rl.row_length = 640
+    c.rl.row_length = 576  # two episodes
+    c.rl.rows = 2  # attention scores of more do not fit a core's cache
 
     if arg == "runlocal":
         c.synth.train_roots = 8
@@ -35,7 +39,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
         c.rl.steps = 2
         c.rl.groups = 4
         c.rl.group_size = 4
-        c.rl.rows = 4
+        c.rl.rows = 2
         c.evaluate.trials = 1
         c.evaluate.bootstrap = 100
         c.checkpoint.every = 1

@@ -57,6 +57,7 @@ _RULES: dict[str, Rule] = {
     "rl.replay_share": _BELOW_ONE,
     "rl.sft_flawed_share": _SHARE,
     "rl.sft_exercise_share": _SHARE,
+    "rl.sft_comparison_steps": _at_least(0),
     "rl.sft_clean_steps": _at_least(0),
     "rl.sft_split": _one_of("train", "base"),
     "checkpoint.sft_every": _at_least(1),

@@ -18,6 +18,7 @@ from model.chat import Chat
 from rl import trajectory
 from rl.trajectory import Trajectory
 from synth import domains, expr, generate, invert, operators, script, tree
+from synth.domains import Domain
 from synth.operators import Operator
 from synth.task import Task
 from synth.workflow import Workflow
@@ -57,6 +58,27 @@ def draw_task(
     return invert.invert(workflow, branch, index, seed)
 
 
+def comparison(chosen: Sequence[Domain], chat: Chat, length: int, seed: int, index: int) -> Trajectory:
+    """Checks of random values against random rules, one after the other, at most `length` tokens; the loss is on the verdicts.
+
+    Whether a value is what a rule asks for is learned all at once, after some ten thousand verdicts and hardly before.
+    Here they cost twelve tokens each.
+    """
+    rng = random.Random(f"{seed}/comparison/{index}")
+    verdicts = {chat.tokenizer.encode(text)[-2] for text in (": yes.", ": no.")}
+    tokens: list[int] = []
+    while True:
+        domain = rng.choice(chosen)
+        condition = domains.guard_candidates(domain, rng.choice((domain.record, domain.owner)), set(), rng)[0]
+        wanted = rng.random() < 0.5
+        values = [v for v in domain.values()[condition["field"]] if expr.holds(condition, {condition["field"]: v}) == wanted]
+        more = chat.tokenizer.encode(script.check_text(condition, rng.choice(values), wanted) + " ")
+        if len(tokens) + len(more) > length:
+            break
+        tokens += more
+    return _bare(f"comparison/{index}", tokens, [int(token in verdicts) for token in tokens], [])
+
+
 def exercise(workflows: Sequence[Workflow], chat: Chat, seed: int, index: int) -> Trajectory:
     """A record held against rules and nothing else: many verdicts in few tokens, as often no as yes.
 
@@ -81,13 +103,15 @@ def exercise(workflows: Sequence[Workflow], chat: Chat, seed: int, index: int) -
     messages = [
         {"role": "system", "content": "\n".join(policy)},
         {"role": "user", "content": json.dumps(record)},
-        {"role": "assistant", "content": " ".join(rng.sample(checks, len(checks)))},
+        {"role": "assistant", "content": " ".join(checks)},
     ]
-    tokens, loss_mask = chat.encode(messages)
-    score = Score(1.0, {}, [])
-    return Trajectory(
-        f"exercise/{index}", 0, tokens, loss_mask, [0.0] * len(tokens), 0, trajectory.ENDED, score, messages, [], 1
-    )
+    return _bare(f"exercise/{index}", *chat.encode(messages), messages)
+
+
+def _bare(name: str, tokens: list[int], loss_mask: list[int], messages: list[dict]) -> Trajectory:
+    """A record of tokens that no episode stands behind."""
+    nothing = Score(1.0, {}, [])
+    return Trajectory(name, 0, tokens, loss_mask, [0.0] * len(tokens), 0, trajectory.ENDED, nothing, messages, [], 1)
 
 
 def demonstrate(task: Task, rates: dict[str, float], chat: Chat, seed: int) -> Trajectory:

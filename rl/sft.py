@@ -32,16 +32,23 @@ class Demonstrations:
         self._chat, self._seed, self._episodes, self._clean = chat, config.seed, c.sft_episodes, c.sft_clean_steps
         self._rates = demonstrations.parse_flaws(c.sft_flaws)
         self._flawed, self._exercises = c.sft_flawed_share, c.sft_exercise_share
-        chosen = domains.select(config.synth.domains)
-        self._workflows = workflow.roots(c.sft_split, config.synth.train_roots, chosen, config.seed)
+        self._comparisons = c.sft_comparison_steps
+        self._domains = domains.select(config.synth.domains)
+        self._workflows = workflow.roots(c.sft_split, config.synth.train_roots, self._domains, config.seed)
         self._operators = operators.select(config.synth.operators)
         self._context = config.rl.row_length
 
     def batch(self, step: int) -> list[Trajectory]:
         """The demonstrations of a step; those too long for a packed row are replaced by the next ones that fit."""
+        first = step * self._episodes
+        if step < self._comparisons:
+            return [
+                demonstrations.comparison(self._domains, self._chat, self._context // 2, self._seed, first + i)
+                for i in range(self._episodes)
+            ]
         exercises = round(self._exercises * self._episodes) if step < self._clean else 0
         found = [
-            demonstrations.exercise(self._workflows, self._chat, self._seed, step * self._episodes + i)
+            demonstrations.exercise(self._workflows, self._chat, self._seed, first + i)
             for i in range(exercises)
         ]
         index = step * self._episodes * 2  # room for replacements without overlap between steps
