@@ -1,7 +1,8 @@
 """How the base checkpoint of the tiny config is made (`make base`): what pretraining is to a real Qwen.
 
-Careful demonstrations first, which teach the skills (format, copying, joining a record with a rule), then sloppy ones,
-which teach that there are many ways to go wrong. Roots and personas are kept apart from those of RL.
+Comparisons first (whether a value is what a rule asks for), then careful transcripts and exercises, which teach the
+skills (format, copying, joining a record with a rule), then sloppy transcripts, which teach that there are many ways
+to go wrong. Roots and personas are kept apart from those of RL.
 """
 
 from ml_collections import config_dict
@@ -21,11 +22,12 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.adam_b2 = 0.98
     c.rl.warmup_updates = 100
     c.rl.sft_learning_rate = 2.5e-3
-    c.rl.sft_steps = 6000
+    c.rl.sft_steps = 4500
     c.rl.sft_episodes = 16
     c.rl.sft_split = "base"
-    c.rl.sft_exercise_share = 0.6
-    c.rl.sft_clean_steps = 5000
+    c.rl.sft_exercise_share = 0.3
+    c.rl.sft_comparison_steps = 500
+    c.rl.sft_clean_steps = 4250
     c.rl.sft_flawed_share = 0.85
     c.rl.sft_flaws = "skip_read=0.3,misjudge=0.2,skip_ask=0.4,skip_confirm=0.4,refuse=0.12,swap_control=0.15,quit=0.1"
     c.rl.row_length = 576

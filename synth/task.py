@@ -46,8 +46,8 @@ class Task:
     tree: dict[str, Any]
 
     def to_json(self) -> str:
-        """Canonical JSON text: same task, same bytes."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        """JSON text; same task, same bytes. Keys keep their order: tool schemas and records are shown to the policy."""
+        return json.dumps(dataclasses.asdict(self), separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Task:
