@@ -65,14 +65,15 @@ def comparison(chosen: Sequence[Domain], chat: Chat, length: int, seed: int, ind
     Here they cost twelve tokens each.
     """
     rng = random.Random(f"{seed}/comparison/{index}")
-    verdicts = {chat.tokenizer.encode(text)[-2] for text in (": yes.", ": no.")}
+    verdicts = {chat.tokenizer.encode(text)[1] for text in (": yes.", ": no, decline.")}
     tokens: list[int] = []
     while True:
         domain = rng.choice(chosen)
         condition = domains.guard_candidates(domain, rng.choice((domain.record, domain.owner)), set(), rng)[0]
         wanted = rng.random() < 0.5
         values = [v for v in domain.values()[condition["field"]] if expr.holds(condition, {condition["field"]: v}) == wanted]
-        more = chat.tokenizer.encode(script.check_text(condition, rng.choice(values), wanted) + " ")
+        text = script.check_text(condition, rng.choice(values), wanted, rng.choice(("decline", "transfer")))
+        more = chat.tokenizer.encode(text + " ")
         if len(tokens) + len(more) > length:
             break
         tokens += more
@@ -98,8 +99,9 @@ def exercise(workflows: Sequence[Workflow], chat: Chat, seed: int, index: int) -
         wanted = rng.random() < 0.5
         values = [v for v in domain.values()[condition["field"]] if expr.holds(condition, {condition["field"]: v}) == wanted]
         record[field] = rng.choice(values)
-        policy.append(invert.rule_text(workflow, condition, rng.choice(("decline", "transfer")), entity != domain.record.kind))
-        checks.append(script.check_text(condition, record[field], wanted))
+        outcome = rng.choice(("decline", "transfer"))
+        policy.append(invert.rule_text(workflow, condition, outcome, entity != domain.record.kind))
+        checks.append(script.check_text(condition, record[field], wanted, outcome))
     messages = [
         {"role": "system", "content": "\n".join(policy)},
         {"role": "user", "content": json.dumps(record)},

@@ -83,10 +83,10 @@ class Judgement:
         return False
 
 
-def check_text(condition: expr.Expr, actual: Any, verdict: bool) -> str:
-    """The reasoning written for one rule: what the record says, what the rule asks, the verdict."""
+def check_text(condition: expr.Expr, actual: Any, verdict: bool, otherwise: str) -> str:
+    """The reasoning written for one rule: what the record says, what the rule asks, the verdict, what follows from no."""
     name = condition["field"].split(".")[1]
-    return f'"{name}": {expr.quote(actual)}, rule {expr.requirement(condition)}: {"yes" if verdict else "no"}.'
+    return f'"{name}": {expr.quote(actual)}, rule {expr.requirement(condition)}: {"yes" if verdict else f"no, {otherwise}"}.'
 
 
 CLOSINGS = {"write": "Done.", "decline": "Sorry, declined.", "stop": "Left as it is."}
@@ -123,7 +123,7 @@ def walk(root: Node, case: Case, judge: Judgement) -> list[Step]:
             was_read = condition["field"].split(".")[0] in known
             verdict = judge.verdict(condition, expr.holds(condition, case.values), was_read)
             if was_read:
-                checks.append(check_text(condition, case.values[condition["field"]], verdict))
+                checks.append(check_text(condition, case.values[condition["field"]], verdict, node.spec["otherwise"]))
             node = node.child("holds" if verdict else "fails")
         elif node.kind == "ask":
             if choice is None and judge.asks():
