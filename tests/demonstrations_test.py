@@ -125,7 +125,8 @@ def test_flaws_show_in_what_the_agent_does():
     task, names, texts = transcript("misjudge")
     said = next(text for text in texts if "rule" in text)
     guard = task.tree["children"][0]["node"]
-    assert said.endswith(": no." if task.branch[-1] != guard["children"][1]["node"]["id"] else ": yes.")
+    taken_to_hold = task.branch[-1] == guard["children"][1]["node"]["id"]
+    assert said.endswith(": yes." if taken_to_hold else f": no, {guard['spec']['otherwise']}.")
 
 
 def test_demonstrations_are_a_function_of_seed_and_index():
