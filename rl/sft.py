@@ -76,7 +76,10 @@ def run(config: config_dict.ConfigDict, workdir: Path) -> Path:
     restored = checkpoints.restore(state)
     state, meta = restored if restored else (state, {"step": 0, "files": {}})
     checkpoint.cut_back(workdir, meta["files"], FILES)
-    batch_of = lambda index: _packed(data.batch(index), pack)  # noqa: E731
+
+    def batch_of(index: int) -> object:
+        return _packed(data.batch(index), pack)
+
     with ThreadPoolExecutor(1) as pool:  # the next batch is made while the step runs
         start, steps = meta["step"], config.rl.sft_steps
         upcoming = pool.submit(batch_of, start)
