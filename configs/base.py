@@ -22,16 +22,19 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.adam_b2 = 0.98
     c.rl.warmup_updates = 100
     c.rl.sft_learning_rate = 2.5e-3
-    c.rl.sft_steps = 4500
+    c.rl.sft_steps = 3800
+    c.rl.sft_decay_steps = 800
     c.rl.sft_episodes = 16
     c.rl.sft_split = "base"
-    c.rl.sft_exercise_share = 0.3
-    c.rl.sft_comparison_steps = 500
-    c.rl.sft_clean_steps = 4250
-    c.rl.sft_flawed_share = 0.85
-    c.rl.sft_flaws = "skip_read=0.3,misjudge=0.2,skip_ask=0.4,skip_confirm=0.4,refuse=0.12,swap_control=0.15,quit=0.1"
-    c.rl.row_length = 576
+    c.rl.sft_exercise_share = 0.5
+    c.rl.sft_drill_steps = 900
+    c.rl.sft_comparison_start = 900
+    c.rl.sft_comparison_steps = 300
+    c.rl.sft_clean_steps = 3600
+    c.rl.sft_flawed_share = 1.0
+    c.rl.sft_flaws = "skip_read=0.35,misjudge=0.25,skip_ask=0.5,skip_confirm=0.5,refuse=0.15,swap_control=0.2,quit=0.15"
+    c.rl.row_length = 672
     c.rl.rows = 2
-    c.sampler.context = 576
+    c.sampler.context = 672
     c.mesh.fsdp = 1
     return c

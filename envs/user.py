@@ -38,7 +38,7 @@ class User:
         if "?" in text:
             asked = [slot for slot in self._script["slots"] if slot.lower() in words]
             if asked:
-                said = ", ".join(f'"{slot}" "{self._script["slots"][slot]}"' for slot in asked)
+                said = ", ".join(f'"{slot}": "{self._script["slots"][slot]}"' for slot in asked)
                 return f"{said}.", [{"type": "asked", "slot": slot} for slot in asked]
         if settled or self._patience == 0:
             return None, [{"type": "user_ended"}]

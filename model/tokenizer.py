@@ -32,8 +32,9 @@ SPECIAL_TOKENS = {
 
 # Pieces within which BPE may merge, first alternative that matches: a newline; a word or identifier with the space
 # before it; one digit (ids are copied digit by digit); a run of anything else, leaving a last space to the word
-# that follows. So `", "`, `": {"` and `"}}` are one piece each, and a value has the same token in JSON and in prose
-# as long as both quote it: `"status": "shipped"` and `if it is "shipped"` both give `shipped` without a space.
+# that follows. A JSON key is one piece with what stands before its value, so that a value is preceded by the same token
+# wherever it is copied from or to: looking for what came after it last time is the first thing attention learns. The same
+# holds for a rule's field with its comparison (`"amount" at most `). And a value has the same token in JSON and in prose as long as both quote it: `"status": "shipped"` and `is "shipped"`.
 _JSON = (  # the fixed parts of a function schema and of a call, each one piece: they are half of what an agent reads
     r'\{"type": "function", "function": \{"name": "',
     r'", "description": "',
@@ -42,9 +43,11 @@ _JSON = (  # the fixed parts of a function schema and of a call, each one piece:
     r'\}*, "required": \["',
     r', "enum": \["',
     r'\{"name": "',
-    r'", "arguments": \{"',
+    r'", "arguments": \{',
 )
-_PIECES = "|".join((*_JSON, r"\n| ?[A-Za-z_]+|[0-9]|[^A-Za-z_0-9\n]+(?= [A-Za-z_])|[^A-Za-z_0-9\n]+"))
+_KEY = r'"[A-Za-z_]+": (?!\{)"?| ?"[A-Za-z_]+" (?:is "|at most |at least )'
+_OTHER = rf"(?:(?!{_KEY})[^A-Za-z_0-9\n])+"
+_PIECES = "|".join((*_JSON, _KEY, r"\n", r" ?[A-Za-z_]+", r"[0-9]", rf"{_OTHER}(?= [A-Za-z_])", _OTHER))
 
 # Qwen3's chat format in our words (one line about tools, because the tiny model's context is short). Prefix-stable as
 # Qwen3-2507's: nothing that was rendered changes when a turn is added.

@@ -49,14 +49,16 @@ class TrainState:
 def make_optimiser(
     learning_rate: float,
     warmup_updates: int = 0,
+    decay_updates: tuple[int, int] = (0, 0),
     weight_decay: float = 0.0,
     adam_b2: float = 0.99,
     max_grad_norm: float = 1.0,
 ) -> optax.GradientTransformation:
     """AdamW (arXiv:1711.05101, algorithm 2) after clipping the gradient's global norm to `max_grad_norm`.
 
-    The rate is constant after a linear warm-up: update n (from 0) uses
-    learning_rate * min(1, (n + 1) / warmup_updates). Weight decay applies to every parameter.
+    After a linear warm-up (update n, from 0, uses learning_rate * (n + 1) / warmup_updates) the rate is constant, or,
+    with decay_updates = (first, end), falls linearly from update `first` on to a tenth at update `end`, where it stays.
+    Weight decay applies to every parameter.
 
     Raises:
         ValueError: naming the argument, if a value is out of range.
@@ -67,10 +69,17 @@ def make_optimiser(
             f"max_grad_norm > 0, found learning_rate={learning_rate}, warmup_updates={warmup_updates}, "
             f"weight_decay={weight_decay}, adam_b2={adam_b2}, max_grad_norm={max_grad_norm}"
         )
-    rate = optax.linear_schedule(learning_rate / max(warmup_updates, 1), learning_rate, max(warmup_updates - 1, 0))
+    first, end = decay_updates
+    if decay_updates != (0, 0) and not warmup_updates <= first < end:
+        raise ValueError(f"optimiser: expected warmup_updates <= first < end in decay_updates, found {decay_updates}")
+    rate: optax.ScalarOrSchedule = learning_rate
+    if warmup_updates or end:
+        warmup = optax.linear_schedule(learning_rate / max(warmup_updates, 1), learning_rate, max(warmup_updates - 1, 0))
+        decay = optax.linear_schedule(learning_rate, learning_rate / 10, end - first) if end else lambda _: learning_rate
+        rate = optax.join_schedules([warmup, decay], [first or warmup_updates])
     return optax.chain(
         optax.clip_by_global_norm(max_grad_norm),
-        optax.adamw(rate if warmup_updates else learning_rate, b1=0.9, b2=adam_b2, weight_decay=weight_decay),
+        optax.adamw(rate, b1=0.9, b2=adam_b2, weight_decay=weight_decay),
     )
 
 

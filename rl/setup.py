@@ -61,9 +61,11 @@ class Parts:
         """
         c = self.config.rl
         sft = kind == "sft"
+        decay = (c.sft_steps - c.sft_decay_steps, c.sft_steps) if sft and c.sft_decay_steps else (0, 0)
         optimiser = learner.make_optimiser(
-            c.sft_learning_rate if sft else c.learning_rate, c.warmup_updates, c.weight_decay, c.adam_b2, c.max_grad_norm
-        )
+            c.sft_learning_rate if sft else c.learning_rate, c.warmup_updates, decay, c.weight_decay, c.adam_b2,
+            c.max_grad_norm,
+        )  # fmt: skip
         temperature = 1.0 if sft else self.config.sampler.temperature
         step = learner.make_train_step(
             self.policy, optimiser, self.mesh, kind, temperature, c.clip_low, c.clip_high

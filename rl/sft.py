@@ -21,6 +21,7 @@ from rl.trajectory import Trajectory
 from synth import domains, operators, workflow
 
 FILES = ("sft_metrics.jsonl",)
+NUMBERS = 0.8  # share of numbers in the comparisons among the exercises
 MAX_GROWTH = 3  # operators applied to a demonstrated workflow at most
 
 
@@ -32,7 +33,8 @@ class Demonstrations:
         self._chat, self._seed, self._episodes, self._clean = chat, config.seed, c.sft_episodes, c.sft_clean_steps
         self._rates = demonstrations.parse_flaws(c.sft_flaws)
         self._flawed, self._exercises = c.sft_flawed_share, c.sft_exercise_share
-        self._comparisons = c.sft_comparison_steps
+        self._drills = c.sft_drill_steps
+        self._comparisons = range(c.sft_comparison_start, c.sft_comparison_start + c.sft_comparison_steps)
         self._domains = domains.select(config.synth.domains)
         self._workflows = workflow.roots(c.sft_split, config.synth.train_roots, self._domains, config.seed)
         self._operators = operators.select(config.synth.operators)
@@ -41,16 +43,20 @@ class Demonstrations:
     def batch(self, step: int) -> list[Trajectory]:
         """The demonstrations of a step; those too long for a packed row are replaced by the next ones that fit."""
         first = step * self._episodes
-        if step < self._comparisons:
-            return [
-                demonstrations.comparison(self._domains, self._chat, self._context // 2, self._seed, first + i)
-                for i in range(self._episodes)
-            ]
+        bare = self._domains, self._chat, self._context // 2, self._seed
+        if step in self._comparisons or step < self._drills:
+            make = demonstrations.comparison if step in self._comparisons else demonstrations.drill
+            return [make(*bare, first + i) for i in range(self._episodes)]
         exercises = round(self._exercises * self._episodes) if step < self._clean else 0
-        found = [
-            demonstrations.exercise(self._workflows, self._chat, self._seed, first + i)
-            for i in range(exercises)
-        ]
+        # Of eight exercises one is of comparisons (numbers need more than the others hold), two are drills.
+        found = []
+        for number in range(first, first + exercises):
+            if number % 8 == 0:
+                found.append(demonstrations.comparison(*bare, number, NUMBERS))
+            elif number % 8 in (1, 3):
+                found.append(demonstrations.drill(*bare, number))
+            else:
+                found.append(demonstrations.exercise(self._workflows, self._chat, self._seed, number))
         index = step * self._episodes * 2  # room for replacements without overlap between steps
         while len(found) < self._episodes:
             task = demonstrations.draw_task(self._workflows, self._operators, MAX_GROWTH, self._seed, index)

@@ -19,7 +19,7 @@ _NAMES = ("Ada", "Ben", "Chloe", "Dmitri", "Elif", "Farid", "Grace", "Hana", "Iv
 _OPENINGS = ("Hi, {name} here.", "Hello, I am {name}.", "{name} speaking.", "Good day, this is {name}.")
 _REQUESTS = ('Please {verb} {record} "{id}"{detail}.', 'I want you to {verb} {record} "{id}"{detail}.',
              'Could you {verb} {record} "{id}"{detail}?', 'I need you to {verb} {record} "{id}"{detail}.')  # fmt: skip
-_DETAILS = (', "{slot}" "{value}"', ' with "{slot}" "{value}"')
+_DETAILS = (', "{slot}": "{value}"', ' with "{slot}": "{value}"')
 _YES = ("Yes.", "Yes, go ahead.", "Yes, please.")
 _NO = ("No.", "No, leave it.", "No, I changed my mind.")
 

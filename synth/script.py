@@ -84,9 +84,10 @@ class Judgement:
 
 
 def check_text(condition: expr.Expr, actual: Any, verdict: bool, otherwise: str) -> str:
-    """The reasoning written for one rule: what the record says, what the rule asks, the verdict, what follows from no."""
+    """The reasoning written for one rule: what the record says, the rule as the policy words it, the verdict."""
     name = condition["field"].split(".")[1]
-    return f'"{name}": {expr.quote(actual)}, rule {expr.requirement(condition)}: {"yes" if verdict else f"no, {otherwise}"}.'
+    rule = f"rule {expr.render(condition)}, else {otherwise}"
+    return f'"{name}": {expr.quote(actual)}, {rule}: {"yes" if verdict else "no"}.'
 
 
 CLOSINGS = {"write": "Done.", "decline": "Sorry, declined.", "stop": "Left as it is."}

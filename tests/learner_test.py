@@ -237,14 +237,17 @@ def test_state_keeps_its_dtypes(episodes):
 
 
 def test_optimiser_equals_torch_adamw():
-    """Five updates with clipping, decoupled decay and warm-up, gradients of very different size."""
+    """Clipping, decoupled weight decay, warm-up and the rate's decay, with gradients of very different size."""
     rng = np.random.default_rng(0)
-    start, grads = rng.normal(size=(3, 4)).astype(np.float32), rng.normal(size=(5, 3, 4)).astype(np.float32)
-    grads *= np.array([0.01, 10.0, 1.0, 0.1, 3.0], np.float32)[:, None, None]
+    start, grads = rng.normal(size=(3, 4)).astype(np.float32), rng.normal(size=(8, 3, 4)).astype(np.float32)
+    grads *= np.array([0.01, 10.0, 1.0, 0.1, 3.0, 1.0, 0.3, 2.0], np.float32)[:, None, None]
     weight = torch.nn.Parameter(torch.tensor(start))
     reference = torch.optim.AdamW([weight], lr=1e-2, betas=(0.9, 0.95), weight_decay=0.1)
-    schedule = torch.optim.lr_scheduler.LambdaLR(reference, lambda n: min(1.0, (n + 1) / 3))
-    optimiser = learner.make_optimiser(1e-2, warmup_updates=3, weight_decay=0.1, adam_b2=0.95, max_grad_norm=1.0)
+    rates = [1 / 3, 2 / 3, 1.0, 1.0, 1.0, 0.55, 0.1, 0.1, 0.1]
+    schedule = torch.optim.lr_scheduler.LambdaLR(reference, rates.__getitem__)
+    optimiser = learner.make_optimiser(
+        1e-2, warmup_updates=3, decay_updates=(4, 6), weight_decay=0.1, adam_b2=0.95, max_grad_norm=1.0
+    )
     params = jnp.asarray(start)
     state = optimiser.init(params)
     for gradient in grads:
@@ -268,3 +271,5 @@ def test_errors_name_what_is_wrong(policy, episodes):
         learner.make_train_step(policy, optimiser, mesh, temperature=0.0)
     with pytest.raises(ValueError, match="adam_b2=1.5"):
         learner.make_optimiser(1e-3, adam_b2=1.5)
+    with pytest.raises(ValueError, match=r"first < end in decay_updates, found \(5, 5\)"):
+        learner.make_optimiser(1e-3, decay_updates=(5, 5))
