@@ -67,10 +67,9 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.sft_flawed_share = 0.0  # share of transcripts by sloppy actors; 0 is oracle transcripts only
     c.rl.sft_flaws = ""  # how they go wrong: "skip_read=0.3,quit=0.1", names in rl/demonstrations.py
     c.rl.sft_clean_steps = 0  # steps before the first sloppy transcript
-    c.rl.sft_drill_steps = 0  # first steps, on nothing but records checked against rules
-    c.rl.sft_comparison_start = 0  # the first of the steps on nothing but values compared with rules
-    c.rl.sft_comparison_steps = 0  # how many of them
-    c.rl.sft_exercise_share = 0.0  # share of bare record-against-rules exercises during the clean steps
+    c.rl.sft_drill_steps = 0  # first steps, on nothing but drills of copying (rl/drills.py)
+    c.rl.sft_comparison_steps = 0  # the steps after them, on nothing but values compared with rules
+    c.rl.sft_drill_share = 0.0  # share of drills beside the transcripts of the clean steps
     c.rl.sft_split = "train"  # whose roots and personas are demonstrated: "train" | "base"
 
     c.evaluate = config_dict.ConfigDict()

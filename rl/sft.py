@@ -16,57 +16,60 @@ from flax import nnx
 from ml_collections import config_dict
 
 from model import load, tokenizer
-from rl import checkpoint, demonstrations, setup, show
+from rl import checkpoint, demonstrations, drills, setup, show
 from rl.trajectory import Trajectory
 from synth import domains, operators, workflow
 
 FILES = ("sft_metrics.jsonl",)
-NUMBERS = 0.8  # share of numbers in the comparisons among the exercises
+NUMBERS = 0.3  # share of comparisons that are of numbers for certain
+MIXTURE = ("comparisons", "copies", "exercise", "exercise", "comparisons", "exercise", "exercise", "exercise")
 MAX_GROWTH = 3  # operators applied to a demonstrated workflow at most
 
 
 class Demonstrations:
-    """The stream of SFT batches of a config: `batch(step)` gives the trajectories of one step."""
+    """The stream of SFT batches of a config: `batch(step)` gives the trajectories of one step.
+
+    Steps on drills (copying) come first, then steps on comparisons, then transcripts with a share of drills of every
+    kind, then transcripts alone, of which a share is sloppy.
+    """
 
     def __init__(self, config: config_dict.ConfigDict, chat: setup.Chat):
-        c = config.rl
-        self._chat, self._seed, self._episodes, self._clean = chat, config.seed, c.sft_episodes, c.sft_clean_steps
-        self._rates = demonstrations.parse_flaws(c.sft_flaws)
-        self._flawed, self._exercises = c.sft_flawed_share, c.sft_exercise_share
-        self._drills = c.sft_drill_steps
-        self._comparisons = range(c.sft_comparison_start, c.sft_comparison_start + c.sft_comparison_steps)
+        self._config, self._chat, self._seed = config.rl, chat, config.seed
+        self._rates = demonstrations.parse_flaws(config.rl.sft_flaws)
         self._domains = domains.select(config.synth.domains)
-        self._workflows = workflow.roots(c.sft_split, config.synth.train_roots, self._domains, config.seed)
+        self._workflows = workflow.roots(config.rl.sft_split, config.synth.train_roots, self._domains, config.seed)
         self._operators = operators.select(config.synth.operators)
-        self._context = config.rl.row_length
 
     def batch(self, step: int) -> list[Trajectory]:
-        """The demonstrations of a step; those too long for a packed row are replaced by the next ones that fit."""
-        first = step * self._episodes
-        bare = self._domains, self._chat, self._context // 2, self._seed
-        if step in self._comparisons or step < self._drills:
-            make = demonstrations.comparison if step in self._comparisons else demonstrations.drill
-            return [make(*bare, first + i) for i in range(self._episodes)]
-        exercises = round(self._exercises * self._episodes) if step < self._clean else 0
-        # Of eight exercises one is of comparisons (numbers need more than the others hold), two are drills.
-        found = []
-        for number in range(first, first + exercises):
-            if number % 8 == 0:
-                found.append(demonstrations.comparison(*bare, number, NUMBERS))
-            elif number % 8 in (1, 3):
-                found.append(demonstrations.drill(*bare, number))
-            else:
-                found.append(demonstrations.exercise(self._workflows, self._chat, self._seed, number))
-        index = step * self._episodes * 2  # room for replacements without overlap between steps
-        while len(found) < self._episodes:
+        """The trajectories of a step; transcripts too long for a packed row are replaced by the next ones that fit."""
+        c = self._config
+        numbers = range(step * c.sft_episodes, (step + 1) * c.sft_episodes)
+        if step < c.sft_drill_steps:
+            return [self._drill(("checks", "copies")[number % 2], number) for number in numbers]
+        if step < c.sft_drill_steps + c.sft_comparison_steps:
+            return [self._drill("comparisons", number) for number in numbers]
+        clean = step < c.sft_clean_steps
+        drilled = numbers[: round(c.sft_drill_share * c.sft_episodes)] if clean else ()
+        found = [self._drill(MIXTURE[number % len(MIXTURE)], number) for number in drilled]
+        index = step * c.sft_episodes * 2  # room for replacements without overlap between steps
+        while len(found) < c.sft_episodes:
             task = demonstrations.draw_task(self._workflows, self._operators, MAX_GROWTH, self._seed, index)
             # Every demonstration has its own number, so a fixed pattern of it is a share.
-            flawed = step >= self._clean and (index * 0.6180339887) % 1 < self._flawed
+            flawed = not clean and (index * 0.6180339887) % 1 < c.sft_flawed_share
             item = demonstrations.demonstrate(task, self._rates if flawed else {}, self._chat, self._seed)
-            if len(item.tokens) <= self._context:
+            if len(item.tokens) <= c.row_length:
                 found.append(item)
             index += 1
         return found
+
+    def _drill(self, kind: str, number: int) -> Trajectory:
+        """One drill of a kind in MIXTURE; two fill a row."""
+        if kind == "exercise":
+            return drills.exercise(self._workflows, self._chat, self._seed, number)
+        bare = self._domains, self._chat, self._config.row_length // 2, self._seed, number
+        if kind == "comparisons":
+            return drills.comparisons(*bare, NUMBERS)
+        return {"checks": drills.checks, "copies": drills.copies}[kind](*bare)
 
 
 def run(config: config_dict.ConfigDict, workdir: Path) -> Path:

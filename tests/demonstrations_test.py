@@ -1,7 +1,6 @@
 """Demonstrations: oracles earn everything, flaws appear at their rates, exactly the agent's tokens are trained on."""
 
 import functools
-import json
 import math
 import re
 from pathlib import Path
@@ -15,7 +14,6 @@ from rl import demonstrations, trajectory
 from synth import domains, operators, workflow
 
 TOKENIZER = Path(__file__).parents[1] / "model" / "tiny_qwen3"
-CHECK = re.compile(r'"(\w+)": ("?\w+"?), rule "\1" (is|at most|at least) ("?\w+"?), else (decline|transfer): (yes|no)\.')
 COUNT = 150  # demonstrations that a rate is measured on
 
 
@@ -152,58 +150,6 @@ def test_drawn_tasks_are_mixed():
     assert 0.35 < sum(task.legal for task in able) / len(able) < 0.65
     assert len({task.id for task in drawn}) == len(drawn)
     assert all(world.reward(task, task.oracle) == 1.0 for task in drawn[:30])
-
-
-def test_exercises_are_worded_and_decided_as_transcripts_are():
-    flows = workflow.roots("base", 20, domains.select("all"), 0)
-    verdicts, decisions = [], []
-    for index in range(100):
-        item = demonstrations.exercise(flows, chat(), 0, index)
-        assert item == demonstrations.exercise(flows, chat(), 0, index)
-        record, owner = (json.loads(m["content"]) for m in item.messages if m["role"] == "tool")
-        calls = [m["tool_calls"][0]["function"] for m in item.messages if m["role"] == "assistant"]
-        arguments = [json.loads(call["arguments"]) for call in calls]
-        assert set(arguments[0].items()) <= set(record.items()) and set(arguments[1].items()) <= set(owner.items())
-        assert list(arguments[1].values())[0] in record.values(), "the owner's id stands in the record"
-        found = CHECK.findall(" ".join(m["content"] for m in item.messages if m["role"] == "assistant"))
-        assert len(found) == len(item.messages[0]["content"].splitlines())
-        for field, value, how, limit, outcome, verdict in found:
-            actual, limit = (record | owner)[field], json.loads(limit)
-            assert actual == json.loads(value)
-            holds = actual == limit if how == "is" else actual <= limit if how == "at most" else actual >= limit
-            assert holds == (verdict == "yes")
-            rule = next(line for line in item.messages[0]["content"].splitlines() if f'"{field}" {how}' in line)
-            assert rule.endswith(f"{json.dumps(limit)}, else {outcome}.")
-            verdicts.append(holds)
-        field, _, _, _, outcome, verdict = found[-1]
-        decisions.append(verdict == "yes")
-        if verdict == "no":
-            assert (calls[2]["name"], arguments[2]) == (outcome, {"reason": field})
-        else:
-            assert calls[2]["name"] not in ("decline", "transfer")
-            copied, choice = list(arguments[2].values())[1:]
-            assert copied in record.values() and f'"{choice}"' in item.messages[1]["content"]
-        assert decode(item.tokens).startswith("<|im_start|>system\n" + item.messages[0]["content"])
-    assert 0.4 < sum(decisions) / len(decisions) < 0.6 and 0.5 < sum(verdicts) / len(verdicts) < 0.65
-
-
-def test_drills_are_right_and_trained_on_what_is_looked_up_and_concluded():
-    for index in range(20):
-        item = demonstrations.drill(domains.select("all"), chat(), 360, 0, index)
-        assert len(item.tokens) <= 360
-        text = decode(item.tokens)
-        rules = dict(re.findall(r'Only if "(\w+)" (.*)\.\n', text))
-        trained = []
-        for field, value, how, limit, outcome, verdict in (found := CHECK.findall(text)):
-            actual, limit = json.loads(value), json.loads(limit)
-            holds = actual == limit if how == "is" else actual <= limit if how == "at most" else actual >= limit
-            assert holds == (verdict == "yes")
-            trained.append("".join(map(str, (actual, limit, outcome, verdict))))
-        assert len(found) >= 12 and set(rules) == {field for field, *_ in found}
-        # Every trained token, in order; identifiers come on top of the checks.
-        told = "".join(decode(run).strip() for run in masked_runs(item))
-        for answer in trained:
-            assert answer in told
 
 
 def test_parse_flaws():
