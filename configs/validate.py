@@ -136,6 +136,8 @@ def _check_relations(values: dict[str, Any]) -> None:
     )
     for low, high, reason in limits:
         _require(values[high] >= values[low], high, f">= {low} = {values[low]} ({reason})", values[high])
+    decay, room = values["rl.sft_decay_steps"], max(values["rl.sft_steps"] - values["rl.warmup_updates"], 0)
+    _require(decay <= room, "rl.sft_decay_steps", f"<= rl.sft_steps - rl.warmup_updates = {room}", decay)
 
 
 def _check_checkpoint(config: config_dict.ConfigDict) -> None:

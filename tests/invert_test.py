@@ -131,7 +131,7 @@ def test_the_request_gives_the_detail_as_the_branch_has_it():
             missing = bool(task.user["withheld"])
             unreached.add(missing)
         assert task.user["withheld"] == ([slot] if missing else [])
-        assert (f'"{slot}" "{value}"' in task.user["request"]) is not missing
+        assert (f'"{slot}": "{value}"' in task.user["request"]) is not missing
         assert (f'"{value}"' in task.user["request"]) is not missing
         assert f' "{task.user["record_id"]}"' in task.user["request"]
         write = next(t["function"] for t in task.tools if slot in t["function"]["parameters"]["properties"])

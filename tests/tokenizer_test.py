@@ -68,8 +68,12 @@ def test_pieces(tiny):
     def pieces(text):
         return [piece.replace("Ġ", " ") for piece, _ in tiny.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)]
 
-    call = ['{"', "order_id", '": "', "W", "1", "2", '", "', "gift", '":', " true", ', "', "n", '": ', "5", "}}"]
+    call = ["{", '"order_id": "', "W", "1", "2", '", ', '"gift": ', "true", ", ", '"n": ', "5", "}}"]
     assert pieces('{"order_id": "W12", "gift": true, "n": 5}}') == call
+    rule = ["Only", " if", ' "amount" at most ', "4", "0", ",", " and", ' "status" is "', "paid", '".']
+    assert pieces('Only if "amount" at most 40, and "status" is "paid".') == rule
+    schema = pieces('"properties": {"order_id": {"type": "string"}, "n": {"type": "integer"}}, "required": ["n"]')
+    assert [piece for piece in schema if "_id" in piece or piece == "n"] == ["order_id", "n", "n"]
     prose = ["Refuse", " if", " it", " is", ' "', "shipped", '",', " after", " ", "1", "0", " days", "."]
     assert pieces('Refuse if it is "shipped", after 10 days.') == prose
     assert pieces("a\n\n  b") == ["a", "Ċ", "Ċ", " ", " b"]

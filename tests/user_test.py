@@ -16,7 +16,7 @@ def user(**changes):
 def test_the_user_reveals_what_it_is_asked_for():
     checked = '"status": "paid", rule is "paid": yes. Which "method"?'
     for text in ('Which "method"?', "which METHOD do you want?", checked):
-        assert user().reply(text, False) == ('"method" "card".', [{"type": "asked", "slot": "method"}])
+        assert user().reply(text, False) == ('"method": "card".', [{"type": "asked", "slot": "method"}])
 
 
 @pytest.mark.parametrize("text", ["method.", 'Tell me the "method"', "Which methods?", "Which way?", "?"])
@@ -45,14 +45,14 @@ def test_what_does_not_ask_for_consent_gets_none(text):
 def test_the_user_gives_up_after_one_reminder():
     impatient = user()
     assert impatient.reply("", False) == ("Please go on.", [])
-    assert impatient.reply('Which "method"?', False)[0] == '"method" "card".'
+    assert impatient.reply('Which "method"?', False)[0] == '"method": "card".'
     assert impatient.reply("Hm.", False) == (None, [{"type": "user_ended"}])
 
 
 def test_the_user_leaves_when_the_matter_is_settled():
     assert user().reply("Done.", True) == (None, [{"type": "user_ended"}])
     assert user().reply("Anything else?", True) == (None, [{"type": "user_ended"}])
-    assert user().reply('Which "method"?', True)[0] == '"method" "card".'
+    assert user().reply('Which "method"?', True)[0] == '"method": "card".'
 
 
 def test_the_user_of_an_episode_follows_its_script():
@@ -76,4 +76,4 @@ def test_every_scripted_question_is_understood():
                 if "confirm" in step["say"]:
                     assert [e["type"] for e in events] == ["confirm"]
                 else:
-                    assert (answer, events) == (f'"{slot}" "{value}".', [{"type": "asked", "slot": slot}])
+                    assert (answer, events) == (f'"{slot}": "{value}".', [{"type": "asked", "slot": slot}])
