@@ -24,7 +24,7 @@ from ml_collections import config_dict
 
 from configs import validate
 from rl import command_line
-from synth import domains, operators
+from synth import domains, operators, script
 
 STAGES = ("flywheel", "synth", "sft", "rl", "evaluate")
 FLAGS = (
@@ -42,6 +42,7 @@ def parse(argv: Sequence[str]) -> Command:
     validate.validate(values.config, values.stage)
     domains.select(values.config.synth.domains)  # wrong names fail here, before the workdir keeps them
     operators.select(values.config.synth.operators)
+    script.parse_flaws(values.config.rl.sft_flaws)
     workdir = Path(values.workdir).absolute()
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"--workdir={workdir}: is a file, not a folder")

@@ -87,7 +87,7 @@ def checkpoint_folder(config: config_dict.ConfigDict) -> Path:
 def validate(config: config_dict.ConfigDict, stage: str = "flywheel") -> None:
     """Raises ValueError naming the key if the config cannot be what anybody wants for this stage.
 
-    Names of domains and operators are checked by synth, mesh sizes against the devices by the mesh.
+    Names of domains, operators and flaws are checked by synth, mesh sizes against the devices by the mesh.
     """
     values = dict(leaves(config))
     _check_keys_and_types(values)

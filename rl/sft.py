@@ -18,7 +18,7 @@ from ml_collections import config_dict
 from model import load, tokenizer
 from rl import checkpoint, demonstrations, drills, setup, show
 from rl.trajectory import Trajectory
-from synth import domains, operators, workflow
+from synth import domains, operators, script, workflow
 
 FILES = ("sft_metrics.jsonl",)
 NUMBERS = 0.3  # share of comparisons that are of numbers for certain
@@ -35,7 +35,7 @@ class Demonstrations:
 
     def __init__(self, config: config_dict.ConfigDict, chat: setup.Chat):
         self._config, self._chat, self._seed = config.rl, chat, config.seed
-        self._rates = demonstrations.parse_flaws(config.rl.sft_flaws)
+        self._rates = script.parse_flaws(config.rl.sft_flaws)
         self._domains = domains.select(config.synth.domains)
         self._workflows = workflow.roots(config.rl.sft_split, config.synth.train_roots, self._domains, config.seed)
         self._operators = operators.select(config.synth.operators)

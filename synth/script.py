@@ -217,6 +217,25 @@ class Sloppy(Judgement):
         return self._slips(self.quit)
 
 
+FLAWS = tuple(f.name for f in dataclasses.fields(Sloppy) if f.name not in ("rng", "reasons"))
+
+
+def parse_flaws(text: str) -> dict[str, float]:
+    """"skip_read=0.3,quit=0.1" as a dict. Raises ValueError naming an unknown flaw or a rate outside [0, 1]."""
+    rates = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        name, _, rate = part.partition("=")
+        if name not in FLAWS:
+            raise ValueError(f"rl.sft_flaws: unknown flaw {name!r}, expected some of {', '.join(FLAWS)}")
+        try:
+            rates[name] = float(rate)
+        except ValueError:
+            raise ValueError(f"rl.sft_flaws: {part!r}, expected name=rate") from None
+        if not 0 <= rates[name] <= 1:
+            raise ValueError(f"rl.sft_flaws: rate of {name} must be in [0, 1], got {rates[name]}")
+    return rates
+
+
 class _Constant(Judgement):
     """Reads, then decides the same way whatever the record says."""
 

@@ -11,7 +11,7 @@ from envs import world
 from model import tokenizer
 from model.chat import Chat
 from rl import demonstrations, trajectory
-from synth import domains, operators, workflow
+from synth import domains, operators, script, workflow
 
 TOKENIZER = Path(__file__).parents[1] / "model" / "tiny_qwen3"
 COUNT = 150  # demonstrations that a rate is measured on
@@ -49,7 +49,7 @@ def test_oracle_demonstrations_earn_everything():
         assert item.messages[0]["content"] == task.policy
 
 
-@pytest.mark.parametrize("rates", [{}, dict.fromkeys(demonstrations.FLAWS, 0.3)], ids=["oracle", "sloppy"])
+@pytest.mark.parametrize("rates", [{}, dict.fromkeys(script.FLAWS, 0.3)], ids=["oracle", "sloppy"])
 def test_the_loss_mask_covers_exactly_the_turns_of_the_agent(rates):
     for task in tasks()[:40]:
         item = demonstrations.demonstrate(task, rates, chat(), seed=0)
@@ -101,7 +101,7 @@ APPLIES = {
 }
 
 
-@pytest.mark.parametrize("flaw", demonstrations.FLAWS)
+@pytest.mark.parametrize("flaw", script.FLAWS)
 @pytest.mark.parametrize("rate", [0.3, 1.0])
 def test_flaws_appear_at_about_their_rates(flaw, rate):
     found, count = share(flaw, rate, APPLIES[flaw]())
@@ -131,7 +131,7 @@ def test_flaws_show_in_what_the_agent_does():
 
 def test_demonstrations_are_a_function_of_seed_and_index():
     task = tasks()[7]
-    rates = dict.fromkeys(demonstrations.FLAWS, 0.5)
+    rates = dict.fromkeys(script.FLAWS, 0.5)
     first = demonstrations.demonstrate(task, rates, chat(), seed=0)
     assert demonstrations.demonstrate(task, rates, chat(), seed=0) == first
     others = [demonstrations.demonstrate(task, rates, chat(), seed=seed).tokens for seed in range(1, 9)]
@@ -153,8 +153,8 @@ def test_drawn_tasks_are_mixed():
 
 
 def test_parse_flaws():
-    assert demonstrations.parse_flaws("") == {}
-    assert demonstrations.parse_flaws(" skip_read=0.3, quit=1 ,") == {"skip_read": 0.3, "quit": 1.0}
+    assert script.parse_flaws("") == {}
+    assert script.parse_flaws(" skip_read=0.3, quit=1 ,") == {"skip_read": 0.3, "quit": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -171,4 +171,4 @@ def test_parse_flaws():
 )
 def test_parse_flaws_names_the_fault(text, named):
     with pytest.raises(ValueError, match=f"rl.sft_flaws: .*{named}"):
-        demonstrations.parse_flaws(text)
+        script.parse_flaws(text)
