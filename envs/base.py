@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+Result = TypeVar("Result")
 
 # An OpenAI-style chat message: {"role", "content", "tool_calls"?, "tool_call_id"?}.
 Message = dict[str, Any]
@@ -65,3 +69,16 @@ class Env(Protocol):
     def close(self) -> None:
         """Releases what the episode holds."""
         ...
+
+
+def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Runs a coroutine to its end for callers that are not asynchronous themselves.
+
+    Works in a notebook too, whose own event loop is running: there it takes a thread with a loop of its own.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()

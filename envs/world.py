@@ -13,14 +13,13 @@ what is read, asked or confirmed in the same message or later cannot have inform
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from envs import actors, tools
+from envs import actors, base, tools
 from envs.base import Actor, Message, Score, Step
 from envs.user import User
 from synth import domains, gates, generate, operators, script, workflow
@@ -173,7 +172,7 @@ def oracle(task: Task) -> Actor:
 
 def play_steps(task: Task, steps: Sequence[script.Step]) -> tuple[list[Message], Score]:
     """Plays scripted steps in a fresh episode. Returns the conversation and its score."""
-    return asyncio.run(actors.play(make(task), actors.scripted(steps)))
+    return base.run(actors.play(make(task), actors.scripted(steps)))
 
 
 def reward(task: Task, steps: Sequence[script.Step]) -> float:

@@ -7,11 +7,10 @@ is to a real Qwen: it shows every behaviour the tasks need, and sloppy ones besi
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Sequence
 
-from envs import actors, world
+from envs import world
 from model.chat import Chat
 from rl import trajectory
 from rl.trajectory import Trajectory
@@ -43,7 +42,7 @@ def demonstrate(task: Task, rates: dict[str, float], chat: Chat, seed: int) -> T
     fields = tuple(reference.split(".")[1] for reference in case.values)
     judge = script.Sloppy(random.Random(f"{seed}/judge/{task.id}"), fields, **rates)
     steps = script.walk(tree.from_dict(task.tree), case, judge)
-    messages, score = asyncio.run(actors.play(world.make(task), actors.scripted(steps)))
+    messages, score = world.play_steps(task, steps)
     tokens, loss_mask = chat.encode(messages, task.tools)
     turns = sum(m["role"] == "assistant" for m in messages)
     return Trajectory(

@@ -18,6 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from envs import base
 from envs.base import Env, Message, Score, Step
 from model import draw, sampler
 from model.chat import Chat
@@ -140,8 +141,8 @@ class Rollouts:
         self.stats = Stats()
 
     def run(self, *args: Any, **kwargs: Any) -> list[Trajectory]:
-        """`collect` for callers that are not asynchronous (in a notebook, await `collect`)."""
-        return asyncio.run(self.collect(*args, **kwargs))
+        """`collect` for callers that are not asynchronous."""
+        return base.run(self.collect(*args, **kwargs))
 
     async def collect(
         self,

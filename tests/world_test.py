@@ -162,6 +162,13 @@ def test_scripted_actors_play_in_turn_and_then_say_they_are_done():
     assert said[2]["content"] == "Done."
 
 
+def test_worlds_are_played_from_within_a_running_loop():
+    async def cell() -> float:  # of a notebook
+        return world.reward(CONSENT, CONSENT.oracle)
+
+    assert asyncio.run(cell()) == 1.0
+
+
 def test_play_cuts_an_endless_episode_off():
     async def chatter(messages):
         return say(f"confirm {len(messages)}?")  # never the right id: the user keeps answering
