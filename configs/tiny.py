@@ -24,7 +24,6 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.sampler.prefill_chunk = 64
     c.sampler.max_new_tokens = 96
 
-    c.rl.steps = 14
     c.rl.groups = 16
     c.rl.group_size = 8
     c.rl.minibatches = 2
