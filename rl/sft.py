@@ -22,7 +22,7 @@ from synth import domains, operators, script, workflow
 
 FILES = ("sft_metrics.jsonl",)
 NUMBERS = 0.3  # share of comparisons that are of numbers for certain
-MIXTURE = ("comparisons", "copies", "exercise", "exercise", "comparisons", "exercise", "exercise", "exercise")
+MIXTURE = ("comparisons", "copies", "exercise", "exercise")  # the drills beside transcripts
 MAX_GROWTH = 3  # operators applied to a demonstrated workflow at most
 
 
