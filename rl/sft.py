@@ -29,8 +29,8 @@ MAX_GROWTH = 3  # operators applied to a demonstrated workflow at most
 class Demonstrations:
     """The stream of SFT batches of a config: `batch(step)` gives the trajectories of one step.
 
-    Steps on drills (copying) come first, then steps on comparisons, then transcripts with a share of drills of every
-    kind, then transcripts alone, of which a share is sloppy.
+    Steps on drills of copying come first, then steps on comparisons, then transcripts with a share of drills (MIXTURE),
+    then transcripts alone, of which a share is sloppy.
     """
 
     def __init__(self, config: config_dict.ConfigDict, chat: setup.Chat):
