@@ -1,7 +1,8 @@
 """How the base checkpoint of the tiny config is made (`make base`): what pretraining is to a real Qwen.
 
-Drills first (copying), then comparisons (whether a value is what a rule asks for), then careful transcripts and drills, then
-sloppy transcripts, which teach that there are many ways to go wrong. What is learned when is in benchmarks/RESULTS.md. Roots and personas are kept apart from those of RL.
+Drills first (copying and checking), then comparisons (whether a value is what a rule asks for), then careful
+transcripts and drills, then sloppy transcripts, which teach that there are many ways to go wrong. Figures are in
+benchmarks/RESULTS.md. Roots and personas are kept apart from those of RL.
 """
 
 from ml_collections import config_dict

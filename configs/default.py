@@ -63,11 +63,11 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.sft_steps = 0  # supervised warm start before round 0 (stage=flywheel), or the length of stage=sft
     c.rl.sft_learning_rate = 1e-5  # of the supervised warm start
     c.rl.sft_decay_steps = 0  # last steps of it, over which the rate falls linearly to a tenth
-    c.rl.sft_episodes = 64  # transcripts per SFT step
+    c.rl.sft_episodes = 64  # transcripts and drills per SFT step
     c.rl.sft_flawed_share = 0.0  # share of transcripts by sloppy actors; 0 is oracle transcripts only
     c.rl.sft_flaws = ""  # how they go wrong: "skip_read=0.3,quit=0.1", names in synth/script.py
     c.rl.sft_clean_steps = 0  # steps before the first sloppy transcript
-    c.rl.sft_drill_steps = 0  # first steps, on nothing but drills of copying (rl/drills.py)
+    c.rl.sft_drill_steps = 0  # first steps, on nothing but copying and checking (rl/drills.py)
     c.rl.sft_comparison_steps = 0  # the steps after them, on nothing but values compared with rules
     c.rl.sft_drill_share = 0.0  # share of drills beside the transcripts of the clean steps
     c.rl.sft_split = "train"  # whose roots and personas are demonstrated: "train" | "base"

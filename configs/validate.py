@@ -137,6 +137,10 @@ def _check_relations(values: dict[str, Any]) -> None:
     for low, high, reason in limits:
         _require(values[high] >= values[low], high, f">= {low} = {values[low]} ({reason})", values[high])
     decay, room = values["rl.sft_decay_steps"], max(values["rl.sft_steps"] - values["rl.warmup_updates"], 0)
+    first, clean = values["rl.sft_drill_steps"] + values["rl.sft_comparison_steps"], values["rl.sft_clean_steps"]
+    if values["rl.sft_drill_share"]:
+        text = f"> {first} steps of drills and comparisons for a drill share"
+        _require(clean > first, "rl.sft_clean_steps", text, clean)
     _require(decay <= room, "rl.sft_decay_steps", f"<= rl.sft_steps - rl.warmup_updates = {room}", decay)
 
 

@@ -77,8 +77,10 @@ def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     Works in a notebook too, whose own event loop is running: there it takes a thread with a loop of its own.
     """
     try:
-        asyncio.get_running_loop()
+        running = asyncio.get_running_loop()
     except RuntimeError:
+        running = None
+    if running is None:  # outside the except, or every failure would seem to be caused by its exception
         return asyncio.run(coroutine)
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, coroutine).result()

@@ -30,11 +30,12 @@ SPECIAL_TOKENS = {
     "</think>": False,
 }
 
-# Pieces within which BPE may merge, first alternative that matches: a newline; a word or identifier with the space
-# before it; one digit (ids are copied digit by digit); a run of anything else, leaving a last space to the word
-# that follows. A JSON key is one piece with what stands before its value, so that a value is preceded by the same token
-# wherever it is copied from or to: looking for what came after it last time is the first thing attention learns. The same
-# holds for a rule's field with its comparison (`"amount" at most `). And a value has the same token in JSON and in prose as long as both quote it: `"status": "shipped"` and `is "shipped"`.
+# Pieces within which BPE may merge, first alternative that matches: fixed JSON; a key; a rule's field with its
+# comparison; a newline; a word with the space before it; one digit; a run of anything else, leaving a last space to
+# the word that follows. A JSON key is one piece with what stands before its value (`"status": "`), and so are a
+# field and its comparison (`"amount" at most `): the same token precedes a value wherever it is copied from or to,
+# and looking for what came after a token last time is the first thing attention learns. A value has the same token
+# in JSON and in prose as long as both quote it: `"status": "shipped"` and `is "shipped"`.
 _JSON = (  # the fixed parts of a function schema and of a call, each one piece: they are half of what an agent reads
     r'\{"type": "function", "function": \{"name": "',
     r'", "description": "',

@@ -1,9 +1,9 @@
 """Drills: what a transcript asks for, many times over in few tokens; for a base that starts from random weights.
 
-A small model learns to copy what follows a key, and to see whether a value is what a rule asks for, all at once and only
-after some ten thousand examples of each (figures in benchmarks/RESULTS.md). A transcript holds a handful in hundreds of
-tokens, so without drills the base of the tiny config would take days. Every drill is a function of (seed, index) and is
-worded as the tasks are. Real checkpoints need none of this.
+A small model learns to copy what follows a key, and to see whether a value is what a rule asks for, all at once and
+only after some ten thousand examples of each (figures in benchmarks/RESULTS.md). A transcript holds a handful in
+hundreds of tokens. Every drill is a function of (seed, index), worded nearly as the tasks are. Real checkpoints need
+none of this.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from synth.workflow import Workflow
 
 Text = tuple[str, list[tuple[int, int]]]  # and the character spans that are trained on
 
-# In checks: the values, what follows if the rule fails, and the verdict.
+# In the answers: the values, what follows if the rule fails, and the verdict.
 _ANSWERS = re.compile(r'(?<=": ")\w+|(?<=is ")\w+|\d+|(?<=else )\w+|\w+(?=\.)')
 _VERDICTS = re.compile(r"\w+(?=\.)")
 
@@ -93,7 +93,7 @@ def exercise(workflows: Sequence[Workflow], chat: Chat, seed: int, index: int) -
     for entity, values in ((domain.record, record), (domain.owner, owner)):
         conditions, found[entity.kind] = domains.guard_candidates(domain, entity, set(), rng), []
         for condition in conditions:
-            # A failed last rule on the record would end the work before the owner is read.
+            # The last rule on the record always holds, since the next step is reading the owner.
             holds = rng.random() < 0.5 or (entity is domain.record and condition is conditions[-1])
             check, values[_field(condition)], outcome = _check(entity, condition, holds, rng)
             policy.append(invert.rule_text(workflow, condition, outcome, entity is domain.owner))
@@ -148,13 +148,18 @@ def _filled(
     name: str, text: Callable[[Domain, random.Random], Text], chosen: Sequence[Domain], chat: Chat, length: int,
     rng: random.Random
 ) -> Trajectory:
-    """One text after the other, each of a random domain, while they fit into `length` tokens."""
+    """One text after the other, each of a random domain, while they fit into `length` tokens.
+
+    Raises ValueError if not even one does.
+    """
     tokens: list[int] = []
     mask: list[int] = []
     while True:
         part, spans = text(rng.choice(chosen), rng)
         encoded = chat.tokenizer(part, return_offsets_mapping=True)
         if len(tokens) + len(encoded["input_ids"]) > length:
+            if not tokens:
+                raise ValueError(f"rl.row_length: half of it, {length} tokens, does not hold the drill {name}")
             return _trajectory(name, tokens, mask, [])
         tokens += encoded["input_ids"]
         # By its last character, since a word's token may begin with the space before it.

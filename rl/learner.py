@@ -74,9 +74,10 @@ def make_optimiser(
         raise ValueError(f"optimiser: expected warmup_updates <= first < end in decay_updates, found {decay_updates}")
     rate: optax.ScalarOrSchedule = learning_rate
     if warmup_updates or end:
-        warmup = optax.linear_schedule(learning_rate / max(warmup_updates, 1), learning_rate, max(warmup_updates - 1, 0))
-        decay = optax.linear_schedule(learning_rate, learning_rate / 10, end - first) if end else lambda _: learning_rate
-        rate = optax.join_schedules([warmup, decay], [first or warmup_updates])
+        start, rising = learning_rate / max(warmup_updates, 1), max(warmup_updates - 1, 0)
+        warmup = optax.linear_schedule(start, learning_rate, rising)
+        rest = optax.linear_schedule(learning_rate, learning_rate / 10, end - first) if end else lambda _: learning_rate
+        rate = optax.join_schedules([warmup, rest], [first or warmup_updates])
     return optax.chain(
         optax.clip_by_global_norm(max_grad_norm),
         optax.adamw(rate, b1=0.9, b2=adam_b2, weight_decay=weight_decay),

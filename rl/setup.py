@@ -63,9 +63,13 @@ class Parts:
         sft = kind == "sft"
         decay = (c.sft_steps - c.sft_decay_steps, c.sft_steps) if sft and c.sft_decay_steps else (0, 0)
         optimiser = learner.make_optimiser(
-            c.sft_learning_rate if sft else c.learning_rate, c.warmup_updates, decay, c.weight_decay, c.adam_b2,
-            c.max_grad_norm,
-        )  # fmt: skip
+            c.sft_learning_rate if sft else c.learning_rate,
+            warmup_updates=c.warmup_updates,
+            decay_updates=decay,
+            weight_decay=c.weight_decay,
+            adam_b2=c.adam_b2,
+            max_grad_norm=c.max_grad_norm,
+        )
         temperature = 1.0 if sft else self.config.sampler.temperature
         step = learner.make_train_step(
             self.policy, optimiser, self.mesh, kind, temperature, c.clip_low, c.clip_high

@@ -29,8 +29,8 @@ MAX_GROWTH = 3  # operators applied to a demonstrated workflow at most
 class Demonstrations:
     """The stream of SFT batches of a config: `batch(step)` gives the trajectories of one step.
 
-    Steps on drills of copying come first, then steps on comparisons, then transcripts with a share of drills (MIXTURE),
-    then transcripts alone, of which a share is sloppy.
+    Steps on drills of copying and checking come first, then steps on comparisons, then transcripts with a share of
+    drills (MIXTURE), then transcripts alone, of which a share is sloppy.
     """
 
     def __init__(self, config: config_dict.ConfigDict, chat: setup.Chat):
@@ -63,7 +63,7 @@ class Demonstrations:
         return found
 
     def _drill(self, kind: str, number: int) -> Trajectory:
-        """One drill of a kind in MIXTURE; two fill a row."""
+        """One drill; all but exercises fill half a row."""
         if kind == "exercise":
             return drills.exercise(self._workflows, self._chat, self._seed, number)
         bare = self._domains, self._chat, self._config.row_length // 2, self._seed, number

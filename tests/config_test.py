@@ -64,6 +64,8 @@ def test_a_right_command_line(base, tmp_path):
         ("--config.rl.learning_rate=nan", "rl.learning_rate must be finite, got nan"),
         ("--config.sampler.top_p=0.9", "sampler.top_p must be 1 for stage flywheel, got 0.9"),
         ("--config.sampler.context=641", "rl.row_length must be >= sampler.context = 641"),
+        ("--config.rl.sft_flaws=lunch=1", "rl.sft_flaws: unknown flaw 'lunch'"),
+        ("--config.rl.sft_drill_share=0.5", "rl.sft_clean_steps must be > 0 steps of drills and comparisons"),
         ("--config.rl.sft_decay_steps=5", "rl.sft_decay_steps must be <= rl.sft_steps - rl.warmup_updates = 0, got 5"),
         ("--config.mesh.data=-1", "mesh.data and mesh.fsdp are -1"),
         ("--config.model.checkpoint=/no/such", "model.checkpoint = '/no/such': no such folder"),
