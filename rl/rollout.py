@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -81,13 +82,20 @@ class _Episode:
         """Awaits call(); an exception gives None and ends this episode, and no other, with reward None.
 
         This is the one place where a broad except is right: environments are foreign code with backends of their own
-        and may fail in any way, and such a failure must neither become a reward nor stop the run. It is recorded in the
-        trajectory and counted. KeyboardInterrupt and cancellation are no Exception and pass through.
+        and may fail in any way, and such a failure must neither become a reward nor stop the run. Nothing is lost by
+        it: the error holds stage, exception and traceback, what failed before stays in front of it, and so does what
+        was known of the ending; a score that was already computed keeps all but its reward. KeyboardInterrupt and
+        cancellation are no Exception and pass through.
         """
         try:
             return await call()
         except Exception as error:
-            self.reason, self.score = trajectory.ERROR, Score(None, {}, [], error=f"{stage}: {error!r}")
+            known = self.score or Score(None, {}, [])
+            ending = f"after {self.reason}, " if self.reason not in ("", trajectory.ERROR) else ""
+            ending += "" if known.reward is None else f"reward {known.reward} was due, "
+            told = f"{ending}{stage}: {error!r}\n{''.join(traceback.format_exception(error))}"
+            told = told if known.error is None else f"{known.error}\n{told}"
+            self.reason, self.score = trajectory.ERROR, dataclasses.replace(known, reward=None, error=told)
             return None
 
     async def reset(self, make_env: Callable[[Task], Env]) -> None:

@@ -38,7 +38,7 @@ class SumEnv:
 
     def fail(self, stage):
         """Raises if the task says so."""
-        if self.task.domain == stage:
+        if stage in self.task.domain.split():
             raise ConnectionError(f"backend lost in {stage}")
 
     async def reset(self):
@@ -167,6 +167,18 @@ def test_faults_end_only_their_own_episode():
     mixed = make_rollouts().run(params, [*faulty, *TASKS], range(2), 0)
     healthy = [t for t in mixed if not t.task_id.startswith("x ")]
     assert [(t.tokens, t.reason, t.score) for t in healthy] == [(t.tokens, t.reason, t.score) for t in alone]
+
+
+def test_a_fault_says_what_happened_and_hides_nothing():
+    """Where it was raised; what failed before it; and what was known of an episode that fails when it is closed."""
+    params = parts()[3]
+    step, close, both = (make_rollouts().run(params, [task("x", 3, m)], [0], 0)[0] for m in ("step", "close", "step close"))
+    assert "step: ConnectionError('backend lost in step')" in step.score.error
+    assert "Traceback" in step.score.error and "rollout_test.py" in step.score.error and "in fail" in step.score.error
+    assert close.score.subgoals == {"heard": True} and close.reward is None
+    assert close.score.error.startswith("after ended, reward 1.0 was due, close: ConnectionError(")
+    first, second = (both.score.error.index(f"{stage}: ConnectionError") for stage in ("step", "close"))
+    assert first < second and both.reward is None and both.reason == trajectory.ERROR
 
 
 @pytest.mark.parametrize("temperature", [0.0, None])
