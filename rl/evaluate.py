@@ -42,7 +42,8 @@ def clustered_interval(by_root: Mapping[str, Sequence[float]], resamples: int, s
 def pass_rate(tasks: Sequence[Task], trajectories: Sequence[Trajectory], resamples: int) -> dict[str, Any]:
     """The pass rate of trajectories of `tasks`: an Interval with "episodes", "faults" and "reward_mean" beside it.
 
-    Episodes whose infrastructure failed (reward None) are excluded and counted under "faults".
+    Episodes whose infrastructure failed (reward None) are excluded and counted under "faults". Raises ValueError, with
+    the first error, if all failed.
     """
     root_of = {task.id: task.root for task in tasks}
     by_root, rewards = defaultdict(list), []
@@ -50,6 +51,8 @@ def pass_rate(tasks: Sequence[Task], trajectories: Sequence[Trajectory], resampl
         if item.reward is not None:
             by_root[root_of[item.task_id]].append(float(item.passed))
             rewards.append(item.reward)
+    if trajectories and not rewards:
+        raise ValueError(f"evaluate: all {len(trajectories)} episodes faulted; the first: {trajectories[0].score.error}")
     interval = clustered_interval(by_root, resamples, seed=0)
     faults = len(trajectories) - len(rewards)
     return {**interval, "episodes": len(rewards), "faults": faults, "reward_mean": float(np.mean(rewards))}

@@ -212,20 +212,28 @@ class Flywheel:
         """Held-out pass rate of some parameters in round `number`: sampled trials, and a greedy one beside them.
 
         Tasks and seeds are those of the round, whatever the parameters. Episodes go to
-        rollouts/round_<k>_heldout_<name>.jsonl.
+        rollouts/round_<k>_heldout_<name>.jsonl, greedy ones to round_<k>_heldout_<name>_greedy.jsonl.
         """
         c = self.config.evaluate
-        seed = evaluate.derive_seed(self.config.seed, "evaluate", number)
-        version = int(self.trainer.state.step)
-        with show.Progress(f"round {number}: held-out, {name}") as bar:
-            items = self.parts.rollouts.run(params, tasks, range(c.trials), version, seed=seed, on_progress=bar.update)
-        result = evaluate.pass_rate(tasks, items, c.bootstrap)
-        if not self.read_only:
-            path = self.workdir / "rollouts" / f"round_{number}_heldout_{name}.jsonl"
-            rollout.write(items, path, round=number, phase=name)
+
+        def rate(label: str, members: Sequence[int], **sampling: float) -> dict[str, Any]:
+            """The pass rate of one set of trials, whose episodes are on disk before anything can go wrong with them."""
+            seed = evaluate.derive_seed(self.config.seed, "evaluate", number)
+            version = int(self.trainer.state.step)
+            with show.Progress(f"round {number}: held-out, {label}") as bar:
+                items = self.parts.rollouts.run(
+                    params, tasks, members, version, seed=seed, on_progress=bar.update, **sampling
+                )
+            if not self.read_only:
+                path = self.workdir / "rollouts" / f"round_{number}_heldout_{label}.jsonl"
+                rollout.write(items, path, round=number, phase=label)
+            show.faults(items)
+            return evaluate.pass_rate(tasks, items, c.bootstrap)
+
+        result = rate(name, range(c.trials))
         if c.greedy:
-            greedy = self.parts.rollouts.run(params, tasks, [0], version, temperature=0.0, seed=seed)
-            result["greedy"] = evaluate.pass_rate(tasks, greedy, c.bootstrap)["mean"]
+            greedy = rate(f"{name}_greedy", [0], temperature=0.0)
+            result |= {"greedy": greedy["mean"], "greedy_faults": greedy["faults"]}
         show.line(f"round {number}  held-out, {name}: {show.percent(result)}")
         return result
 
@@ -270,6 +278,7 @@ class Flywheel:
             rollout.write(items, path, round=number, phase="train", step=step)
             with open(self.workdir / "metrics.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps({"round": number, "step": step, **metrics}) + "\n")
+            show.faults(items)
             show.line(show.step(number, step, c.steps, metrics))
             if self.progress.step % self.config.checkpoint.every == 0 or self.progress.step == c.steps:
                 self.save()

@@ -56,7 +56,8 @@ def summary(workdir: str | Path) -> Record:
 def rollouts(workdir: str | Path, round: int | None = None, phase: str | None = None) -> Iterator[Record]:
     """The recorded episodes, all or those of one round and phase, file by file in order of name.
 
-    phase: "train", or whose held-out episodes: "initial" (the base policy), "before" or "after" the round's RL.
+    phase: "train", or whose held-out episodes: "initial" (the base policy), "before" or "after" the round's RL; with
+    "_greedy" behind it, those sampled at temperature 0.
 
     Raises FileNotFoundError if there are no rollout files and ValueError for a broken line.
     """

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from rl.trajectory import Trajectory
+
 Item = TypeVar("Item")
 
 
@@ -46,11 +48,25 @@ def percent(rate: Mapping[str, Any]) -> str:
     return text + (f", greedy {100 * rate['greedy']:.1f} %" if "greedy" in rate else "")
 
 
-def step(number: int, index: int, steps: int, metrics: Mapping[str, float]) -> str:
-    """One RL step in a line."""
+def faults(items: Sequence[Trajectory]) -> None:
+    """Says how many episodes had an infrastructure fault, and what the first one was; nothing if none had."""
+    failed = [item for item in items if item.reward is None]
+    if failed:
+        first, episode = failed[0], f"{failed[0].task_id}, member {failed[0].member}"
+        what = (first.score.error or "no error told").splitlines()[0]
+        line(f"{len(failed)} of {len(items)} episodes faulted and count for nothing; the first, {episode}: {what}")
+
+
+def step(number: int, index: int, steps: int, metrics: Mapping[str, float | None]) -> str:
+    """One RL step in a line; a dash stands for what could not be measured."""
+
+    def shown(name: str, scale: float = 1.0, places: int = 3) -> str:
+        value = metrics.get(name)
+        return "-" if value is None else f"{scale * value:.{places}f}"
+
     return (
-        f"round {number}  step {index + 1:>3}/{steps}  reward {metrics['reward']:.3f}  "
-        f"pass {100 * metrics['pass_rate']:.0f} %  mixed groups {100 * metrics['mixed_groups']:.0f} %  "
-        f"entropy {metrics.get('entropy', float('nan')):.3f}  {metrics['tokens_per_second']:.0f} tok/s  "
-        f"{metrics['rollout_seconds']:.1f} + {metrics['learner_seconds']:.1f} s"
+        f"round {number}  step {index + 1:>3}/{steps}  reward {shown('reward')}  "
+        f"pass {shown('pass_rate', 100, 0)} %  mixed groups {shown('mixed_groups', 100, 0)} %  "
+        f"entropy {shown('entropy')}  {shown('tokens_per_second', places=0)} tok/s  "
+        f"{shown('rollout_seconds', places=1)} + {shown('learner_seconds', places=1)} s"
     )

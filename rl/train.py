@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -69,7 +69,7 @@ class Trainer:
 
     def step(
         self, tasks: Sequence[Task], seed: int, on_progress: Callable[[int, int], None] | None = None
-    ) -> tuple[list[Trajectory], dict[str, float]]:
+    ) -> tuple[list[Trajectory], dict[str, float | None]]:
         """Rolls out the tasks with the current parameters and trains on what came of it.
 
         Groups whose rewards are all equal are left out; a minibatch without any other is no update.
@@ -102,20 +102,22 @@ class Trainer:
         }
 
 
-def rollout_metrics(items: Sequence[Trajectory], mixed: np.ndarray, stats: rollout.Stats) -> dict[str, float]:
-    """What a batch of episodes looks like; rates are over episodes without an infrastructure fault."""
+def rollout_metrics(items: Sequence[Trajectory], mixed: np.ndarray, stats: rollout.Stats) -> dict[str, float | None]:
+    """What a batch of episodes looks like; means are over episodes without an infrastructure fault, None if all had one."""
     valid = [t for t in items if t.reward is not None]
-    cut = [t for t in valid if t.reason != trajectory.ENDED]
-    count = max(len(valid), 1)
+
+    def mean(values: Iterable[float]) -> float | None:
+        return sum(values) / len(valid) if valid else None
+
     return {
-        "reward": sum(t.reward for t in valid) / count,
-        "pass_rate": sum(t.passed for t in valid) / count,
+        "reward": mean(t.reward for t in valid),
+        "pass_rate": mean(t.passed for t in valid),
         "mixed_groups": float(np.mean(mixed)),
-        "violations": sum(bool(t.score.violations) for t in valid) / count,
-        "truncated": len(cut) / count,
+        "violations": mean(bool(t.score.violations) for t in valid),
+        "truncated": mean(t.reason != trajectory.ENDED for t in valid),
         "faults": len(items) - len(valid),
-        "turns": sum(t.turns for t in valid) / count,
-        "response_tokens": sum(sum(t.loss_mask) for t in valid) / count,
+        "turns": mean(t.turns for t in valid),
+        "response_tokens": mean(sum(t.loss_mask) for t in valid),
         "tokens_per_second": stats.sampled_tokens / max(stats.seconds, 1e-9),
         "prefill_seconds": stats.prefill_seconds,
         "decode_seconds": stats.decode_seconds,

@@ -1,5 +1,6 @@
 """Pass rates and their clustered intervals against known cases; constant policies played by hand."""
 
+import dataclasses
 import itertools
 import math
 
@@ -88,8 +89,10 @@ def test_pass_rate_counts_whole_rewards_and_leaves_faults_out():
     found = evaluate.pass_rate(tasks, episodes(tasks, [1.0, 0.9, None, 1.0]), 100)
     assert found["mean"] == pytest.approx(2 / 3) and found["low"] <= found["mean"] <= found["high"]
     assert (found["episodes"], found["faults"]) == (3, 1) and found["reward_mean"] == pytest.approx(2.9 / 3)
-    with pytest.raises(ValueError, match="infrastructure fault"):
-        evaluate.pass_rate(tasks, episodes(tasks, [None] * 4), 100)
+    failed = episodes(tasks, [None] * 4)
+    failed[0] = dataclasses.replace(failed[0], score=Score(None, {}, [], error="reset: OSError('no such world')"))
+    with pytest.raises(ValueError, match=r"all 4 episodes faulted; the first: reset: OSError\('no such world'\)"):
+        evaluate.pass_rate(tasks, failed, 100)
 
 
 def test_pass_rate_clusters_by_root():

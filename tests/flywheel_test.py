@@ -83,6 +83,10 @@ def test_pass_rates_are_those_of_the_recorded_episodes(run):
             assert {(record["round"], record["phase"]) for record in found} == {(number, name)}
             passed = np.mean([record["score"]["reward"] == 1.0 for record in found])
             np.testing.assert_allclose(entry[f"pass_{name}"]["mean"], passed)
+            greedy = lines(run.workdir / "rollouts" / f"round_{number}_heldout_{name}_greedy.jsonl")
+            assert {(record["task_id"], record["member"]) for record in greedy} == {w for w in wanted if not w[1]}
+            assert np.mean([e["score"]["reward"] == 1.0 for e in greedy]) == entry[f"pass_{name}"]["greedy"]
+            assert entry[f"pass_{name}"]["greedy_faults"] == entry[f"pass_{name}"]["faults"] == 0
     assert run.progress.rounds[0]["pass_before"] == run.progress.rounds[0]["pass_initial"]
 
 

@@ -25,7 +25,8 @@ KILLS = [
     ("open .*checkpoints/0.*/_METADATA", 1),  # in the middle of a checkpoint, evaluation done
     ("open .*/metrics[.]jsonl", 1),  # a step is done, its rollouts are written, its line is not
     ("os.mkdir .*checkpoints/[0-9]+[.]", 2),  # all of a step is written, its checkpoint is not
-    ("open .*round_0_heldout_after", 1),  # after the evaluation of a round, before anything of it is written
+    ("open .*round_0_heldout_after[.]", 1),  # after the evaluation of a round, before anything of it is written
+    ("open .*round_0_heldout_after_greedy", 1),  # half of an evaluation is written
     ("os.rename .*summary[.]json", 1),  # a round is over and saved, the summary does not have it
     ("os.rename .*gates_1[.]json", 1),  # the next round's tasks are made, nothing of them is written
     ("os.rmdir [(]'meta'", 1),  # in the middle of deleting an old checkpoint
@@ -102,14 +103,15 @@ def test_reference_learns(reference):
     assert reference["sft/policy/model.safetensors"] != reference["policy/model.safetensors"]
     first, second = reference["summary.json"]["rounds"]
     assert second["branches_mean"] > first["branches_mean"]
-    names = [f"round_0_heldout_{name}" for name in ("after", "initial")] + ["round_0", "round_1"]
-    names += [f"round_1_heldout_{name}" for name in ("after", "before", "initial")]
+    names = [f"round_0_heldout_{name}{greedy}" for name in ("after", "initial") for greedy in ("", "_greedy")]
+    names += [f"round_1_heldout_{n}{greedy}" for n in ("after", "before", "initial") for greedy in ("", "_greedy")]
+    names += ["round_0", "round_1"]
     assert sorted(n for n in reference if n.startswith("rollouts/")) == sorted(f"rollouts/{n}.jsonl" for n in names)
     assert [n for n in reference if "array_record" in n and "round_1" in n]
 
 
 def test_killed_at_every_point_and_started_again(start, reference, tmp_path):
-    """One run that is killed thirteen times; what it was writing to is torn on top of it."""
+    """One run that is killed fourteen times; what it was writing to is torn on top of it."""
     for kill in KILLS:
         result = start(tmp_path, kill=kill)
         assert result.returncode == -signal.SIGKILL, (kill, result.stdout)

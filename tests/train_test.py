@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.base import Score
-from rl import rollout, train, trajectory
+from rl import rollout, show, train, trajectory
 
 
 def tasks(prefix, count):
@@ -90,7 +90,19 @@ def test_rollout_metrics_leave_faults_out_of_the_rates():
     }  # fmt: skip
     assert found == pytest.approx(expected)
     faults = train.rollout_metrics(items[3:], np.array([False]), stats)
-    assert faults["faults"] == 1 and faults["reward"] == faults["pass_rate"] == 0
+    unknown = ("reward", "pass_rate", "violations", "truncated", "turns", "response_tokens")
+    assert faults["faults"] == 1 and [faults[name] for name in unknown] == [None] * 6  # 0 would be a measurement
+    assert "reward -  pass - %  mixed groups 0 %  entropy -  15 tok/s" in show.step(0, 1, 4, faults)
+
+
+def test_faults_are_counted_out_loud(capsys):
+    score = Score(None, {}, [], error="step: ConnectionError('gone')\nTraceback ...")
+    failed = dataclasses.replace(episode(None, task="b", member=2), score=score)
+    show.faults([episode(1.0)])
+    assert capsys.readouterr().out == ""
+    show.faults([episode(1.0), failed, episode(None)])
+    assert "2 of 3 episodes faulted" in (said := capsys.readouterr().out)
+    assert said.endswith("b, member 2: step: ConnectionError('gone')\n")
 
 
 class Recorder:
