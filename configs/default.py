@@ -13,10 +13,10 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.model.checkpoint = "model/tiny_qwen3"  # HF folder with tokenizer and safetensors; repo-relative or absolute
     c.model.init = "checkpoint"  # "checkpoint" loads the weights, "random" only config.json and tokenizer
     c.model.dtype = "float32"  # parameter and compute dtype; logits, logsumexp and norms are float32 regardless
-    c.model.remat = "none"  # activation rematerialisation in the learner: "none" | "full"
+    c.model.remat = "none"  # activation rematerialisation in the learner: REMAT in model/transformer.py
 
     c.mesh = config_dict.ConfigDict()  # axis sizes; -1 (at most one) takes the devices that are left
-    c.mesh.data = 1  # copies of the parameters; the batch is split over data and fsdp
+    c.mesh.data = 1  # copies of the parameters; the batch is split over data, fsdp and expert
     c.mesh.fsdp = -1  # parameters, optimiser state and batch are split over it
     c.mesh.expert = 1  # experts of MoE layers
     c.mesh.context = 1  # positions of a sequence
@@ -60,6 +60,8 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.replay_share = 0.25  # share of each step's tasks drawn from earlier rounds
     c.rl.row_length = 4096  # tokens per packed row
     c.rl.rows = 8  # rows per micro-batch
+    c.rl.logits_chunk = 1024  # tokens of a row whose logits exist at a time; 0: all of them
+    c.rl.router_coef = 0.0  # weight of the load-balancing loss; only for a mixture of experts
     c.rl.sft_steps = 0  # supervised warm start before round 0 (stage=flywheel), or the length of stage=sft
     c.rl.sft_learning_rate = 1e-5  # of the supervised warm start
     c.rl.sft_decay_steps = 0  # last steps of it, over which the rate falls linearly to a tenth

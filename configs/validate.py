@@ -35,7 +35,7 @@ _RULES: dict[str, Rule] = {
     "seed": (lambda x: 0 <= x < 2**31, "between 0 and 2**31 - 1"),
     "model.init": _one_of("checkpoint", "random"),
     "model.dtype": _one_of("float32", "bfloat16"),
-    "model.remat": _one_of("none", "full"),
+    "model.remat": _one_of("none", "dots", "attention", "full"),
     **{f"mesh.{axis}": _AXIS for axis in ("data", "fsdp", "expert", "context", "tensor")},
     **{f"sampler.{key}": _at_least(1) for key in ("slots", "context", "prefill_chunk", "max_new_tokens")},
     "sampler.temperature": _POSITIVE,
@@ -47,6 +47,7 @@ _RULES: dict[str, Rule] = {
     "env.max_turns": _at_least(1),
     **{f"rl.{key}": _at_least(1) for key in ("rounds", "groups", "minibatches", "row_length", "rows", "sft_episodes")},
     **{f"rl.{key}": _at_least(0) for key in ("steps", "warmup_updates", "weight_decay", "sft_steps")},
+    **{f"rl.{key}": _at_least(0) for key in ("logits_chunk", "router_coef")},
     "rl.group_size": _at_least(2),  # an advantage is a difference between members of a group
     "rl.learning_rate": _POSITIVE,
     "rl.sft_learning_rate": _POSITIVE,

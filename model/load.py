@@ -6,11 +6,12 @@ reading, writing and the checks of names and shapes are all derived from it.
 
 from __future__ import annotations
 
-import dataclasses
+import collections
+import functools
 import json
 import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -19,16 +20,18 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, Sharding, SingleDeviceSharding
 
-from model import sharding, transformer
+from model import attention, hf_config, sharding, transformer
 
 INITS = ("checkpoint", "random")
 SOURCE_DTYPES = ("F32", "F16", "BF16")  # safetensors names
-CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE = "config.json", "model.safetensors", "model.safetensors.index.json"
+CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE = hf_config.CONFIG_FILE, "model.safetensors", "model.safetensors.index.json"
+MAX_SHARD_BYTES = 4 << 30
 
 # HF tensor name -> (path in our parameter table, inputs). inputs counts the leading dimensions of our array, less the
-# layer axis, that are a matrix's inputs: HF stores [outputs, inputs], we [inputs..., outputs...]. 0: not transposed.
+# layer and expert axes, that are a matrix's inputs: HF stores [outputs, inputs], we [inputs..., outputs...]. 0: not
+# transposed.
 TABLE: dict[str, tuple[str, int]] = {
     "model.embed_tokens.weight": ("embed", 0),
     "model.layers.{layer}.input_layernorm.weight": ("layers.attention_norm", 0),
@@ -46,34 +49,30 @@ TABLE: dict[str, tuple[str, int]] = {
     "model.layers.{layer}.mlp.gate_proj.weight": ("layers.gate", 1),
     "model.layers.{layer}.mlp.up_proj.weight": ("layers.up", 1),
     "model.layers.{layer}.mlp.down_proj.weight": ("layers.down", 1),
+    "model.layers.{layer}.mlp.gate.weight": ("layers.router", 1),
+    "model.layers.{layer}.mlp.experts.{expert}.gate_proj.weight": ("layers.expert_gate", 1),
+    "model.layers.{layer}.mlp.experts.{expert}.up_proj.weight": ("layers.expert_up", 1),
+    "model.layers.{layer}.mlp.experts.{expert}.down_proj.weight": ("layers.expert_down", 1),
     "model.norm.weight": ("final_norm", 0),
     "lm_head.weight": ("head", 1),
 }
 
-# Keys of config.json whose feature is not implemented, with the values that leave it unused.
-UNUSED: dict[str, tuple[Any, ...]] = {
-    "hidden_act": ("silu",),
-    "use_sliding_window": (False, None),
-    "attention_dropout": (0, 0.0, None),
-    "partial_rotary_factor": (1, 1.0, None),
-    "quantization_config": (None,),
-}
-
 
 class Tensor(NamedTuple):
-    """One tensor of an HF file: our parameter's path, its index on the layer axis (None: not stacked), shapes.
+    """One tensor of an HF file: our parameter's path, and where in it the tensor stands.
 
-    shape: of our array less the layer axis; hf_shape: of the file's tensor; transpose: whether they are transposed.
+    index: on our parameter's leading axes: (), (layer in the stack,) or (layer in the stack, expert).
+    shape: of our array less those axes; hf_shape: of the file's tensor; transpose: whether they are transposed.
     """
 
     path: str
-    layer: int | None
+    index: tuple[int, ...]
     shape: tuple[int, ...]
     hf_shape: tuple[int, ...]
     transpose: bool
 
     def to_ours(self, hf: np.ndarray) -> np.ndarray:
-        """The file's tensor as (one layer of) our parameter."""
+        """The file's tensor as our parameter's part at `index`."""
         return (hf.T if self.transpose else hf).reshape(self.shape)
 
     def to_hf(self, ours: np.ndarray) -> np.ndarray:
@@ -83,19 +82,25 @@ class Tensor(NamedTuple):
 
 
 def hf_tensors(config: transformer.Config) -> dict[str, Tensor]:
-    """Name -> `Tensor` of everything an HF file of this architecture holds."""
+    """Name -> `Tensor` of everything an HF file of this architecture holds, parameter by parameter."""
     parameters, tensors = config.parameters(), {}
     for template, (path, inputs) in TABLE.items():
         if path not in parameters:
             continue
-        stacked = path.startswith("layers.")
-        shape = parameters[path].shape[1:] if stacked else parameters[path].shape
+        layers = parameters[path].layers
+        experts = range(config.num_experts) if "{expert}" in template else ()
+        shape = parameters[path].shape[bool(layers) + bool(experts) :]
         if inputs:
             hf_shape = (math.prod(shape[inputs:]), math.prod(shape[:inputs]))
         else:  # biases are per head in ours, flat in HF
             hf_shape = (math.prod(shape),) if template.endswith(".bias") else shape
-        for layer in range(config.num_hidden_layers) if stacked else (None,):
-            tensors[template.format(layer=layer)] = Tensor(path, layer, shape, hf_shape, inputs > 0)
+        places = [((), {})]
+        if layers:
+            places = [((i,), {"layer": layer}) for i, layer in enumerate(layers)]
+        if experts:
+            places = [((*index, e), {**names, "expert": e}) for index, names in places for e in experts]
+        for index, names in places:
+            tensors[template.format(**names)] = Tensor(path, index, shape, hf_shape, inputs > 0)
     return tensors
 
 
@@ -119,11 +124,12 @@ def from_pretrained(
     path = pathlib.Path(path)
     if init not in INITS:
         raise ValueError(f"model.init: expected one of {INITS}, found {init!r}")
-    config = read_config(path)
+    config = hf_config.read(path)
     shardings = None if mesh is None else sharding.param_shardings(config, mesh)
 
     def make(rngs: nnx.Rngs) -> transformer.Transformer:
-        return transformer.Transformer(config, dtype=dtype, remat=remat, rngs=rngs)
+        kernel = attention.PLAIN if mesh is None else attention.kernel_for(mesh)
+        return transformer.Transformer(config, dtype=dtype, remat=remat, kernel=kernel, rngs=rngs)
 
     def create(key: jax.Array) -> nnx.State:
         return nnx.state(make(nnx.Rngs(params=key)), nnx.Param)
@@ -135,101 +141,75 @@ def from_pretrained(
     return nnx.merge(nnx.graphdef(nnx.eval_shape(lambda: make(nnx.Rngs(0)))), params), config
 
 
-def save_pretrained(policy: transformer.Transformer, config: transformer.Config, path: str | pathlib.Path) -> None:
-    """Writes config.json and model.safetensors, in the policy's dtype, so that transformers can load the folder.
+def save_pretrained(
+    policy: transformer.Transformer,
+    config: transformer.Config,
+    path: str | pathlib.Path,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> None:
+    """Writes an HF folder, in the policy's dtype, that transformers can load.
 
-    The folder is made where missing. Each file appears complete or not at all.
+    Weights go to model.safetensors, or, above max_shard_bytes, to several files with an index; one such file is held in
+    host memory at a time. The folder is made where missing. Each file appears complete or not at all, config.json
+    last. With several processes every one takes part and the first writes.
     """
     path = pathlib.Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    params = {".".join(keys): np.asarray(param[...]) for keys, param in nnx.to_flat_state(nnx.state(policy, nnx.Param))}
-    tensors = {
-        name: tensor.to_hf(params[tensor.path] if tensor.layer is None else params[tensor.path][tensor.layer])
-        for name, tensor in hf_tensors(config).items()
-    }
-    record = {  # rope_theta as transformers 4 and as 5 read it
-        "architectures": ["Qwen3ForCausalLM"],
-        "model_type": "qwen3",
-        **dataclasses.asdict(config),
-        "rope_parameters": {"rope_theta": config.rope_theta, "rope_type": "default"},
-        "hidden_act": "silu",
-        "attention_dropout": 0.0,
-        "use_sliding_window": False,
-        "dtype": policy.dtype.name,
-    }
-    weights, text = path / (WEIGHTS_FILE + ".tmp"), path / (CONFIG_FILE + ".tmp")
-    safetensors.numpy.save_file(tensors, weights, metadata={"format": "pt"})
-    text.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
-    weights.replace(path / WEIGHTS_FILE)
-    text.replace(path / CONFIG_FILE)
+    record, tensors = hf_config.to_json(config, policy.dtype.name), hf_tensors(config)
+    params = {".".join(keys): param[...] for keys, param in nnx.to_flat_state(nnx.state(policy, nnx.Param))}
+    sizes = {name: math.prod(tensor.shape) * policy.dtype.itemsize for name, tensor in tensors.items()}
+    shards = _shards(sizes, max_shard_bytes)
+    first, written, weight_map = jax.process_index() == 0, set(), {}
+    for number, names in enumerate(shards):
+        file = f"model-{number + 1:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else WEIGHTS_FILE
+        weight_map |= dict.fromkeys(names, file)
+        host = {name: tensors[name].to_hf(_fetch(params[tensors[name].path], tensors[name].index)) for name in names}
+        if first:
+            safetensors.numpy.save_file(host, path / f"{file}.tmp", metadata={"format": "pt"})
+            (path / f"{file}.tmp").replace(path / file)
+            written |= {file}
+    if first:
+        if len(shards) > 1:
+            index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
+            _write_json(path / INDEX_FILE, index)
+            written |= {INDEX_FILE}
+        _write_json(path / CONFIG_FILE, record)
+        for file in path.glob("model*.safetensors*"):  # what an earlier save left would be read instead, or beside
+            if file.name not in written:
+                file.unlink()
 
 
-def read_config(path: str | pathlib.Path) -> transformer.Config:
-    """The config of an HF folder.
-
-    Raises ValueError naming the file and key when the folder or file is missing or no JSON object, a key is missing or
-    of the wrong type, or the model uses a feature that is not implemented.
-    """
-    path = pathlib.Path(path)
-    if not path.is_dir():
-        raise ValueError(f"model checkpoint: no such folder: {path}")
-    file = path / CONFIG_FILE
-    if not file.is_file():
-        raise ValueError(f"model checkpoint: {file} is missing")
-    try:
-        raw = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file}: not JSON: {error}") from error
-    if not isinstance(raw, dict):
-        raise ValueError(f"{file}: expected a JSON object, found {type(raw).__name__}")
-    _refuse_unimplemented(file, raw)
-    raw = {**raw, "rope_theta": _rope_theta(file, raw)}
-    if raw.get("num_key_value_heads", 0) is None:  # HF: as many as query heads
-        raw["num_key_value_heads"] = raw.get("num_attention_heads")
-    values = {}
-    for field in dataclasses.fields(transformer.Config):
-        if field.name in raw:
-            values[field.name] = _typed(file, field.name, field.type, raw[field.name])
-        elif field.default is dataclasses.MISSING:
-            raise ValueError(f"{file}: key {field.name!r} is missing")
-    try:
-        return transformer.Config(**values)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+def _shards(sizes: dict[str, int], limit: int) -> list[list[str]]:
+    """The names in order, cut into files of at most `limit` bytes (a larger tensor has its own)."""
+    shards, used = [[]], 0
+    for name, size in sizes.items():
+        if shards[-1] and used + size > limit:
+            shards.append([])
+            used = 0
+        shards[-1].append(name)
+        used += size
+    return shards
 
 
-def _refuse_unimplemented(file: pathlib.Path, raw: dict[str, Any]) -> None:
-    """Raises ValueError when config.json asks for something the model does not compute."""
-    if raw.get("model_type") != "qwen3":
-        raise ValueError(f"{file}: model_type: only 'qwen3' is implemented, found {raw.get('model_type')!r}")
-    for key, allowed in UNUSED.items():
-        if key in raw and raw[key] not in allowed:
-            raise ValueError(f"{file}: {key}: only {allowed[0]!r} is implemented, found {raw[key]!r}")
-    kinds = set(raw.get("layer_types") or ())
-    if kinds - {"full_attention"}:
-        raise ValueError(f"{file}: layer_types: only 'full_attention' is implemented, found {sorted(kinds)}")
+def _fetch(param: jax.Array, index: tuple[int, ...]) -> np.ndarray:
+    """param[index] on the host, wherever its shards lie; only that much is brought together."""
+    if isinstance(param.sharding, NamedSharding):
+        part = _part(sharding.replicated(param.sharding.mesh))(param, *index)
+        return np.asarray(part.addressable_data(0))
+    return np.asarray(param[index])
 
 
-def _rope_theta(file: pathlib.Path, raw: dict[str, Any]) -> Any:
-    """theta from `rope_parameters` (transformers 5) or the top level; rope scaling is refused with a ValueError."""
-    theta = raw.get("rope_theta", transformer.Config.rope_theta)
-    for key in ("rope_parameters", "rope_scaling"):
-        rope = dict(raw.get(key) or {})
-        kind = rope.pop("rope_type", rope.pop("type", "default"))
-        if kind != "default":
-            raise ValueError(f"{file}: {key}: only rope_type 'default' is implemented, found {kind!r}")
-        theta = rope.pop("rope_theta", theta)
-        if rope.pop("partial_rotary_factor", 1.0) != 1.0 or rope.keys() - {"type"}:
-            raise ValueError(f"{file}: {key}: only rope_type and rope_theta are implemented, found {raw[key]}")
-    return theta
+@functools.cache
+def _part(whole: NamedSharding) -> Callable[..., jax.Array]:
+    """A compiled param[index], replicated."""
+    return jax.jit(lambda param, *index: param[index], out_shardings=whole)
 
 
-def _typed(file: pathlib.Path, key: str, kind: str, value: Any) -> Any:
-    """`value` as the type named `kind` ("int", "float" or "bool"), or a ValueError naming the key."""
-    accepted = {"int": (int,), "float": (int, float), "bool": (bool,)}[kind]
-    if not isinstance(value, accepted) or (isinstance(value, bool) and kind != "bool"):
-        raise ValueError(f"{file}: {key}: expected {kind}, found {value!r}")
-    return float(value) if kind == "float" else value
+def _write_json(file: pathlib.Path, record: dict[str, Any]) -> None:
+    """Writes a JSON file in one rename."""
+    partial = file.with_name(f"{file.name}.tmp")
+    partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+    partial.replace(file)
 
 
 def _weight_files(path: pathlib.Path) -> list[pathlib.Path]:
@@ -280,32 +260,57 @@ def _drop_tied_head(path: pathlib.Path, found: dict[str, Any]) -> None:
 
 
 def _read_params(path: pathlib.Path, config: transformer.Config, dtype: Any, shardings: nnx.State | None) -> nnx.State:
-    """The parameters from a folder's safetensors, one stacked parameter in host memory at a time."""
+    """The parameters from a folder's safetensors, one tensor in host memory at a time.
+
+    Each device's shard of a parameter is allocated on the device and filled in place, tensor by tensor, so neither
+    the host nor a device ever holds more than its part; no device talks to another, so every process of a multi-process
+    run does the same for its own devices.
+    """
     found = {name: file for file in map(_open, _weight_files(path)) for name in file.keys()}
     if config.tie_word_embeddings:
         _drop_tied_head(path, found)
     expected = hf_tensors(config)
     _check_tensors(path, found, expected)
+    places = None if shardings is None else dict(nnx.to_flat_state(shardings))
+    by_path = collections.defaultdict(list)
+    for name, tensor in expected.items():
+        by_path[tensor.path].append((name, tensor))
     flat = {}
-    for keys, host in _host_arrays(found, config, expected, dtype):
-        if shardings is None:
-            array = jnp.array(host)
-        else:
-            place = shardings
-            for key in keys:
-                place = place[key]
-            array = jax.make_array_from_callback(host.shape, place.get_value(), lambda index, host=host: host[index])
-        flat[keys] = nnx.Param(array)
+    for parameter_path, parameter in config.parameters().items():
+        keys = tuple(parameter_path.split("."))
+        place = SingleDeviceSharding(jax.devices()[0]) if places is None else places[keys].get_value()
+        tensors = by_path[parameter_path]
+        flat[keys] = nnx.Param(_assemble(found, tensors, parameter.shape, dtype, place))
     return nnx.from_flat_state(flat)
 
 
-def _host_arrays(
-    found: dict[str, Any], config: transformer.Config, expected: dict[str, Tensor], dtype: Any
-) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
-    """Yields (path in the parameter pytree, array) of each parameter, its layers stacked and cast to `dtype`."""
-    for path, parameter in config.parameters().items():
-        host = np.empty(parameter.shape, jnp.dtype(dtype))
-        for name, tensor in expected.items():
-            if tensor.path == path:
-                host[... if tensor.layer is None else tensor.layer] = tensor.to_ours(found[name].get_tensor(name))
-        yield tuple(path.split(".")), host
+def _assemble(
+    found: dict[str, Any], tensors: list[tuple[str, Tensor]], shape: tuple[int, ...], dtype: Any, place: Sharding
+) -> jax.Array:
+    """One parameter of `shape`, laid out as `place` says, from its tensors."""
+    regions = place.addressable_devices_indices_map(shape)
+    bounds = {
+        device: [s.indices(size)[:2] for s, size in zip(region, shape, strict=True)]
+        for device, region in regions.items()
+    }
+    shards = {}
+    for device, ranges in bounds.items():
+        with jax.default_device(device):
+            shards[device] = jnp.zeros([stop - start for start, stop in ranges], dtype)
+    for name, tensor in tensors:
+        lead, host = len(tensor.index), None
+        for device, ranges in bounds.items():
+            at = [i - start for i, (start, _) in zip(tensor.index, ranges[:lead], strict=True)]
+            if not all(0 <= i < stop - start for i, (start, stop) in zip(at, ranges[:lead], strict=True)):
+                continue  # a layer or expert that this device does not hold
+            if host is None:
+                host = tensor.to_ours(found[name].get_tensor(name))
+            piece = host[tuple(slice(*r) for r in ranges[lead:])].astype(dtype)
+            shards[device] = _write(shards[device], jax.device_put(piece, device), *at)
+    return jax.make_array_from_single_device_arrays(shape, place, list(shards.values()))
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _write(shard: jax.Array, piece: jax.Array, *index: jax.Array) -> jax.Array:
+    """shard with shard[index] replaced by piece, in place."""
+    return shard.at[index].set(piece)

@@ -114,12 +114,12 @@ class Program(NamedTuple):
 
 def _rows(x: Array) -> Array:
     """Keeps an array split by slots over the mesh in context."""
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(sharding.RULES["rows"]))
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(sharding.DECODE["rows"]))
 
 
 def _split_layers(layers: Layers) -> Layers:
     """Keeps the cache split by slots and by kv heads over the mesh in context."""
-    spec = PartitionSpec(sharding.RULES["rows"], None, sharding.RULES["kv_heads"], None)
+    spec = PartitionSpec(sharding.DECODE["rows"], None, sharding.DECODE["kv_heads"], None)
     return jax.tree.map(lambda x_BSKN: jax.lax.with_sharding_constraint(x_BSKN, spec), layers)
 
 
@@ -220,12 +220,12 @@ class Engine:
     """Slots, their cache, and the turns sampled in them.
 
     graphdef, config: of the policy (`nnx.split(policy)[0]`, `policy.config`). slots: episodes held side by side; a
-    multiple of the mesh's data x fsdp. context: tokens per slot, prompt and all turns together. prefill_chunk: tokens
-    per slot and prefill call; short appends use a quarter of it. max_new_tokens: budget of a turn. stop_ids: ids that
+    multiple of the size of the mesh axes that sharding.DECODE splits rows over. context: tokens per slot, prompt and
+    all turns together. prefill_chunk: tokens per slot and prefill call; short appends use a quarter of it. max_new_tokens: budget of a turn. stop_ids: ids that
     end a turn. temperature, top_p, top_k: see model/draw.py. mesh: made by `sharding.make_mesh`; None is the
     first device alone. dtype: of the cache. Raises ValueError for an impossible value, naming the key.
 
-    Parameters are an argument of `turn` and stay in the layout they come in, which is the learner's.
+    Parameters are an argument of `turn`; `place` lays the learner's out for decoding.
     """
 
     def __init__(
@@ -245,9 +245,12 @@ class Engine:
         dtype: Any = jnp.float32,
     ):
         self.mesh = sharding.make_mesh({}, jax.devices()[:1]) if mesh is None else mesh
-        shards = math.prod(self.mesh.shape[axis] for axis in sharding.RULES["rows"])
+        shards = sharding.parts("rows", self.mesh, sharding.DECODE)
         if slots < 1 or slots % shards:
-            raise ValueError(f"sampler.slots: expected a multiple of data x fsdp ({shards}) of the mesh, found {slots}")
+            raise ValueError(
+                f"sampler.slots: expected a multiple of {shards}, the product of the mesh axes "
+                f"{sharding.DECODE['rows']}, found {slots}"
+            )
         for name, value in (("prefill_chunk", prefill_chunk), ("max_new_tokens", max_new_tokens)):
             if value < 1:
                 raise ValueError(f"sampler.{name}: must be positive, found {value}")
@@ -258,7 +261,7 @@ class Engine:
                 "sampler: expected temperature >= 0, 0 < top_p <= 1 and top_k >= 0, found "
                 f"temperature {temperature}, top_p {top_p}, top_k {top_k}"
             )
-        self._put = functools.partial(jax.device_put, device=sharding.batch_sharding(self.mesh))
+        self._put = functools.partial(jax.device_put, device=sharding.batch_sharding(self.mesh, sharding.DECODE))
         self.slots, self.context, self.temperature = slots, context, float(temperature)
         self.stats = Stats()
         self._program = Program(
@@ -270,8 +273,13 @@ class Engine:
         self._windows = sorted({context} | {window for window in quarters if window >= MIN_WINDOW})
         self._lengths_B = np.zeros((slots,), np.int32)  # tokens in the cache
         self._pending: list[list[int]] = [[] for _ in range(slots)]  # sampled last, not in the cache yet
+        self._params = sharding.param_shardings(config, self.mesh, sharding.DECODE)
         with jax.set_mesh(self.mesh):
             self._layers, self._x_BD = _empty(config, (slots, context), jnp.dtype(dtype))
+
+    def place(self, params: Any) -> Any:
+        """The parameters split as decoding wants them, device to device; the same buffers where nothing changes."""
+        return jax.device_put(params, self._params)
 
     def room(self, slot: int) -> int:
         """How many tokens may be appended to the slot so that at least one can still be sampled; may be negative."""
@@ -374,7 +382,7 @@ def generate(
     graphdef, params = nnx.split(policy)
     layout = jax.tree.leaves(params)[0].sharding
     mesh = layout.mesh if isinstance(layout, NamedSharding) else None
-    shards = 1 if mesh is None else math.prod(mesh.shape[axis] for axis in sharding.RULES["rows"])
+    shards = 1 if mesh is None else sharding.parts("rows", mesh, sharding.DECODE)
     slots = -(-min(len(prompts), GENERATE_SLOTS) // shards) * shards
     engine = Engine(
         graphdef,
@@ -390,7 +398,7 @@ def generate(
         dtype=policy.dtype,
     )
     keys = draw.turn_keys(seed, ["generate"] * len(prompts), range(len(prompts)), [0] * len(prompts))
-    samples = []
+    samples, params = [], engine.place(params)
     for first in range(0, len(prompts), slots):
         batch = range(first, min(first + slots, len(prompts)))
         samples += engine.turn(params, [Request(i - first, list(prompts[i]), keys[i]) for i in batch])

@@ -1,7 +1,8 @@
-"""The device mesh and the one table from logical axes to mesh axes, for parameters and batches.
+"""The device mesh and the tables from logical axes to mesh axes, for parameters, activations and batches.
 
 Every mesh has the axes `AXES`; an axis of size 1 is unused. Parameters name a logical axis for each dimension
-(`transformer.Config.parameters`) and `RULES` says over which mesh axes that dimension is split.
+(`transformer.Config.parameters`); `TRAIN` and `DECODE` say over which mesh axes that dimension is split in the learner
+and in the sampler.
 """
 
 from __future__ import annotations
@@ -17,17 +18,32 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ("data", "fsdp", "expert", "context", "tensor")
 
-# Logical axis -> mesh axes it is split over.
-RULES: dict[str, tuple[str, ...]] = {
-    "rows": ("data", "fsdp"),  # of a batch: packed rows, slots of the sampler
+Rules = Mapping[str, tuple[str, ...]]  # logical axis -> mesh axes it is split over
+
+# Training: parameters, gradients and moments are split as finely as can be and gathered layer by layer.
+TRAIN: Rules = {
+    "rows": ("data", "fsdp", "expert"),  # of a batch; moe.experts wants `expert` last
+    "sequence": ("context",),
     "layers": (),
     "vocab": ("tensor",),
-    "embed": ("fsdp",),
+    "embed": ("fsdp", "expert", "context"),
     "heads": ("tensor",),
     "kv_heads": ("tensor",),
     "head": (),
     "mlp": ("tensor",),
     "norm": (),  # scales and biases along the model width: small, and every device needs all of them
+    "router": (),
+    "experts": ("expert",),
+    "expert_embed": ("fsdp", "context"),
+}
+
+# Decoding reads every parameter for every token, so none is gathered: only heads, mlps and experts are split.
+DECODE: Rules = {
+    **TRAIN,
+    "rows": ("data", "fsdp", "context", "expert"),  # slots of the sampler; moe.experts wants `expert` last
+    "sequence": (),
+    "embed": (),
+    "expert_embed": (),
 }
 
 
@@ -60,7 +76,7 @@ def partition_spec(
     shape: Sequence[int],
     axes: Sequence[str],
     mesh: Mesh,
-    rules: Mapping[str, tuple[str, ...]] = RULES,
+    rules: Rules = TRAIN,
 ) -> PartitionSpec:
     """How the array `name` of `shape` with logical `axes` is split over the mesh.
 
@@ -86,7 +102,7 @@ def partition_spec(
     return PartitionSpec(*entries)
 
 
-def param_shardings(config: Any, mesh: Mesh, rules: Mapping[str, tuple[str, ...]] = RULES) -> nnx.State:
+def param_shardings(config: Any, mesh: Mesh, rules: Rules = TRAIN) -> nnx.State:
     """A NamedSharding for every parameter, as a pytree of the structure of nnx.state(policy, nnx.Param).
 
     config: anything with a `parameters()` table, see transformer.Config. Raises ValueError as `partition_spec` does.
@@ -98,9 +114,14 @@ def param_shardings(config: Any, mesh: Mesh, rules: Mapping[str, tuple[str, ...]
     return nnx.from_flat_state(flat)
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
+def parts(logical: str, mesh: Mesh, rules: Rules = TRAIN) -> int:
+    """Into how many parts a logical axis is split."""
+    return math.prod(mesh.shape[axis] for axis in rules[logical])
+
+
+def batch_sharding(mesh: Mesh, rules: Rules = TRAIN) -> NamedSharding:
     """For arrays whose leading axis is rows (or slots), of any rank."""
-    return NamedSharding(mesh, PartitionSpec(RULES["rows"]))
+    return NamedSharding(mesh, PartitionSpec(rules["rows"]))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -108,11 +129,16 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def constrain_rows(x: jax.Array) -> jax.Array:
-    """Keeps activations split by rows under `jax.set_mesh` of a mesh of `make_mesh`; the identity without a mesh.
+def activation_spec(rules: Rules) -> PartitionSpec:
+    """How activations [B, T, ...] are split."""
+    return PartitionSpec(rules["rows"], rules["sequence"])
+
+
+def constrain(x_BT: jax.Array, rules: Rules) -> jax.Array:
+    """Keeps activations [B, T, ...] split as they should be under `jax.set_mesh`; the identity without a mesh.
 
     Without it GSPMD may carry a parameter's split of the model width over to the activations.
     """
     if jax.sharding.get_abstract_mesh().empty:
-        return x
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(RULES["rows"]))
+        return x_BT
+    return jax.lax.with_sharding_constraint(x_BT, activation_spec(rules))

@@ -1,8 +1,10 @@
-"""The Qwen3 dense transformer (Qwen3 Technical Report, arXiv:2505.09388, section 2) in Flax NNX.
+"""The Qwen transformers in Flax NNX: Qwen2 and Qwen2.5 (arXiv:2407.10671, 2412.15115), Qwen3 dense and Qwen3-MoE
+(arXiv:2505.09388, section 2).
 
 One module serves the learner (`policy(tokens_BT, ...)`) and the sampler (`policy.extend(...)`) on the same parameters.
 Each parameter's shape, logical axes and initialiser stand in `Config.parameters`, from which initialisation, the
-sharding table (model/sharding.py) and the checkpoint mapping (model/load.py) are derived.
+sharding table (model/sharding.py) and the checkpoint mapping (model/load.py) are derived. Attention is in
+model/attention.py, rotary embedding in model/rope.py, the mixture of experts in model/moe.py.
 
 Functions to be jitted take the module apart and put it together again:
 
@@ -20,7 +22,7 @@ Functions to be jitted take the module apart and put it together again:
 pytree for optax, orbax, jax.tree.map and donation.
 
 Shapes: B batch, T sequence, S keys (T, or the cache length), D model width, L layers, H query heads, K kv heads,
-G query heads per kv head (H = K G), N head size, F mlp width, V vocabulary.
+N head size, F mlp width, E experts, V vocabulary.
 """
 
 from __future__ import annotations
@@ -32,29 +34,56 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
-from model import sharding
+from model import attention, moe, rope, sharding
+from model.numerics import einsum, rms_norm
 
 Array = jax.Array
 Layer = dict[str, Array]  # the parameters of one layer, by their name in `Config.parameters` less "layers."
 
-REMAT = ("none", "full")
-QUERY_BLOCK = 192  # queries per attention block of a row: 128 to 288 are alike on CPU, none at all is a quarter slower
+# What the backward pass finds of a layer and what it computes again, from most memory to least.
+REMAT = {
+    "none": "keeps everything",
+    "dots": "keeps the results of the projections",
+    "attention": "keeps the attention's inputs and output, so that only the projections and the mlp are repeated",
+    "full": "keeps the layer's input alone",
+}
+FAMILIES = ("qwen2", "qwen3", "qwen3_moe")  # HF's model_type
+FULL, SLIDING = "full_attention", "sliding_attention"  # HF's layer_types
 
 
 class Parameter(NamedTuple):
-    """One row of the parameter table: the shape, a logical axis for each dimension, and the initialiser."""
+    """One row of the parameter table: the shape, a logical axis for each dimension, and the initialiser.
+
+    layers: which layers the leading axis stacks, in order; empty for a parameter that stands outside the layers.
+    """
 
     shape: tuple[int, ...]
     axes: tuple[str, ...]
     init: jax.nn.initializers.Initializer
+    layers: tuple[int, ...] = ()
+
+
+class Run(NamedTuple):
+    """The consecutive layers start .. stop - 1, alike in their attention window (None: full) and kind of mlp."""
+
+    start: int
+    stop: int
+    window: int | None
+    sparse: bool
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """The architecture, under the key names of an HF config.json; the defaults are those of HF's Qwen3Config.
 
-    Raises ValueError when a size is not positive, the kv heads do not divide the query heads or the head size is odd.
+    model_type: one of FAMILIES. attention_bias: of Qwen3; Qwen2 always has biases on queries, keys and values and none
+    on the output. layer_types: FULL or SLIDING per layer; () is all FULL. sliding_window: a query of a sliding layer
+    sees that many tokens, itself included. The keys from num_experts on are those of qwen3_moe: layer i is sparse if
+    it is not in mlp_only_layers and decoder_sparse_step divides i + 1. router_aux_loss_coef is kept for the file.
+
+    Raises ValueError, naming the key, when a value is impossible.
     """
 
     vocab_size: int
@@ -66,50 +95,128 @@ class Config:
     head_dim: int = 128
     rms_norm_eps: float = 1e-6
     rope_theta: float = 10000.0
+    rope_scaling: rope.Yarn | None = None
     tie_word_embeddings: bool = False
     attention_bias: bool = False
     max_position_embeddings: int = 32768
+    model_type: str = "qwen3"
+    layer_types: tuple[str, ...] = ()
+    sliding_window: int | None = None
+    num_experts: int = 0
+    num_experts_per_tok: int = 0
+    moe_intermediate_size: int = 0
+    norm_topk_prob: bool = False
+    decoder_sparse_step: int = 1
+    mlp_only_layers: tuple[int, ...] = ()
+    router_aux_loss_coef: float = 0.001
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            if field.type in ("int", "float") and getattr(self, field.name) <= 0:
-                raise ValueError(f"model config: {field.name} must be positive, found {getattr(self, field.name)}")
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError(
-                f"model config: num_key_value_heads ({self.num_key_value_heads}) must divide "
-                f"num_attention_heads ({self.num_attention_heads})"
-            )
-        if self.head_dim % 2:
-            raise ValueError(f"model config: head_dim must be even for rotary embeddings, found {self.head_dim}")
+        def check(ok: bool, name: str, expected: str) -> None:
+            if not ok:
+                raise ValueError(f"model config: {name} must be {expected}, found {getattr(self, name)!r}")
+
+        for name in (
+            "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+            "num_key_value_heads", "head_dim", "rms_norm_eps", "rope_theta", "max_position_embeddings",
+        ):  # fmt: skip
+            check(getattr(self, name) > 0, name, "positive")
+        H, L = self.num_attention_heads, self.num_hidden_layers
+        check(H % self.num_key_value_heads == 0, "num_key_value_heads", f"a divisor of num_attention_heads ({H})")
+        check(self.head_dim % 2 == 0, "head_dim", "even for rotary embeddings")
+        check(self.model_type in FAMILIES, "model_type", f"one of {FAMILIES}")
+        known = len(self.layer_types) in (0, L) and set(self.layer_types) <= {FULL, SLIDING}
+        check(known, "layer_types", f"{L} times {FULL!r} or {SLIDING!r}")
+        if SLIDING in self.layer_types:
+            check((self.sliding_window or 0) > 0, "sliding_window", "positive, for there are sliding layers")
+        else:  # one description of one architecture
+            object.__setattr__(self, "layer_types", ())
+            object.__setattr__(self, "sliding_window", None)
+        if self.model_type == "qwen3_moe":
+            check(self.num_experts > 0, "num_experts", "positive")
+            limit = f"from 1 to num_experts ({self.num_experts})"
+            check(0 < self.num_experts_per_tok <= self.num_experts, "num_experts_per_tok", limit)
+            check(self.moe_intermediate_size > 0, "moe_intermediate_size", "positive")
+            check(self.decoder_sparse_step > 0, "decoder_sparse_step", "positive")
+
+    @property
+    def qkv_bias(self) -> bool:
+        """Whether queries, keys and values have biases."""
+        return self.attention_bias or self.model_type == "qwen2"
+
+    @property
+    def output_bias(self) -> bool:
+        """Whether the attention's output projection has a bias."""
+        return self.attention_bias and self.model_type != "qwen2"
+
+    @property
+    def qk_norm(self) -> bool:
+        """Whether queries and keys are normalised per head."""
+        return self.model_type != "qwen2"
+
+    def sparse(self, layer: int) -> bool:
+        """Whether the layer's mlp is a mixture of experts."""
+        mixed = self.model_type == "qwen3_moe" and layer not in self.mlp_only_layers
+        return mixed and (layer + 1) % self.decoder_sparse_step == 0
+
+    def window(self, layer: int) -> int | None:
+        """How many tokens a query of the layer sees, itself included; None: all before it."""
+        return self.sliding_window if self.layer_types and self.layer_types[layer] == SLIDING else None
+
+    def runs(self) -> list[Run]:
+        """The layers as maximal runs of equal ones: each run is one scan."""
+        kinds = [(self.window(layer), self.sparse(layer)) for layer in range(self.num_hidden_layers)]
+        bounds = [i for i in range(1, len(kinds)) if kinds[i] != kinds[i - 1]]
+        return [Run(a, b, *kinds[a]) for a, b in zip([0, *bounds], [*bounds, len(kinds)], strict=True)]
 
     def parameters(self) -> dict[str, Parameter]:
-        """The parameter table: dotted path in the parameter pytree -> `Parameter`. Layers are stacked on a leading L.
+        """The parameter table: dotted path in the parameter pytree -> `Parameter`.
 
-        Initialisers are HF's: normal(0.02) for matrices, ones for norms, zeros for biases.
+        Parameters of layers are stacked on a leading axis, dense and sparse mlps separately. Initialisers are HF's:
+        normal(0.02) for matrices, ones for norms, zeros for biases.
         """
-        L, D, F, V = self.num_hidden_layers, self.hidden_size, self.intermediate_size, self.vocab_size
+        D, F, V, E, X = (
+            self.hidden_size, self.intermediate_size, self.vocab_size, self.num_experts, self.moe_intermediate_size
+        )  # fmt: skip
         H, K, N = self.num_attention_heads, self.num_key_value_heads, self.head_dim
         normal, one, zero = jax.nn.initializers.normal(0.02), jax.nn.initializers.ones, jax.nn.initializers.zeros
-        table = {
-            "embed": Parameter((V, D), ("vocab", "embed"), normal),
-            "layers.attention_norm": Parameter((L, D), ("layers", "norm"), one),
-            "layers.query": Parameter((L, D, H, N), ("layers", "embed", "heads", "head"), normal),
-            "layers.key": Parameter((L, D, K, N), ("layers", "embed", "kv_heads", "head"), normal),
-            "layers.value": Parameter((L, D, K, N), ("layers", "embed", "kv_heads", "head"), normal),
-            "layers.query_norm": Parameter((L, N), ("layers", "norm"), one),
-            "layers.key_norm": Parameter((L, N), ("layers", "norm"), one),
-            "layers.output": Parameter((L, H, N, D), ("layers", "heads", "head", "embed"), normal),
-            "layers.mlp_norm": Parameter((L, D), ("layers", "norm"), one),
-            "layers.gate": Parameter((L, D, F), ("layers", "embed", "mlp"), normal),
-            "layers.up": Parameter((L, D, F), ("layers", "embed", "mlp"), normal),
-            "layers.down": Parameter((L, F, D), ("layers", "mlp", "embed"), normal),
-            "final_norm": Parameter((D,), ("norm",), one),
+        attention = {
+            "attention_norm": Parameter((D,), ("norm",), one),
+            "query": Parameter((D, H, N), ("embed", "heads", "head"), normal),
+            "key": Parameter((D, K, N), ("embed", "kv_heads", "head"), normal),
+            "value": Parameter((D, K, N), ("embed", "kv_heads", "head"), normal),
+            "output": Parameter((H, N, D), ("heads", "head", "embed"), normal),
+            "mlp_norm": Parameter((D,), ("norm",), one),
         }
-        if self.attention_bias:
-            table["layers.query_bias"] = Parameter((L, H, N), ("layers", "heads", "head"), zero)
-            table["layers.key_bias"] = Parameter((L, K, N), ("layers", "kv_heads", "head"), zero)
-            table["layers.value_bias"] = Parameter((L, K, N), ("layers", "kv_heads", "head"), zero)
-            table["layers.output_bias"] = Parameter((L, D), ("layers", "norm"), zero)
+        if self.qk_norm:
+            attention["query_norm"] = Parameter((N,), ("norm",), one)
+            attention["key_norm"] = Parameter((N,), ("norm",), one)
+        if self.qkv_bias:
+            attention["query_bias"] = Parameter((H, N), ("heads", "head"), zero)
+            attention["key_bias"] = Parameter((K, N), ("kv_heads", "head"), zero)
+            attention["value_bias"] = Parameter((K, N), ("kv_heads", "head"), zero)
+        if self.output_bias:
+            attention["output_bias"] = Parameter((D,), ("norm",), zero)
+        dense = {
+            "gate": Parameter((D, F), ("embed", "mlp"), normal),
+            "up": Parameter((D, F), ("embed", "mlp"), normal),
+            "down": Parameter((F, D), ("mlp", "embed"), normal),
+        }
+        sparse = {
+            "router": Parameter((D, E), ("embed", "router"), normal),
+            "expert_gate": Parameter((E, D, X), ("experts", "expert_embed", "mlp"), normal),
+            "expert_up": Parameter((E, D, X), ("experts", "expert_embed", "mlp"), normal),
+            "expert_down": Parameter((E, X, D), ("experts", "mlp", "expert_embed"), normal),
+        }
+        layers = range(self.num_hidden_layers)
+        table = {"embed": Parameter((V, D), ("vocab", "embed"), normal)}
+        for group, held in (
+            (attention, tuple(layers)),
+            (dense, tuple(i for i in layers if not self.sparse(i))),
+            (sparse, tuple(i for i in layers if self.sparse(i))),
+        ):
+            for name, (shape, axes, init, _) in group.items() if held else ():
+                table[f"layers.{name}"] = Parameter((len(held), *shape), ("layers", *axes), init, held)
+        table["final_norm"] = Parameter((D,), ("norm",), one)
         if not self.tie_word_embeddings:
             table["head"] = Parameter((D, V), ("embed", "vocab"), normal)
         return table
@@ -143,77 +250,40 @@ def segment_positions(segment_ids_BT: Array) -> Array:
     return index_1T - jax.lax.cummax(jnp.where(starts_BT, index_1T, 0), axis=1)
 
 
-def einsum(equation: str, x: Array, w: Array, out: Any = None) -> Array:
-    """jnp.einsum in full float32 where the inputs are float32 (TPUs and GPUs would round them); `out`: result dtype."""
-    precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
-    return jnp.einsum(equation, x, w, precision=precision, preferred_element_type=x.dtype if out is None else out)
-
-
-def rms_norm(x: Array, scale: Array, epsilon: float) -> Array:
-    """RMSNorm (arXiv:1910.07467) over the last axis in float32, returned in x's dtype. scale: [last axis]."""
-    y = x.astype(jnp.float32)
-    y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + epsilon)
-    return (y * scale.astype(jnp.float32).reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
-
-
-def rope_tables(positions_BT: Array, head_dim: int, theta: float) -> tuple[Array, Array]:
-    """cos and sin [B, T, 1, N/2] float32 of the rotary angles p theta^(-2i/N) (RoFormer, arXiv:2104.09864, eq. 15)."""
-    frequencies = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
-    angles = positions_BT.astype(jnp.float32)[:, :, None, None] * frequencies.reshape(1, 1, 1, -1)
-    return jnp.cos(angles), jnp.sin(angles)
-
-
-def rope(x_BTHN: Array, tables: tuple[Array, Array]) -> Array:
-    """Rotates the pairs (i, i + N/2) of each head, HF's half-rotation convention; computed in float32."""
-    cos, sin = tables
-    a, b = jnp.split(x_BTHN.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x_BTHN.dtype)
-
-
-def attention(q_BTHN: Array, k_BSKN: Array, v_BSKN: Array, mask_BTS: Array) -> Array:
-    """Grouped-query softmax attention -> [B, T, H, N]; query head h reads kv head h // G. mask_BTS: B may be 1.
-
-    Every query must be allowed at least one key. Scores and softmax are float32.
-    """
-    B, T, H, N = q_BTHN.shape
-    K = k_BSKN.shape[2]
-    q_BTKGN = q_BTHN.reshape(B, T, K, H // K, N)
-    scores_BKGTS = einsum("BTKGN,BSKN->BKGTS", q_BTKGN, k_BSKN, jnp.float32)
-    scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS * N**-0.5, jnp.finfo(jnp.float32).min)
-    probs_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(v_BSKN.dtype)
-    return einsum("BKGTS,BSKN->BTKGN", probs_BKGTS, v_BSKN).reshape(B, T, H, N)
-
-
-def causal_attention(q_BTHN: Array, k_BTKN: Array, v_BTKN: Array, segment_ids_BT: Array | None) -> Array:
-    """Attention of a row on itself -> [B, T, H, N]: causal by index, and only among equal segment ids if given.
-
-    Queries go in blocks of QUERY_BLOCK, each against the keys up to its own end: half the scores of a long row lie above
-    the diagonal and are never computed, and a block's scores stay in cache.
-    """
-    T, blocks = q_BTHN.shape[1], []
-    for start in range(0, T, QUERY_BLOCK):
-        stop = min(start + QUERY_BLOCK, T)
-        mask_BTS = jnp.arange(start, stop)[None, :, None] >= jnp.arange(stop)[None, None, :]
-        if segment_ids_BT is not None:
-            mask_BTS = mask_BTS & (segment_ids_BT[:, start:stop, None] == segment_ids_BT[:, None, :stop])
-        blocks.append(attention(q_BTHN[:, start:stop], k_BTKN[:, :stop], v_BTKN[:, :stop], mask_BTS))
-    return jnp.concatenate(blocks, axis=1)
+def _remat_policy(remat: str) -> Any:
+    """jax.checkpoint's policy for a key of REMAT other than "none"."""
+    policies = jax.checkpoint_policies
+    return {
+        "dots": policies.dots_with_no_batch_dims_saveable,
+        "attention": policies.save_only_these_names("attention"),
+        "full": policies.nothing_saveable,
+    }[remat]
 
 
 class Transformer(nnx.Module):
     """The policy: a causal language model. See the top of the file for use under jit.
 
     config: the architecture. dtype: of parameters and activations; norms, softmax and logits are float32 whatever it
-    is. remat: "full" recomputes each layer in the backward pass, "none" keeps its activations. rngs: initial weights.
-    Raises ValueError for an unknown remat.
+    is. remat: a key of REMAT. kernel: for attention of rows, one of attention.KERNELS. rngs: initial weights.
+    Raises ValueError for an unknown remat or kernel.
     """
 
-    def __init__(self, config: Config, *, dtype: Any = jnp.float32, remat: str = "none", rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: Config,
+        *,
+        dtype: Any = jnp.float32,
+        remat: str = "none",
+        kernel: str = attention.PLAIN,
+        rngs: nnx.Rngs,
+    ):
         if remat not in REMAT:
-            raise ValueError(f"model.remat: expected one of {REMAT}, found {remat!r}")
-        self.config, self.dtype, self.remat = config, jnp.dtype(dtype), remat
+            raise ValueError(f"model.remat: expected one of {tuple(REMAT)}, found {remat!r}")
+        if kernel not in attention.KERNELS:
+            raise ValueError(f"attention kernel: expected one of {attention.KERNELS}, found {kernel!r}")
+        self.config, self.dtype, self.remat, self.kernel = config, jnp.dtype(dtype), remat, kernel
         self.layers = nnx.Dict({})
-        for path, (shape, _, init) in config.parameters().items():
+        for path, (shape, _, init, _) in config.parameters().items():
             owner, name = (self.layers, path.removeprefix("layers.")) if path.startswith("layers.") else (self, path)
             setattr(owner, name, nnx.Param(init(rngs.params(), shape, self.dtype)))
 
@@ -229,20 +299,33 @@ class Transformer(nnx.Module):
         segment_ids_BT: packed rows; attention is causal by index within the row and only among equal ids; 0 is padding.
         positions_BT: rotary positions; by default 0..T-1, restarting where a segment starts.
         """
-        if positions_BT is None:
-            ids = jnp.zeros((1, tokens_BT.shape[1]), jnp.int32) if segment_ids_BT is None else segment_ids_BT
-            positions_BT = segment_positions(ids)
-        tables = rope_tables(positions_BT, self.config.head_dim, self.config.rope_theta)
+        return self.hidden_and_router(tokens_BT, positions_BT, segment_ids_BT)[0]
 
-        def body(x_BTD: Array, layer: Layer) -> tuple[Array, None]:
-            q_BTHN, k_BTKN, v_BTKN = self._project(layer, x_BTD, tables)
-            return self._finish(layer, x_BTD, causal_attention(q_BTHN, k_BTKN, v_BTKN, segment_ids_BT)), None
+    def hidden_and_router(
+        self, tokens_BT: Array, positions_BT: Array | None = None, segment_ids_BT: Array | None = None
+    ) -> tuple[Array, moe.RouterStats | None]:
+        """`hidden` and the router's statistics, stacked over the sparse layers and without padding; None if there are
+        no sparse layers."""
+        ids_BT = jnp.ones((1, tokens_BT.shape[1]), jnp.int32) if segment_ids_BT is None else segment_ids_BT
+        positions_BT = segment_positions(ids_BT) if positions_BT is None else positions_BT
+        angles, rules = self._angles(positions_BT), sharding.TRAIN
+        x_BTD, found = self._embed(tokens_BT, rules), []
+        for run in self.config.runs():
 
-        if self.remat == "full":
-            body = jax.checkpoint(body, prevent_cse=False)  # a scan body is safe from the CSE that would undo it
-        stacked = {name: parameter[...] for name, parameter in self.layers.items()}
-        x_BTD, _ = jax.lax.scan(body, self._embed(tokens_BT), stacked)
-        return rms_norm(x_BTD, self.final_norm[...], self.config.rms_norm_eps)
+            def body(x_BTD: Array, layer: Layer, run: Run = run) -> tuple[Array, moe.RouterStats | None]:
+                q_BTHN, k_BTKN, v_BTKN = self._project(layer, x_BTD, angles)
+                q_BTHN, k_BTKN, v_BTKN = (checkpoint_name(x, "attention") for x in (q_BTHN, k_BTKN, v_BTKN))
+                heads_BTHN = attention.causal(q_BTHN, k_BTKN, v_BTKN, segment_ids_BT, run.window, self.kernel)
+                heads_BTHN = checkpoint_name(heads_BTHN, "attention")
+                x_BTD, routing = self._finish(layer, x_BTD, heads_BTHN, rules)
+                return x_BTD, None if routing is None else moe.router_stats(routing, ids_BT != 0)
+
+            if self.remat != "none":  # prevent_cse: a scan body is safe from the CSE that would undo it
+                body = jax.checkpoint(body, prevent_cse=False, policy=_remat_policy(self.remat))
+            x_BTD, stats = jax.lax.scan(body, x_BTD, self._stacked(run))
+            found += [] if stats is None else [stats]
+        stats = jax.tree.map(lambda *parts: jnp.concatenate(parts), *found) if found else None
+        return rms_norm(x_BTD, self.final_norm[...], self.config.rms_norm_eps), stats
 
     def unembed(self, x: Array) -> Array:
         """Logits [..., V] float32 of hidden states x [..., D]."""
@@ -254,7 +337,8 @@ class Transformer(nnx.Module):
         """Appends the first valid_B[b] of the T tokens of each slot b; T = 1 is decode, T = chunk is chunked prefill.
 
         Returns hidden states [B, T, D] after the final norm, meaningless beyond a slot's valid tokens, and the
-        new cache. Slots with valid 0 stay as they are. The caller sees to lengths_B + valid_B <= S: what is beyond is not stored.
+        new cache. Slots with valid 0 stay as they are. The caller sees to lengths_B + valid_B <= S: what is beyond is
+        not stored.
         """
         B, T = tokens_BT.shape
         S = cache.layers[0][0].shape[1]
@@ -263,45 +347,78 @@ class Transformer(nnx.Module):
         # Invalid tokens are written at index S, that is nowhere.
         writes_BT = jnp.where(offset_1T < valid_B[:, None], positions_BT, S)
         slots_B1 = jnp.arange(B)[:, None]
-        mask_BTS = jnp.arange(S)[None, None] <= positions_BT[:, :, None]
-        tables = rope_tables(positions_BT, self.config.head_dim, self.config.rope_theta)
-        x_BTD, layers = self._embed(tokens_BT), []
+        angles, rules = self._angles(positions_BT), sharding.DECODE
+        x_BTD, layers = self._embed(tokens_BT, rules), []
         # Unrolled: a cache stacked over layers and carried through a scan would be copied in every layer.
         for index, (k_BSKN, v_BSKN) in enumerate(cache.layers):
-            layer = {name: parameter[...][index] for name, parameter in self.layers.items()}
-            q_BTHN, k_BTKN, v_BTKN = self._project(layer, x_BTD, tables)
+            layer = self._layer(index)
+            q_BTHN, k_BTKN, v_BTKN = self._project(layer, x_BTD, angles)
             k_BSKN = k_BSKN.at[slots_B1, writes_BT].set(k_BTKN.astype(k_BSKN.dtype), mode="drop")
             v_BSKN = v_BSKN.at[slots_B1, writes_BT].set(v_BTKN.astype(v_BSKN.dtype), mode="drop")
-            x_BTD = self._finish(layer, x_BTD, attention(q_BTHN, k_BSKN, v_BSKN, mask_BTS))
+            keys_11S = jnp.arange(S)[None, None]
+            mask_BTS = attention.visible(positions_BT[:, :, None], keys_11S, self.config.window(index))
+            x_BTD, _ = self._finish(layer, x_BTD, attention.masked(q_BTHN, k_BSKN, v_BSKN, mask_BTS), rules)
             layers.append((k_BSKN, v_BSKN))
         x_BTD = rms_norm(x_BTD, self.final_norm[...], self.config.rms_norm_eps)
         return x_BTD, Cache(layers, cache.lengths_B + valid_B.astype(jnp.int32))
 
-    def _embed(self, tokens_BT: Array) -> Array:
-        return sharding.constrain_rows(self.embed[...][tokens_BT])
+    def _stacked(self, run: Run) -> Layer:
+        """The parameters of a run of layers, stacked."""
+        table, chosen = self.config.parameters(), {}
+        for name, parameter in self.layers.items():
+            held = table[f"layers.{name}"].layers
+            if run.start in held:
+                first = held.index(run.start)
+                last = first + run.stop - run.start
+                # Where the run is all there is, no slice: it would be a copy.
+                chosen[name] = parameter[...] if last - first == len(held) else parameter[...][first:last]
+        return chosen
 
-    def _project(self, layer: Layer, x_BTD: Array, tables: tuple[Array, Array]) -> tuple[Array, Array, Array]:
+    def _layer(self, index: int) -> Layer:
+        """The parameters of one layer."""
+        stacked = self._stacked(Run(index, index + 1, None, False))
+        return {name: x[0] for name, x in stacked.items()}
+
+    def _angles(self, positions_BT: Array) -> tuple[Array, Array]:
+        """cos and sin of the rotary angles."""
+        return rope.tables(positions_BT, self.config.head_dim, self.config.rope_theta, self.config.rope_scaling)
+
+    def _embed(self, tokens_BT: Array, rules: sharding.Rules) -> Array:
+        return sharding.constrain(self.embed[...][tokens_BT], rules)
+
+    def _project(self, layer: Layer, x_BTD: Array, angles: tuple[Array, Array]) -> tuple[Array, Array, Array]:
         """Queries [B, T, H, N], keys and values [B, T, K, N] of a layer: norm, projections, QK-norm, rotary."""
         epsilon = self.config.rms_norm_eps
         x_BTD = rms_norm(x_BTD, layer["attention_norm"], epsilon)
         q_BTHN = einsum("BTD,DHN->BTHN", x_BTD, layer["query"])
         k_BTKN = einsum("BTD,DKN->BTKN", x_BTD, layer["key"])
         v_BTKN = einsum("BTD,DKN->BTKN", x_BTD, layer["value"])
-        if self.config.attention_bias:
+        if self.config.qkv_bias:
             q_BTHN += layer["query_bias"][None, None]
             k_BTKN += layer["key_bias"][None, None]
             v_BTKN += layer["value_bias"][None, None]
-        q_BTHN = rope(rms_norm(q_BTHN, layer["query_norm"], epsilon), tables)
-        k_BTKN = rope(rms_norm(k_BTKN, layer["key_norm"], epsilon), tables)
-        return q_BTHN, k_BTKN, v_BTKN
+        if self.config.qk_norm:
+            q_BTHN = rms_norm(q_BTHN, layer["query_norm"], epsilon)
+            k_BTKN = rms_norm(k_BTKN, layer["key_norm"], epsilon)
+        return rope.rotate(q_BTHN, angles), rope.rotate(k_BTKN, angles), v_BTKN
 
-    def _finish(self, layer: Layer, x_BTD: Array, heads_BTHN: Array) -> Array:
-        """The rest of a layer: output projection and SwiGLU mlp (arXiv:2002.05202), both residual."""
+    def _finish(
+        self, layer: Layer, x_BTD: Array, heads_BTHN: Array, rules: sharding.Rules
+    ) -> tuple[Array, moe.Routing | None]:
+        """The rest of a layer: output projection and mlp, both residual, and a sparse layer's routing.
+
+        The mlp is SwiGLU (arXiv:2002.05202) or, where the layer has a router, a mixture of such experts.
+        """
         attended_BTD = einsum("BTHN,HND->BTD", heads_BTHN, layer["output"])
-        if self.config.attention_bias:
+        if self.config.output_bias:
             attended_BTD += layer["output_bias"][None, None]
         x_BTD = x_BTD + attended_BTD
         y_BTD = rms_norm(x_BTD, layer["mlp_norm"], self.config.rms_norm_eps)
+        if "router" in layer:
+            c = self.config
+            routing = moe.route(y_BTD, layer["router"], c.num_experts_per_tok, c.norm_topk_prob)
+            weights = (layer["expert_gate"], layer["expert_up"], layer["expert_down"])
+            return sharding.constrain(x_BTD + moe.experts(y_BTD, routing, *weights, rules), rules), routing
         gate_BTF = jax.nn.silu(einsum("BTD,DF->BTF", y_BTD, layer["gate"]))
         up_BTF = einsum("BTD,DF->BTF", y_BTD, layer["up"])
-        return sharding.constrain_rows(x_BTD + einsum("BTF,FD->BTD", gate_BTF * up_BTF, layer["down"]))
+        return sharding.constrain(x_BTD + einsum("BTF,FD->BTD", gate_BTF * up_BTF, layer["down"]), rules), None

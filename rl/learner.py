@@ -16,17 +16,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from model import sharding
+from model import moe, sharding
 from rl import losses, packing
 
 Tree = Any
@@ -104,8 +104,8 @@ def state_shardings(policy: nnx.Module, optimiser: optax.GradientTransformation,
 
 
 def batch_shardings(mesh: Mesh) -> packing.Batch:
-    """A NamedSharding for every array of a Batch: rows are split as sharding.RULES says."""
-    rows = NamedSharding(mesh, PartitionSpec(None, sharding.RULES["rows"]))
+    """A NamedSharding for every array of a Batch: rows and their tokens are split as sharding.TRAIN says."""
+    rows = NamedSharding(mesh, PartitionSpec(None, *sharding.activation_spec(sharding.TRAIN)))
     scalars = ("used", "denominator")
     fields = {field.name: rows for field in dataclasses.fields(packing.Batch)}
     return packing.Batch(**{**fields, **dict.fromkeys(scalars, sharding.replicated(mesh))})
@@ -120,6 +120,43 @@ def create(policy: nnx.Module, optimiser: optax.GradientTransformation, mesh: Me
     return TrainState(params, opt_state, jax.device_put(jnp.zeros((), jnp.int32), shardings.step))
 
 
+def token_statistics(
+    policy: nnx.Module, x_RTD: jax.Array, targets_RT: jax.Array, temperature: float, chunk: int
+) -> tuple[jax.Array, jax.Array]:
+    """(log-probabilities of the targets, entropies), both float32 [R, T], of hidden states.
+
+    chunk: logits exist for that many tokens of a row at a time, forward and backward, because those of a whole batch
+    would be the largest array of all (0: of all tokens at once). A row that is split over the mesh axis `context` is
+    chunked within each part.
+    """
+
+    def of(x: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits = policy.unembed(x)
+        return losses.token_logprobs(logits, targets, temperature), losses.entropy(logits, temperature)
+
+    mesh = jax.sharding.get_abstract_mesh()
+    splits = 1 if mesh.empty else sharding.parts("sequence", mesh)
+    R, T, D = x_RTD.shape
+    length = T // splits
+    if not 0 < chunk < length:
+        return of(x_RTD, targets_RT)
+    count = -(-length // chunk)
+
+    def cut(x: jax.Array) -> jax.Array:
+        """[R, T, ...] -> [count, R, splits, chunk, ...], zeros at the end."""
+        x = x.reshape(R, splits, length, *x.shape[2:])
+        x = jnp.pad(x, [(0, 0), (0, 0), (0, count * chunk - length)] + [(0, 0)] * (x.ndim - 3))
+        return jnp.moveaxis(x.reshape(R, splits, count, chunk, *x.shape[3:]), 2, 0)
+
+    def join(x: jax.Array) -> jax.Array:
+        """The inverse, [count, R, splits, chunk] -> [R, T]."""
+        return jnp.moveaxis(x, 0, 2).reshape(R, splits, count * chunk)[:, :, :length].reshape(R, T)
+
+    body = jax.checkpoint(lambda _, xs: (None, of(*xs)), prevent_cse=False)
+    _, (logprobs, entropies) = jax.lax.scan(body, None, (cut(x_RTD), cut(targets_RT)))
+    return join(logprobs), join(entropies)
+
+
 def _objective(
     params: Tree,
     micro: packing.Batch,
@@ -128,11 +165,13 @@ def _objective(
     temperature: float,
     clip_low: float,
     clip_high: float,
+    logits_chunk: int,
+    router_coef: float,
 ) -> tuple[jax.Array, tuple[Scalars, Scalars]]:
     """(loss, (sums over the loss tokens, maxima over them)) of one micro-batch, a Batch of [R, T] arrays."""
     policy = nnx.merge(graphdef, params)
-    logits_RTV = policy(micro.tokens, micro.positions, micro.segment_ids)
-    logprobs_RT = losses.token_logprobs(logits_RTV, micro.targets, temperature)
+    x_RTD, router = policy.hidden_and_router(micro.tokens, micro.positions, micro.segment_ids)
+    logprobs_RT, entropy_RT = token_statistics(policy, x_RTD, micro.targets, temperature, logits_chunk)
     denominator = jnp.maximum(micro.denominator, 1.0)
     sums, maxima = {}, {}
     if loss == "sft":
@@ -143,7 +182,13 @@ def _objective(
         )
         mismatch_RT = jnp.abs(logprobs_RT - micro.sampler_logprobs)
         maxima["mismatch_max"] = jnp.max(jnp.where(micro.loss_mask > 0, mismatch_RT, 0.0))
-    entropy_RT = losses.entropy(logits_RTV, temperature)
+    if router is not None:
+        # Weighted by the micro-batch's loss tokens, so that the batch's is their mean.
+        balance = moe.balance_loss(router) * jnp.sum(micro.loss_mask)
+        value = value + router_coef * balance / denominator
+        load_E = router.pairs_E.sum(axis=0)
+        sums["router_balance"] = balance
+        maxima["router_load_max"] = jnp.max(load_E) / jnp.maximum(jnp.mean(load_E), 1.0)
     sums |= {"loss": value, "entropy": jnp.sum(jnp.where(micro.loss_mask > 0, entropy_RT, 0.0))}
     return value, jax.lax.stop_gradient((sums, maxima))
 
@@ -157,20 +202,24 @@ def gradients(
     temperature: float = 1.0,
     clip_low: float = 0.2,
     clip_high: float = 0.28,
+    logits_chunk: int = 0,
+    router_coef: float = 0.0,
 ) -> tuple[Tree, Scalars, Scalars]:
     """The loss's gradient over the micro-batches of `batch` that are in use. Traceable; to be jitted by the caller.
 
     Args:
         params: an nnx.State. graphdef: the policy's structure. shardings: of the parameters, and so of the gradient.
         loss: one of LOSSES. temperature: that the batch was sampled at. clip_low, clip_high: see losses.py.
+        logits_chunk: see `token_statistics`. router_coef: weight of a mixture of experts' balance loss.
 
     Returns:
         (float32 gradients in the structure of params, sums, maxima): "loss" is the batch's token mean; the other sums
         are over its loss tokens.
     """
     objective = functools.partial(
-        _objective, graphdef=graphdef, loss=loss, temperature=temperature, clip_low=clip_low, clip_high=clip_high
-    )
+        _objective, graphdef=graphdef, loss=loss, temperature=temperature, clip_low=clip_low, clip_high=clip_high,
+        logits_chunk=logits_chunk, router_coef=router_coef,
+    )  # fmt: skip
 
     def one(index: jax.Array) -> tuple[Tree, Scalars, Scalars]:
         arrays = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
@@ -205,6 +254,8 @@ def make_train_step(
     temperature: float = 1.0,
     clip_low: float = 0.2,
     clip_high: float = 0.28,
+    logits_chunk: int = 0,
+    router_coef: float = 0.0,
 ) -> Step:
     """Compiles (once) the update of a TrainState by a Batch.
 
@@ -212,13 +263,16 @@ def make_train_step(
         policy: a transformer.Transformer, of which only the structure is used. optimiser, mesh: as for `create`.
         loss: "policy_gradient" or "sft". temperature: that the batches are sampled at (1 for sft).
         clip_low, clip_high: the ratio's clip, see losses.policy_gradient; unused for sft.
+        logits_chunk: see `token_statistics`. router_coef: weight of a mixture of experts' balance loss.
 
     Returns:
         step(state, batch) -> (state, metrics). The old state is donated. An update whose gradient or loss is not
         finite, or whose batch has no loss token, is skipped: the state stays as it is. Metrics are float32 scalars on
         the devices: loss, tokens, entropy (nats), grad_norm (before clipping), param_norm, update_ratio (norm of the
         update over that of the parameters), skipped_updates (0 or 1); and for policy_gradient clip_fraction_low,
-        clip_fraction_high, ratio_mean, mismatch_kl (k1), mismatch_max (largest |logprob difference| to the sampler).
+        clip_fraction_high, ratio_mean, mismatch_kl (k1), mismatch_max (largest |logprob difference| to the sampler);
+        and for a mixture of experts router_balance (see moe.balance_loss) and router_load_max (tokens of the busiest
+        expert over those of the mean one, the largest of any micro-batch).
         `step.compiled` is the jitted function underneath, for ahead-of-time lowering and for counting its programs.
         step raises ValueError if the batch's rows do not divide among the devices that share them.
 
@@ -232,7 +286,7 @@ def make_train_step(
     shardings = state_shardings(policy, optimiser, mesh)
     gradient = functools.partial(
         gradients, graphdef=nnx.split(policy)[0], shardings=shardings.params, loss=loss, temperature=temperature,
-        clip_low=clip_low, clip_high=clip_high
+        clip_low=clip_low, clip_high=clip_high, logits_chunk=logits_chunk, router_coef=router_coef,
     )  # fmt: skip
 
     def update(state: TrainState, batch: packing.Batch) -> tuple[TrainState, Scalars]:
@@ -254,16 +308,25 @@ def make_train_step(
     compiled = jax.jit(
         update, donate_argnums=0, in_shardings=(shardings, batch_shardings(mesh)), out_shardings=(shardings, whole)
     )
-    parts = math.prod(mesh.shape[axis] for axis in sharding.RULES["rows"])
+    parts, splits = sharding.parts("rows", mesh), sharding.parts("sequence", mesh)
+
+    def place(x: np.ndarray, placed: NamedSharding) -> jax.Array:
+        """A host array, the same in every process, on the devices: each process hands over what its own ones hold."""
+        return jax.make_array_from_callback(np.shape(x), placed, lambda index: np.asarray(x)[index])
 
     def step(state: TrainState, batch: packing.Batch) -> tuple[TrainState, Scalars]:
         if batch.tokens.shape[1] % parts:
             raise ValueError(
                 f"rl.rows: {batch.tokens.shape[1]} rows of a micro-batch do not divide among the {parts} devices of "
-                f"the mesh axes {sharding.RULES['rows']}"
+                f"the mesh axes {sharding.TRAIN['rows']}"
+            )
+        if batch.tokens.shape[2] % splits:
+            raise ValueError(
+                f"rl.row_length: {batch.tokens.shape[2]} tokens do not divide among the {splits} devices of the mesh "
+                f"axis {sharding.TRAIN['sequence']}"
             )
         with jax.set_mesh(mesh):  # the model constrains its activations to the mesh in force
-            return compiled(state, batch)
+            return compiled(state, jax.tree.map(place, batch, batch_shardings(mesh)))
 
     step.compiled = compiled
     return step

@@ -181,7 +181,7 @@ class Rollouts:
                 raise ValueError(f"rollout: task {left.task.id!r}, member {left.member} stands twice")
         try:
             await self._open(episodes)
-            await self._play(params, episodes, temperature, self.seed if seed is None else seed, on_progress)
+            await self._play(self.engine.place(params), episodes, temperature, self.seed if seed is None else seed, on_progress)
         finally:  # whatever an exception has left open
             for episode in episodes:
                 self._free(episode)

@@ -72,7 +72,7 @@ class Parts:
         )
         temperature = 1.0 if sft else self.config.sampler.temperature
         step = learner.make_train_step(
-            self.policy, optimiser, self.mesh, kind, temperature, c.clip_low, c.clip_high
+            self.policy, optimiser, self.mesh, kind, temperature, c.clip_low, c.clip_high, c.logits_chunk, c.router_coef
         )
         episodes = c.sft_episodes if sft else -(-c.groups // c.minibatches) * c.group_size
         longest = c.row_length if sft else self.config.sampler.context

@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from model import load, tokenizer
+from model import hf_config, tokenizer
 from model.chat import Chat
 from rl import demonstrations
 from synth import domains, operators, workflow
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(tokenizer.train(corpus(DEMONSTRATIONS), VOCABULARY), folder)
     (folder / "config.json").write_text(json.dumps(ARCHITECTURE, indent=2) + "\n")
-    load.read_config(folder)  # raises if the architecture is not one that can be loaded
+    hf_config.read(folder)  # raises if the architecture is not one that can be loaded
     return 0
 
 

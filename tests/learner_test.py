@@ -12,7 +12,7 @@ import torch
 from flax import nnx
 
 from envs.base import Score
-from model import sharding, transformer
+from model import moe, sharding, transformer
 from rl import learner, losses, packing, trajectory
 
 ROW, TEMPERATURE, LOW, HIGH = 24, 0.8, 0.2, 0.28
@@ -129,12 +129,65 @@ def test_micro_batches_do_not_change_the_gradient(policy, episodes, reference):
     assert loss == pytest.approx(reference[1], rel=1e-5)
 
 
-@pytest.mark.parametrize("sizes", [{"fsdp": 4, "tensor": 2}, {"data": 2, "fsdp": 4}], ids=str)
+@pytest.mark.parametrize(
+    "sizes",
+    [{"fsdp": 4, "tensor": 2}, {"data": 2, "fsdp": 4}, {"data": 2, "fsdp": 2, "context": 2}, {"expert": 8}],
+    ids=str,
+)
 def test_sharded_gradient_is_the_one_device_gradient(policy, episodes, reference, sizes):
     """Per tensor, before the optimiser."""
     grads, loss = _gradients(policy, _pack(episodes, 8), _mesh(**sizes))
     _assert_close(grads, reference[0])
     assert loss == pytest.approx(reference[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(("chunk", "sizes"), [(7, {}), (5, {"data": 2, "context": 2, "tensor": 2})], ids=str)
+def test_chunks_of_logits_give_the_same_gradient_and_never_a_whole_row(policy, episodes, reference, chunk, sizes):
+    batch, mesh = _pack(episodes, 8), _mesh(**sizes)
+    grads, loss = _gradients(policy, batch, mesh, logits_chunk=chunk)
+    _assert_close(grads, reference[0])
+    assert loss == pytest.approx(reference[1], rel=1e-5)
+
+    def program(chunk):
+        wide = transformer.Transformer(dataclasses.replace(CONFIG, vocab_size=56), rngs=nnx.Rngs(0))
+        placed = sharding.param_shardings(wide.config, mesh)
+        function = functools.partial(
+            learner.gradients, graphdef=nnx.split(wide)[0], shardings=placed, logits_chunk=chunk
+        )
+        return str(jax.make_jaxpr(function)(nnx.state(wide), batch))
+
+    assert f"8,{ROW},56]" in program(0) and f"8,{ROW},56]" not in program(chunk)
+
+
+def test_balance_loss_is_that_of_the_batch_and_moves_the_router(episodes):
+    config = dataclasses.replace(
+        CONFIG, model_type="qwen3_moe", num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16
+    )
+    mixture = transformer.Transformer(config, rngs=nnx.Rngs(0))
+    mixture.layers["router"][...] = 20 * mixture.layers["router"][...]  # far from even, so that there is a way down
+    mesh, optimiser = _mesh(expert=4), optax.sgd(0.01)
+    state = learner.create(mixture, optimiser, mesh)
+    plain, weighted = (
+        learner.make_train_step(mixture, optimiser, mesh, temperature=TEMPERATURE, router_coef=coef)
+        for coef in (0, 0.5)
+    )
+    batch = _pack(episodes, 8)
+    _, stats = mixture.hidden_and_router(batch.tokens[0], batch.positions[0], batch.segment_ids[0])
+    unmoved, without = plain(jax.tree.map(jnp.copy, state), batch)
+    after, metrics = weighted(state, batch)
+    assert batch.used == 1
+    assert float(metrics["router_balance"]) == pytest.approx(float(moe.balance_loss(stats)), rel=1e-5)
+    difference = float(metrics["loss"]) - float(without["loss"])
+    assert difference == pytest.approx(0.5 * float(metrics["router_balance"]), rel=1e-4)
+    load_E = np.asarray(stats.pairs_E).sum(axis=0)
+    assert float(metrics["router_load_max"]) == pytest.approx(load_E.max() / load_E.mean(), rel=1e-5)
+
+    def balance(state):
+        policy = nnx.merge(nnx.graphdef(mixture), jax.device_get(state.params))
+        _, stats = policy.hidden_and_router(batch.tokens[0], batch.positions[0], batch.segment_ids[0])
+        return float(moe.balance_loss(stats))
+
+    assert balance(after) < balance(unmoved)
 
 
 def test_the_sharded_step_descends_that_gradient(policy, episodes, reference):

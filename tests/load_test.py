@@ -12,7 +12,7 @@ import torch
 import transformers
 from flax import nnx
 
-from model import load, sharding, transformer
+from model import hf_config, load, sharding, transformer
 
 SIZES = dict(
     vocab_size=64,
@@ -107,11 +107,11 @@ def test_bfloat16_folders_load_exactly_in_both_dtypes(tmp_path):
 def test_old_config_layout_has_theta_at_the_top_level(tmp_path):
     our_folder(tmp_path)
     edit_config(tmp_path, rope_parameters=None, rope_theta=1e6)
-    assert load.read_config(tmp_path).rope_theta == 1e6
+    assert hf_config.read(tmp_path).rope_theta == 1e6
     edit_config(tmp_path, rope_theta=None)
-    assert load.read_config(tmp_path).rope_theta == 10000.0
+    assert hf_config.read(tmp_path).rope_theta == 10000.0
     edit_config(tmp_path, rope_theta=3.0, rope_parameters={"rope_theta": 7.0, "rope_type": "default"})
-    assert load.read_config(tmp_path).rope_theta == 7.0  # as transformers reads it
+    assert hf_config.read(tmp_path).rope_theta == 7.0  # as transformers reads it
 
 
 def test_random_initialisation_is_a_function_of_the_seed_on_any_mesh(tmp_path):
@@ -152,12 +152,21 @@ def test_tied_checkpoint_may_repeat_the_embedding_as_head_but_no_other(tmp_path)
     ("changes", "message"),
     [
         ({"model_type": "llama"}, "model_type.*'llama'"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_scaling.*'yarn'"),
+        ({"rope_scaling": {"rope_type": "yarn"}}, "rope_scaling: factor is missing"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 0.0}}, "factor must be positive"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "finetuned": True}}, "rope_scaling: .'finetuned'. not"),
         ({"rope_scaling": {"type": "linear", "factor": 4.0}}, "rope_scaling.*'linear'"),
-        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e6}}, "rope_parameters.*'yarn'"),
+        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e6}}, "rope_parameters.*'llama3'"),
         ({"rope_parameters": {"full_attention": {"rope_theta": 1e6}}}, "rope_parameters.*full_attention"),
-        ({"use_sliding_window": True}, "use_sliding_window"),
-        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types.*sliding_attention"),
+        ({"rope_parameters": {"rope_theta": 1e6, "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
+        ({"rope_scaling": "yarn"}, "rope_scaling: expected dict"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types.*use_sliding_window"),
+        ({"layer_types": ["full_attention", "chunked_attention"]}, "layer_types.*chunked_attention"),
+        ({"layer_types": ["full_attention"]}, "layer_types must be 2 times"),
+        ({"use_sliding_window": True, "sliding_window": 0, "layer_types": ["sliding_attention"] * 2}, "sliding_window"),
+        ({"num_experts": 4}, "num_experts: not a key of qwen3"),
+        ({"attention_sinks": True}, "attention_sinks: not a key of qwen3"),
+        ({"model_type": "qwen3_moe", "layer_types": None}, "'num_experts' is missing"),
         ({"hidden_act": "gelu"}, "hidden_act.*'gelu'"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"hidden_size": None}, "'hidden_size' is missing"),

@@ -1,5 +1,9 @@
 """The mesh, the sharding table and its checks, and the sharded forward and gradient on 8 CPU devices."""
 
+import contextlib
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +11,7 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from model import sharding, transformer
+from model import moe, sharding, transformer
 
 CONFIG = transformer.Config(
     vocab_size=64,
@@ -50,7 +54,7 @@ def test_impossible_mesh_sizes_are_refused(sizes, message):
 def test_collisions_and_indivisible_sizes_are_refused():
     mesh = sharding.make_mesh({"fsdp": 4, "tensor": 2})
     with pytest.raises(ValueError, match="layers.gate.*'tensor'.*twice"):
-        rules = {**sharding.RULES, "embed": ("tensor",), "heads": (), "vocab": (), "kv_heads": ()}
+        rules = {**sharding.TRAIN, "embed": ("tensor",), "heads": (), "vocab": (), "kv_heads": ()}
         sharding.param_shardings(CONFIG, mesh, rules)
     with pytest.raises(ValueError, match="layers.key .*'tensor'.*size 4 do not divide axis 'kv_heads' of size 2"):
         sharding.param_shardings(CONFIG, sharding.make_mesh({"fsdp": 2, "tensor": 4}))
@@ -76,37 +80,87 @@ def test_param_shardings_have_the_structure_of_the_parameters():
     assert shardings["embed"].get_value() == NamedSharding(mesh, PartitionSpec("tensor", "fsdp"))
 
 
-@pytest.mark.parametrize(
-    ("sizes", "in_context"),
-    [({"fsdp": 4, "tensor": 2}, True), ({"data": 2, "fsdp": 2, "tensor": 2}, False)],
-    ids=["set_mesh", "no_mesh"],
+MIXED = dataclasses.replace(
+    CONFIG,
+    model_type="qwen3_moe",
+    num_hidden_layers=3,
+    num_experts=4,
+    num_experts_per_tok=2,
+    moe_intermediate_size=24,
+    norm_topk_prob=True,
+    mlp_only_layers=(1,),
 )
-def test_sharded_forward_and_gradient_equal_one_device(sizes, in_context):
-    graphdef, params = nnx.split(transformer.Transformer(CONFIG, rngs=nnx.Rngs(0)))
-    tokens_BT = jax.random.randint(jax.random.key(0), (8, 16), 0, CONFIG.vocab_size)
+MESHES = [
+    {"data": 2, "fsdp": 2, "tensor": 2},
+    {"fsdp": 2, "context": 2, "tensor": 2},
+    {"fsdp": 2, "expert": 2, "context": 2},
+    {"data": 2, "expert": 2, "tensor": 2},
+    {"expert": 4, "context": 2},
+]
+
+
+@functools.cache
+def reference(config):
+    """(compiled function of (params, tokens_BT, segment_ids_BT), its arguments, its results on one device).
+
+    The results are (gradient, (logits, router statistics)).
+    """
+    graphdef, params = nnx.split(transformer.Transformer(config, rngs=nnx.Rngs(0)))
+    tokens_BT = jax.random.randint(jax.random.key(0), (8, 16), 0, config.vocab_size)
     segment_ids_BT = jnp.array([[1] * 5 + [2] * 9 + [0] * 2] * 8)
 
     @jax.jit
     def run(params, tokens_BT, segment_ids_BT):
         def loss(params):
-            logits_BTV = nnx.merge(graphdef, params)(tokens_BT, segment_ids_BT=segment_ids_BT)
-            return jnp.mean(jax.nn.logsumexp(8 * logits_BTV, axis=-1)), logits_BTV
+            policy = nnx.merge(graphdef, params)
+            x_BTD, stats = policy.hidden_and_router(tokens_BT, segment_ids_BT=segment_ids_BT)
+            logits_BTV = policy.unembed(x_BTD)
+            balance = 0.0 if stats is None else moe.balance_loss(stats)
+            return jnp.mean(jax.nn.logsumexp(8 * logits_BTV, axis=-1)) + 0.1 * balance, (logits_BTV, stats)
 
         return jax.grad(loss, has_aux=True)(params)
 
-    expected_gradient, expected_BTV = run(params, tokens_BT, segment_ids_BT)
+    arguments = (params, tokens_BT, segment_ids_BT)
+    return run, arguments, run(*arguments)
+
+
+@pytest.mark.parametrize("in_context", [True, False], ids=["set_mesh", "no_mesh"])
+@pytest.mark.parametrize("config", [CONFIG, MIXED], ids=["dense", "moe"])
+@pytest.mark.parametrize("sizes", MESHES, ids=str)
+def test_sharded_forward_and_gradient_equal_one_device(sizes, config, in_context):
+    run, (params, *batch), (expected_gradient, (expected_BTV, expected_stats)) = reference(config)
     mesh = sharding.make_mesh(sizes)
-    rows, shardings = sharding.batch_sharding(mesh), sharding.param_shardings(CONFIG, mesh)
-    arguments = (jax.device_put(params, shardings), *jax.device_put((tokens_BT, segment_ids_BT), rows))
-    if in_context:
-        with jax.set_mesh(mesh):
-            gradient, logits_BTV = run(*arguments)
-    else:
-        gradient, logits_BTV = run(*arguments)
+    split = NamedSharding(mesh, sharding.activation_spec(sharding.TRAIN))
+    arguments = (jax.device_put(params, sharding.param_shardings(config, mesh)), *jax.device_put(batch, split))
+    with jax.set_mesh(mesh) if in_context else contextlib.nullcontext():
+        gradient, (logits_BTV, stats) = run(*arguments)
     assert len(logits_BTV.sharding.device_set) == 8
     np.testing.assert_allclose(logits_BTV, expected_BTV, atol=1e-5)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), stats, expected_stats)
     for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected_gradient), strict=True):
         assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("config", [CONFIG, MIXED], ids=["dense", "moe"])
+@pytest.mark.parametrize("sizes", MESHES, ids=str)
+def test_sharded_decoding_equals_one_device(sizes, config):
+    graphdef, params = nnx.split(transformer.Transformer(config, rngs=nnx.Rngs(0)))
+    tokens_BT = jax.random.randint(jax.random.key(0), (8, 6), 0, config.vocab_size)
+
+    @jax.jit
+    def run(params, tokens_BT, cache):
+        policy = nnx.merge(graphdef, params)
+        x_BTD, cache = policy.extend(tokens_BT, jnp.full((8,), 5), cache)
+        y_BTD, cache = policy.extend(tokens_BT[:, 5:], jnp.full((8,), 1), cache)
+        return policy.unembed(jnp.concatenate([x_BTD[:, :5], y_BTD], axis=1))
+
+    expected_BTV = run(params, tokens_BT, transformer.init_cache(config, 8, 8))
+    mesh = sharding.make_mesh(sizes)
+    placed = jax.device_put(params, sharding.param_shardings(config, mesh, sharding.DECODE))
+    rows = jax.device_put(tokens_BT, sharding.batch_sharding(mesh, sharding.DECODE))
+    with jax.set_mesh(mesh):
+        logits_BTV = run(placed, rows, transformer.init_cache(config, 8, 8))
+    np.testing.assert_allclose(logits_BTV, expected_BTV, atol=1e-5)
 
 
 def test_activations_stay_split_by_rows_in_the_mesh_context():

@@ -183,16 +183,31 @@ def test_extend_fills_the_cache_to_its_end_and_no_further():
     np.testing.assert_array_equal(cache.lengths_B, [6, 6])
 
 
-def test_remat_changes_no_gradient():
+@pytest.mark.parametrize("remat", [name for name in transformer.REMAT if name != "none"])
+def test_remat_changes_no_gradient(remat):
     def gradient(remat):
         graphdef, params = nnx.split(make_policy(remat=remat))
         function = jax.jit(jax.grad(lambda p: jnp.mean(nnx.merge(graphdef, p)(make_tokens(2, 8)) ** 2)))
         return function(params), str(function.trace(params).jaxpr)
 
-    (none, none_program), (full, full_program) = gradient("none"), gradient("full")
-    for a, b in zip(jax.tree.leaves(none), jax.tree.leaves(full), strict=True):
+    (none, none_program), (again, program) = gradient("none"), gradient(remat)
+    for a, b in zip(jax.tree.leaves(none), jax.tree.leaves(again), strict=True):
         assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(a)
-    assert "remat" in full_program and "remat" not in none_program
+    assert "remat" in program and "remat" not in none_program
+
+
+def test_remat_policies_keep_less_and_less():
+    """Bytes between the forward and the backward pass, in the order of the table."""
+
+    def kept(remat):
+        graphdef, params = nnx.split(make_policy(remat=remat))
+        residuals = jax.eval_shape(
+            lambda p: jax.vjp(lambda p: nnx.merge(graphdef, p).hidden(make_tokens(2, 64)), p)[1], params
+        )
+        return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(residuals))
+
+    sizes = [kept(remat) for remat in transformer.REMAT]
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == len(sizes)
 
 
 def test_gradient_equals_finite_differences():

@@ -1,0 +1,144 @@
+"""Grouped-query attention: of a row on itself (training, prefill of whole rows) and on a cache (the sampler).
+
+Shapes: B batch, T queries, S keys, H query heads, K kv heads, G query heads per kv head (H = K G), N head size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash_kernel
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as splash_mask
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from model import sharding
+from model.numerics import einsum
+
+Array = jax.Array
+
+PLAIN, SPLASH = "plain", "splash"
+KERNELS = (PLAIN, SPLASH)
+SPLASH_BLOCKS = (1024, 512, 256, 128)  # tokens per block of the TPU kernel; the largest that fits is taken
+LANES = 128  # width of a TPU's vector registers
+
+QUERY_BLOCK = 192  # queries per attention block of a row: 128 to 288 are alike on CPU, none at all is a quarter slower
+
+
+def kernel_for(mesh: Mesh) -> str:
+    """The kernel for rows on this mesh, by its platform and not this machine's: a TPU program compiles anywhere."""
+    return SPLASH if mesh.devices.flat[0].platform == "tpu" else PLAIN
+
+
+def masked(q_BTHN: Array, k_BSKN: Array, v_BSKN: Array, mask_BTS: Array) -> Array:
+    """Softmax attention -> [B, T, H, N]; query head h reads kv head h // G. mask_BTS: B may be 1.
+
+    Every query must be allowed at least one key. Scores and softmax are float32.
+    """
+    B, T, H, N = q_BTHN.shape
+    K = k_BSKN.shape[2]
+    q_BTKGN = q_BTHN.reshape(B, T, K, H // K, N)
+    scores_BKGTS = einsum("BTKGN,BSKN->BKGTS", q_BTKGN, k_BSKN, jnp.float32)
+    scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS * N**-0.5, jnp.finfo(jnp.float32).min)
+    probs_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(v_BSKN.dtype)
+    return einsum("BKGTS,BSKN->BTKGN", probs_BKGTS, v_BSKN).reshape(B, T, H, N)
+
+
+def causal(
+    q_BTHN: Array,
+    k_BTKN: Array,
+    v_BTKN: Array,
+    segment_ids_BT: Array | None,
+    window: int | None = None,
+    kernel: str = PLAIN,
+) -> Array:
+    """Attention of a row on itself -> [B, T, H, N]: causal by index, and only among equal segment ids if given.
+
+    window: a query sees itself and the window - 1 tokens before it; None: all before it. kernel: one of KERNELS.
+    """
+    compute = {PLAIN: plain, SPLASH: splash}[kernel]
+    return compute(q_BTHN, k_BTKN, v_BTKN, segment_ids_BT, window)
+
+
+def plain(q_BTHN: Array, k_BTKN: Array, v_BTKN: Array, segment_ids_BT: Array | None, window: int | None) -> Array:
+    """`causal` by XLA alone.
+
+    Queries go in blocks of QUERY_BLOCK, each against the keys it can see: half the scores of a long row lie above the
+    diagonal and are never computed, and a block's scores stay in cache.
+    """
+    T, blocks = q_BTHN.shape[1], []
+    for start in range(0, T, QUERY_BLOCK):
+        stop = min(start + QUERY_BLOCK, T)
+        first = 0 if window is None else max(0, start - window + 1)
+        mask_BTS = visible(jnp.arange(start, stop)[None, :, None], jnp.arange(first, stop)[None, None, :], window)
+        if segment_ids_BT is not None:
+            mask_BTS = mask_BTS & (segment_ids_BT[:, start:stop, None] == segment_ids_BT[:, None, first:stop])
+        blocks.append(masked(q_BTHN[:, start:stop], k_BTKN[:, first:stop], v_BTKN[:, first:stop], mask_BTS))
+    return jnp.concatenate(blocks, axis=1)
+
+
+def splash(
+    q_BTHN: Array,
+    k_BTKN: Array,
+    v_BTKN: Array,
+    segment_ids_BT: Array | None,
+    window: int | None,
+    interpret: bool = False,
+) -> Array:
+    """`causal` by JAX's splash attention kernel for TPU, which never writes scores to memory.
+
+    Under `jax.set_mesh` each device computes its rows and heads; where rows are split over the mesh axis `context` it
+    collects the keys of the whole row for its own queries. interpret: runs on any platform, slowly.
+    Raises ValueError if a device's part of a row is not a multiple of 128 tokens.
+    """
+    (T, H, N), K = q_BTHN.shape[1:], k_BTKN.shape[2]
+    mesh = jax.sharding.get_abstract_mesh()
+    parts = 1 if mesh.empty else sharding.parts("sequence", mesh)
+    block = next((size for size in SPLASH_BLOCKS if T % (size * parts) == 0), None)
+    if block is None:
+        raise ValueError(
+            f"attention on TPU: a device's part of a row must be a multiple of {SPLASH_BLOCKS[-1]} tokens, found rows "
+            f"of {T} tokens (rl.row_length) in {parts} parts (mesh.context)"
+        )
+    inner = min(block, 512)
+    sizes = splash_kernel.BlockSizes(
+        block_q=block, block_kv=block, block_kv_compute=inner, block_q_dkv=block, block_kv_dkv=block,
+        block_kv_dkv_compute=inner, use_fused_bwd_kernel=True,
+    )  # fmt: skip
+    if window is None:
+        mask = splash_mask.CausalMask((T, T), shard_count=parts)
+    else:
+        mask = splash_mask.LocalMask((T, T), (window - 1, 0), 0, shard_count=parts)
+    # One kv head and its G query heads; vmapped below over the kv heads and the rows.
+    attend = splash_kernel.make_splash_mqa(
+        splash_mask.MultiHeadMask([mask] * (H // K)), block_sizes=sizes, head_shards=1, q_seq_shards=parts,
+        interpret=interpret,
+    )  # fmt: skip
+
+    def local(attend: Any, q: Array, k: Array, v: Array, ids_q: Array, ids_k: Array) -> Array:
+        B, T, H, N = q.shape
+        q = q.reshape(B, T, k.shape[2], -1, N).transpose(0, 2, 3, 1, 4)
+        k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
+        heads = jax.vmap(attend, in_axes=(0, 0, 0, None))
+        out = jax.vmap(heads)(q, k, v, splash_kernel.SegmentIds(ids_q, ids_k))
+        return out.transpose(0, 3, 1, 2, 4).reshape(B, T, H, N).astype(q.dtype)
+
+    if not mesh.empty:
+        rows, sequence = sharding.activation_spec(sharding.TRAIN)
+        query = PartitionSpec(rows, sequence, sharding.TRAIN["heads"])
+        key = PartitionSpec(rows, None, sharding.TRAIN["kv_heads"])
+        split = attend.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, sequence)))
+        specs = (split, query, key, key, PartitionSpec(rows, sequence), PartitionSpec(rows))
+        # check_vma: the kernel does not say over which axes its results vary.
+        local = jax.shard_map(local, in_specs=specs, out_specs=query, check_vma=False)
+    # The kernel neither scales nor takes heads narrower than the lanes; zeros change no product.
+    q_BTHN = (q_BTHN * N**-0.5).astype(q_BTHN.dtype)
+    q, k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, -N % LANES))) for x in (q_BTHN, k_BTKN, v_BTKN))
+    ids_BT = jnp.ones(q.shape[:2], jnp.int32) if segment_ids_BT is None else segment_ids_BT
+    return local(attend, q, k, v, ids_BT, ids_BT)[..., :N]
+
+
+def visible(query: Array, key: Array, window: int | None) -> Array:
+    """Whether the token at index `query` may attend to the one at index `key` of the same sequence; broadcasts."""
+    return query >= key if window is None else (query >= key) & (query < key + window)

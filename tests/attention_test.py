@@ -1,0 +1,52 @@
+"""The TPU kernel, interpreted, against the plain path: values and gradients, alone and on a mesh."""
+
+import contextlib
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from model import attention, sharding
+
+B, T, H, K = 4, 256, 4, 2
+
+
+def arrays(head_dim):
+    """(q, k, v, segment ids) with packed episodes and padding at the end."""
+    rng = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(rng.normal(size=(B, T, n, head_dim)), jnp.float32) for n in (H, K, K))
+    ids_BT = np.sort(rng.integers(1, 4, (B, T)), axis=1)
+    ids_BT[:, -20:] = 0
+    return q, k, v, jnp.asarray(ids_BT, jnp.int32)
+
+
+@pytest.mark.parametrize("sizes", [None, {"fsdp": 2, "context": 2, "tensor": 2}], ids=str)
+@pytest.mark.parametrize(("window", "head_dim"), [(None, 16), (37, 16), (None, 128)], ids=str)
+def test_splash_equals_plain(sizes, window, head_dim):
+    *heads, ids_BT = arrays(head_dim)
+
+    def run(compute):
+        def loss(q, k, v):
+            out_BTHN = compute(q, k, v, ids_BT, window)
+            return jnp.sum(jnp.sin(out_BTHN)), out_BTHN
+
+        return jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(*heads)
+
+    expected, expected_BTHN = run(attention.plain)
+    with contextlib.nullcontext() if sizes is None else jax.set_mesh(sharding.make_mesh(sizes)):
+        gradients, out_BTHN = run(functools.partial(attention.splash, interpret=True))
+    np.testing.assert_allclose(out_BTHN, expected_BTHN, atol=1e-5)
+    for a, b in zip(gradients, expected, strict=True):
+        assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
+
+
+def test_rows_that_the_kernel_cannot_cut_are_refused():
+    q = jnp.zeros((1, 200, 2, 16))
+    with pytest.raises(ValueError, match="multiple of 128 tokens, found rows of 200.*rl.row_length"):
+        attention.splash(q, q, q, None, None)
+
+
+def test_the_mesh_chooses_the_kernel():
+    assert attention.kernel_for(sharding.make_mesh({"fsdp": 8})) == attention.PLAIN
