@@ -13,7 +13,7 @@ RUN := $(VENV)/bin/python
 demo: $(VENV)/.runtime
 	$(RUN) main.py --config=configs/tiny.py --workdir=runs/demo
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VENV)/.tpu
 	$(RUN) -m pytest -q -n 2 --dist loadfile
 
 base: $(VENV)/.runtime
@@ -22,7 +22,7 @@ base: $(VENV)/.runtime
 	$(RUN) main.py --config=configs/base.py --workdir=runs/base --stage=sft
 	cp runs/base/sft/policy/model.safetensors model/tiny_qwen3/
 
-setup: $(VENV)/.dev
+setup: $(VENV)/.dev $(VENV)/.tpu
 
 # A stamp per requirements file: it is newer than the file as long as nothing has to be installed.
 $(VENV)/.runtime: requirements.txt
@@ -34,6 +34,11 @@ $(VENV)/.runtime: requirements.txt
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 	$(RUN) -m pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+# Beside the environment and not in it: with libtpu installed jax looks for a TPU, and complains when there is none.
+$(VENV)/.tpu: requirements-tpu.txt $(VENV)/.dev
+	$(RUN) -m pip install --quiet --no-deps --target $(VENV)/tpu -r requirements-tpu.txt
 	@touch $@
 
 clean:

@@ -8,6 +8,7 @@ stages
   sft        only the supervised warm start
   rl         only the RL of the current round
   evaluate   only evaluate the newest policy on the held-out tasks
+  plan       compile for a TPU slice that is not there and say what it needs (no --workdir)
 
 Every config key stands in configs/default.py with a comment. A killed run goes on where its last checkpoint was when
 the same command is given again. --only_check_args checks the command line and runs nothing.
@@ -26,9 +27,10 @@ from configs import validate
 from rl import command_line
 from synth import domains, operators, script
 
-STAGES = ("flywheel", "synth", "sft", "rl", "evaluate")
+STAGES = ("flywheel", "synth", "sft", "rl", "evaluate", "plan")
+WORKDIR = "the folder of this run, for example --workdir=runs/tiny"
 FLAGS = (
-    ("workdir", None, "the folder of this run, for example --workdir=runs/tiny"),
+    ("workdir", "", WORKDIR),
     ("stage", "flywheel", "what to run: " + ", ".join(STAGES)),
 )
 Command = tuple[config_dict.ConfigDict, Path, str, bool]
@@ -43,23 +45,26 @@ def parse(argv: Sequence[str]) -> Command:
     domains.select(values.config.synth.domains)  # wrong names fail here, before the workdir keeps them
     operators.select(values.config.synth.operators)
     script.parse_flaws(values.config.rl.sft_flaws)
+    if not values.workdir and values.stage != "plan":
+        raise ValueError(f"--workdir is missing: {WORKDIR}")
     workdir = Path(values.workdir).absolute()
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"--workdir={workdir}: is a file, not a folder")
-    check_workdir(values.config, workdir, values.stage)
+    if values.stage != "plan":
+        check_workdir(values.config, workdir, values.stage)
     return values.config, workdir, values.stage, values.only_check_args
 
 
 def check_workdir(config: config_dict.ConfigDict, workdir: Path, stage: str) -> None:
     """Raises ValueError naming the keys in which the config differs from the one the workdir was made with.
 
-    These may change: rl.rounds upwards, checkpoint.*, and evaluate.* for stage=evaluate.
+    These may change: rl.rounds upwards, checkpoint.*, plan.*, and evaluate.* for stage=evaluate.
     """
     path = workdir / "config.json"
     if not path.exists():
         return
     old, new = (dict(validate.leaves(c)) for c in (json.loads(path.read_text()), config))
-    free = ("checkpoint.", "evaluate.") if stage == "evaluate" else ("checkpoint.",)
+    free = ("checkpoint.", "plan.", *(("evaluate.",) if stage == "evaluate" else ()))
     changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and not k.startswith(free))
     if "rl.rounds" in changed and new["rl.rounds"] > old.get("rl.rounds", 0):
         changed.remove("rl.rounds")
@@ -99,9 +104,13 @@ def main(argv: Sequence[str]) -> int:
         return 2
     if only_check:
         return 0
-    if stage != "evaluate" or not (workdir / "config.json").exists():  # evaluating leaves a run as it was
+    leaves_as_it_was = stage == "plan" or (stage == "evaluate" and (workdir / "config.json").exists())
+    if not leaves_as_it_was:
         save_config(config, workdir)
     os.chdir(validate.REPOSITORY)  # model.checkpoint may be relative to it
+    if stage == "plan":
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # it compiles for a TPU and must not wait for one
+        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # nor ask the network which TPU this machine is
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TFDS and XLA: warnings only
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that torch is absent is no news
     flags.FLAGS.mark_as_parsed()  # libraries that define absl flags see their defaults

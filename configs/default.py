@@ -74,6 +74,10 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.sft_drill_share = 0.0  # share of drills beside the transcripts of the clean steps
     c.rl.sft_split = "train"  # whose roots and personas are demonstrated: "train" | "base"
 
+    c.plan = config_dict.ConfigDict()
+    c.plan.topology = "v5p:2x2x1"  # TPU slice that stage=plan compiles for: v4, v5e, v5p or v6e and its shape
+    c.plan.json = False  # print JSON instead of a table
+
     c.evaluate = config_dict.ConfigDict()
     c.evaluate.trials = 4  # sampled trials per held-out task (the paper's Avg@4)
     c.evaluate.greedy = True  # also one greedy trial per task

@@ -211,6 +211,41 @@ def _decode(program: Program, window: int, params: Any, layers: Layers, state: T
     return _close_window(layers, part), state
 
 
+def trace(
+    program: Program, config: transformer.Config, mesh: Mesh, slots: int, prefill_chunk: int, dtype: Any
+) -> dict[str, Any]:
+    """The sampler's programs "prefill" (one chunk in every slot) and "decode" over the whole cache, traced from shapes.
+
+    For ahead-of-time compilation on any mesh. Decode is a loop whose body is one token in every slot.
+    """
+    rows = sharding.batch_sharding(mesh, sharding.DECODE)
+    heads = NamedSharding(mesh, PartitionSpec(*rows.spec, None, sharding.DECODE["kv_heads"], None))
+
+    def array(shape: Sequence[int], dtype: Any, placed: NamedSharding = rows) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=placed)
+
+    params = jax.tree.map(
+        lambda x, placed: array(x.shape, x.dtype, placed),
+        jax.eval_shape(lambda: nnx.state(transformer.Transformer(config, dtype=dtype, rngs=nnx.Rngs(0)), nnx.Param)),
+        sharding.param_shardings(config, mesh, sharding.DECODE),
+    )
+    cache = jax.eval_shape(lambda: transformer.init_cache(config, slots, program.context, dtype).layers)
+    layers = jax.tree.map(lambda x: array(x.shape, x.dtype, heads), cache)
+    B, M = (slots,), program.max_new_tokens
+    int_B, bool_B, float_B = (array(B, kind) for kind in (jnp.int32, jnp.bool_, jnp.float32))
+    state = TurnState(
+        lengths_B=int_B, last_B=int_B, count_B=int_B, active_B=bool_B, reason_B=int_B,
+        tokens_BM=array((slots, M), jnp.int32), logprobs_BM=array((slots, M), jnp.float32),
+        keys_B2=array((slots, 2), jnp.uint32), temperature_B=float_B,
+    )  # fmt: skip
+    x_BD, chunk_BT = array((slots, config.hidden_size), dtype), array((slots, prefill_chunk), jnp.int32)
+    with jax.set_mesh(mesh):
+        return {
+            "prefill": _prefill.trace(program, program.context, params, layers, x_BD, int_B, chunk_BT, int_B),
+            "decode": _decode.trace(program, program.context, params, layers, state),
+        }
+
+
 def compilations() -> int:
     """How many programs the sampler has compiled in this process; constant once every shape has been seen."""
     return sum(function._cache_size() for function in (_empty, _prefill, _begin, _decode))
@@ -221,8 +256,8 @@ class Engine:
 
     graphdef, config: of the policy (`nnx.split(policy)[0]`, `policy.config`). slots: episodes held side by side; a
     multiple of the size of the mesh axes that sharding.DECODE splits rows over. context: tokens per slot, prompt and
-    all turns together. prefill_chunk: tokens per slot and prefill call; short appends use a quarter of it. max_new_tokens: budget of a turn. stop_ids: ids that
-    end a turn. temperature, top_p, top_k: see model/draw.py. mesh: made by `sharding.make_mesh`; None is the
+    all turns together. prefill_chunk: tokens per slot and prefill call; short appends use a quarter of it.
+    max_new_tokens: budget of a turn. stop_ids: ids that end a turn. temperature, top_p, top_k: see model/draw.py. mesh: made by `sharding.make_mesh`; None is the
     first device alone. dtype: of the cache. Raises ValueError for an impossible value, naming the key.
 
     Parameters are an argument of `turn`; `place` lays the learner's out for decoding.

@@ -84,7 +84,7 @@ def make_optimiser(
     )
 
 
-def _initialise(optimiser: optax.GradientTransformation, params: Tree) -> Tree:
+def initialise(optimiser: optax.GradientTransformation, params: Tree) -> Tree:
     """The optimiser's state with float32 moments, whatever the parameters' dtype (the gradients are float32 too)."""
     return optimiser.init(jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params))
 
@@ -96,7 +96,7 @@ def state_shardings(policy: nnx.Module, optimiser: optax.GradientTransformation,
     """
     params = sharding.param_shardings(policy.config, mesh)
     whole = sharding.replicated(mesh)
-    abstract = jax.eval_shape(functools.partial(_initialise, optimiser), nnx.state(policy))
+    abstract = jax.eval_shape(functools.partial(initialise, optimiser), nnx.state(policy))
     moments = optax.tree.map_params(
         optimiser, lambda _, placed: placed, abstract, params, transform_non_params=lambda _: whole
     )
@@ -116,7 +116,7 @@ def create(policy: nnx.Module, optimiser: optax.GradientTransformation, mesh: Me
     shardings = state_shardings(policy, optimiser, mesh)
     # Copied first: device_put keeps the buffers of a shard that is already in its place.
     params = jax.device_put(jax.tree.map(jnp.copy, nnx.state(policy)), shardings.params)
-    opt_state = jax.jit(functools.partial(_initialise, optimiser), out_shardings=shardings.opt_state)(params)
+    opt_state = jax.jit(functools.partial(initialise, optimiser), out_shardings=shardings.opt_state)(params)
     return TrainState(params, opt_state, jax.device_put(jnp.zeros((), jnp.int32), shardings.step))
 
 

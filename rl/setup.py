@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import config_dict
@@ -61,19 +62,7 @@ class Parts:
         """
         c = self.config.rl
         sft = kind == "sft"
-        decay = (c.sft_steps - c.sft_decay_steps, c.sft_steps) if sft and c.sft_decay_steps else (0, 0)
-        optimiser = learner.make_optimiser(
-            c.sft_learning_rate if sft else c.learning_rate,
-            warmup_updates=c.warmup_updates,
-            decay_updates=decay,
-            weight_decay=c.weight_decay,
-            adam_b2=c.adam_b2,
-            max_grad_norm=c.max_grad_norm,
-        )
-        temperature = 1.0 if sft else self.config.sampler.temperature
-        step = learner.make_train_step(
-            self.policy, optimiser, self.mesh, kind, temperature, c.clip_low, c.clip_high, c.logits_chunk, c.router_coef
-        )
+        optimiser, step = train_step(self.config, self.policy, self.mesh, kind)
         episodes = c.sft_episodes if sft else -(-c.groups // c.minibatches) * c.group_size
         longest = c.row_length if sft else self.config.sampler.context
         pack = functools.partial(
@@ -85,10 +74,41 @@ class Parts:
         return learner.create(self.policy, optimiser, self.mesh), step, pack
 
 
+def train_step(
+    config: config_dict.ConfigDict, policy: nnx.Module, mesh: Mesh, kind: str
+) -> tuple[optax.GradientTransformation, learner.Step]:
+    """(optimiser, step) of a config for kind "policy_gradient" or "sft"; of the policy only the structure is used."""
+    c, sft = config.rl, kind == "sft"
+    optimiser = learner.make_optimiser(
+        c.sft_learning_rate if sft else c.learning_rate,
+        warmup_updates=c.warmup_updates,
+        decay_updates=(c.sft_steps - c.sft_decay_steps, c.sft_steps) if sft and c.sft_decay_steps else (0, 0),
+        weight_decay=c.weight_decay,
+        adam_b2=c.adam_b2,
+        max_grad_norm=c.max_grad_norm,
+    )
+    step = learner.make_train_step(
+        policy,
+        optimiser,
+        mesh,
+        kind,
+        temperature=1.0 if sft else config.sampler.temperature,
+        clip_low=c.clip_low,
+        clip_high=c.clip_high,
+        logits_chunk=c.logits_chunk,
+        router_coef=c.router_coef,
+    )
+    return optimiser, step
+
+
+def make_mesh(config: config_dict.ConfigDict, devices: Sequence[jax.Device]) -> Mesh:
+    """The mesh of a config over these devices. Raises ValueError where the axes do not fit."""
+    return sharding.make_mesh({axis: config.mesh[axis] for axis in sharding.AXES}, devices)
+
+
 def build(config: config_dict.ConfigDict) -> Parts:
     """Loads tokenizer and policy and lays the policy out on the mesh. Raises ValueError naming what does not fit."""
-    axes = {axis: config.mesh[axis] for axis in ("data", "fsdp", "expert", "context", "tensor")}
-    mesh = sharding.make_mesh(axes, jax.devices())
+    mesh = make_mesh(config, jax.devices())
     chat = Chat(tokenizer.load(config.model.checkpoint))
     policy, architecture = load.from_pretrained(
         config.model.checkpoint,

@@ -1,4 +1,4 @@
-"""The stages that run one part of the loop on a workdir: synth, sft, rl, evaluate."""
+"""The stages that run one part of the loop on a workdir: synth, sft, rl, evaluate; and plan, which needs none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from ml_collections import config_dict
 
 from rl import evaluate as evaluation
-from rl import flywheel, show
+from rl import flywheel, planning, show
 from rl import sft as warm_start
 from synth import dataset, operators
 
@@ -61,3 +61,8 @@ def evaluate(config: config_dict.ConfigDict, workdir: Path) -> None:
         found.append(record)
     flywheel.write_json(workdir / "evaluation.json", {"updates": int(run.trainer.state.step), "rounds": found})
     show.line(f"in {workdir / 'evaluation.json'}")
+
+
+def plan(config: config_dict.ConfigDict, workdir: Path) -> None:
+    """Compiles the config's programs for plan.topology and prints what they need; see rl/planning.py."""
+    planning.run(config)

@@ -124,9 +124,8 @@ def reference(config):
     return run, arguments, run(*arguments)
 
 
-@pytest.mark.parametrize("in_context", [True, False], ids=["set_mesh", "no_mesh"])
 @pytest.mark.parametrize("config", [CONFIG, MIXED], ids=["dense", "moe"])
-@pytest.mark.parametrize("sizes", MESHES, ids=str)
+@pytest.mark.parametrize(("sizes", "in_context"), [*((sizes, True) for sizes in MESHES), (MESHES[0], False)], ids=str)
 def test_sharded_forward_and_gradient_equal_one_device(sizes, config, in_context):
     run, (params, *batch), (expected_gradient, (expected_BTV, expected_stats)) = reference(config)
     mesh = sharding.make_mesh(sizes)

@@ -1,0 +1,32 @@
+"""AgenticQwen-30B-A3B (arXiv 2604.21590) on 64 chips: prompts of 4096 tokens, responses of 10,000, 64 prompts of 16
+episodes.
+
+Plan it before renting anything: --stage=plan --config.plan.topology=v5p:4x4x4. To train, give --config.model.checkpoint
+the folder of a real Qwen3-30B-A3B, tokenizer and weights included; the one named here holds only its config.json.
+"""
+
+from ml_collections import config_dict
+
+from configs import default
+
+
+def get_config(arg: str = "") -> config_dict.ConfigDict:
+    """Returns the config. Raises ValueError for any `arg`."""
+    if arg:
+        raise ValueError(f"unknown argument {arg!r}; expected none")
+    c = default.get_config()
+    c.model.checkpoint = "model/architectures/qwen3_30b_a3b"
+    c.model.init = "random"
+    c.model.dtype = "bfloat16"
+    c.model.remat = "full"
+    c.sampler.slots = 1024
+    c.sampler.context = 14096
+    c.sampler.max_new_tokens = 4096
+    c.rl.groups = 64
+    c.rl.group_size = 16
+    c.rl.row_length = 14336  # 14,096 rounded up to a multiple of 128, as the TPU's attention wants it
+    c.rl.rows = 64
+    c.rl.router_coef = 0.001
+    c.mesh.expert = 8
+    c.plan.topology = "v5p:4x4x4"
+    return c

@@ -1,0 +1,204 @@
+"""What a compiled program costs: FLOPs from its jaxpr, memory traffic and collectives from its optimised HLO.
+
+XLA's own cost analysis counts the body of a loop once; here every loop counts as often as it runs, because both
+representations tell how often that is. A loop of unknown length (the sampler's decode loop, the learner's loop over
+micro-batches) counts once: its body is what one wants to know of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections import defaultdict
+from typing import Any
+
+import jax
+
+# Matrix products of one call of a splash attention kernel, by how its name starts; each is T x S x N per head.
+SPLASH_PRODUCTS = {"splash_mqa_fwd": 2, "splash_mqa_dkv": 5, "splash_mqa_dq": 3}
+COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "f16": 16, "s8": 8, "u8": 8, "s16": 16, "u16": 16}
+IN_PLACE = {"dynamic-update-slice": 1, "scatter": 2}  # writes its operand of that number into its first one
+NO_TRAFFIC = {
+    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all",
+    "iota", "partition-id", "replica-id", "opt-barrier", "domain",
+}  # fmt: skip
+
+
+def flops(jaxpr: Any, attended: float) -> float:
+    """FLOPs of the matrix products of a jaxpr, over all devices (a multiply-add is two).
+
+    attended: share of the query-key pairs of a row that an attention kernel computes: about a half if causal.
+    """
+    total = 0.0
+    for equation in jaxpr.eqns:
+        name, params = equation.primitive.name, equation.params
+        if name == "dot_general":
+            (contract, _), _ = params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            inner = math.prod(shape[axis] for axis in contract)
+            total += 2.0 * math.prod(equation.outvars[0].aval.shape) * inner
+        elif name.startswith("ragged_dot"):
+            # Rows go to one group each, so the groups' number does not matter: [m, k] by [g, k, n] or [m, k] by [m, n].
+            rows, other = (v.aval.shape for v in equation.invars[:2])
+            total += 2.0 * math.prod(rows) * other[-1]
+        elif name == "pallas_call":
+            total += _splash(equation, attended)
+        else:
+            times = params.get("length", 1) if name == "scan" else 1
+            times *= math.prod(params["mesh"].shape.values()) if name == "shard_map" else 1
+            for inner in jax.tree.leaves(list(params.values()), is_leaf=_is_jaxpr):
+                if _is_jaxpr(inner):
+                    total += times * flops(getattr(inner, "jaxpr", inner), attended)
+    return total
+
+
+def _is_jaxpr(x: Any) -> bool:
+    return hasattr(x, "eqns") or hasattr(getattr(x, "jaxpr", None), "eqns")
+
+
+def _splash(equation: Any, attended: float) -> float:
+    """FLOPs of a splash attention kernel on one device."""
+    name = str(equation.params.get("name") or equation.params["name_and_src_info"])
+    products = next((n for prefix, n in SPLASH_PRODUCTS.items() if prefix in name), None)
+    if products is None:
+        raise ValueError(f"plan: no FLOP count for the kernel {name}")
+    # Operands: two tables of blocks, queries [..., T, N], keys [..., S, N], values, ...
+    queries, keys = (v.aval.shape for v in equation.invars[2:4])
+    return 2.0 * products * math.prod(queries) * keys[-2] * attended
+
+
+@dataclasses.dataclass
+class Traffic:
+    """Bytes on one device: through its memory, and through its links by kind of collective."""
+
+    memory: float = 0.0
+    collectives: dict[str, float] = dataclasses.field(default_factory=lambda: defaultdict(float))
+
+    def add(self, other: "Traffic", times: float) -> None:
+        """Adds another's bytes so many times."""
+        self.memory += times * other.memory
+        for kind, count in other.collectives.items():
+            self.collectives[kind] += times * count
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """A line of HLO. shapes: (dtype, dimensions, whether it lies in HBM) of the result's arrays. rest: what follows the
+    opening bracket. root: whether it is its computation's result."""
+
+    name: str
+    shapes: list[tuple[str, tuple[int, ...], bool]]
+    opcode: str
+    operands: list[str]
+    rest: str
+    root: bool
+
+
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
+_INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\((.*)$")
+_SHAPE = re.compile(r"(\w+)\[([\d,]*)\](\{[^}]*\})?")
+
+
+def parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
+    """(computation -> instructions, name of the entry computation) of an HLO module's text."""
+    computations, entry, current = {}, "", None
+    for line in text.splitlines():
+        if current is None or line.startswith(("%", "ENTRY")):
+            if (found := _COMPUTATION.match(line)) and not line.startswith("HloModule"):
+                current = computations.setdefault(found[2], [])
+                entry = found[2] if found[1] else entry
+        elif line.startswith("}"):
+            current = None
+        elif found := _INSTRUCTION.match(line):
+            root, name, shape, opcode, rest = found.groups()
+            shapes = [
+                (dtype, tuple(int(d) for d in dims.split(",") if d), "S(" not in (layout or ""))
+                for dtype, dims, layout in _SHAPE.findall(shape)
+            ]
+            arguments = rest.split(")", 1)[0]
+            current.append(Instruction(name, shapes, opcode, re.findall(r"%([\w.\-]+)", arguments), rest, bool(root)))
+    return computations, entry
+
+
+def trips(loop: Instruction, computations: dict[str, list[Instruction]]) -> int:
+    """How often a loop runs: as XLA's CPU backend notes it or, for TPU, as its condition says; 1 where that is unknown.
+
+    JAX's loops of known length count from 0 in steps of 1 while `index < length`.
+    """
+    if noted := re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.rest):
+        return int(noted[1])
+    condition = computations[re.search(r"condition=%?([\w.\-]+)", loop.rest)[1]]
+    constants = {i.name: i.rest.split(")")[0] for i in condition if i.opcode == "constant"}
+    root = next(i for i in condition if i.root)
+    if root.opcode == "compare" and "direction=LT" in root.rest and root.operands[-1] in constants:
+        return int(constants[root.operands[-1]])
+    return 1
+
+
+def traffic(text: str) -> Traffic:
+    """The traffic of one run of a compiled module, from `compiled.as_text()`."""
+    computations, entry = parse(text)
+    done: dict[tuple[str, bool], Traffic] = {}
+
+    def of(name: str, fused: bool) -> Traffic:
+        if (name, fused) not in done:
+            total = Traffic()
+            shapes = {i.name: i for i in computations[name]}
+            for instruction in computations[name]:
+                for kind in COLLECTIVES:
+                    if instruction.opcode in (kind, f"{kind}-start"):
+                        operands = [shapes[o] for o in instruction.operands if o in shapes]
+                        total.collectives[kind] += max(_bytes(i, False) for i in [instruction, *operands])
+                if not fused:
+                    total.memory += _memory(instruction, shapes, computations)
+                for attribute, callee in re.findall(r"(calls|body|to_apply)=%?([\w.\-]+)", instruction.rest):
+                    if attribute == "to_apply" and instruction.opcode != "call" or callee not in computations:
+                        continue
+                    times = 1
+                    if attribute == "body":
+                        times = trips(instruction, computations)
+                    total.add(of(callee, fused or instruction.opcode == "fusion"), times)
+            done[name, fused] = total
+        return done[name, fused]
+
+    return of(entry, False)
+
+
+def _bytes(instruction: Instruction, memory: bool = True) -> float:
+    """Bytes of an instruction's result; with memory, only of what lies in HBM."""
+    return sum(
+        math.prod(dims) * BITS.get(dtype, int(re.sub(r"\D", "", dtype) or 0)) / 8
+        for dtype, dims, in_memory in instruction.shapes
+        if in_memory or not memory
+    )
+
+
+def _memory(instruction: Instruction, shapes: dict[str, Instruction], computations: dict) -> float:
+    """Bytes that one instruction reads from and writes to HBM. Slices count what they touch."""
+    opcode = instruction.opcode
+    if opcode in NO_TRAFFIC or opcode.endswith("-done") or opcode in ("copy-start",):
+        return 0.0
+    operands = [shapes[o] for o in instruction.operands if o in shapes]
+    if opcode in ("dynamic-slice", "gather", "slice"):
+        return 2 * _bytes(instruction)
+    if opcode in IN_PLACE:
+        return 2 * _bytes(operands[IN_PLACE[opcode]])
+    read, written = [_bytes(o) for o in operands], _bytes(instruction)
+    called = re.search(r"calls=%?([\w.\-]+)", instruction.rest)
+    if opcode == "fusion" and called and called[1] in computations:
+        inner = computations[called[1]]
+        by_name = {i.name: i for i in inner}
+        for parameter in (i for i in inner if i.opcode == "parameter"):
+            index = int(parameter.rest.split(")")[0])
+            users = [i for i in inner if parameter.name in i.operands]
+            if users and index < len(read) and all(u.opcode in ("dynamic-slice", "slice", "gather") for u in users):
+                read[index] = min(read[index], sum(_bytes(u, False) for u in users))
+            elif users and index < len(read) and all(
+                u.opcode in IN_PLACE and u.operands[0] == parameter.name for u in users
+            ):
+                read[index] = 0.0
+                updates = sum(_bytes(by_name[u.operands[IN_PLACE[u.opcode]]], False) for u in users)
+                written = min(written, 2 * updates) if all(u.root for u in users) else written
+    return sum(read) + written

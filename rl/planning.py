@@ -1,0 +1,243 @@
+"""--stage=plan: compiles a config's programs for a TPU slice that is not there, and says what they need.
+
+The TPU compiler (libtpu, requirements-tpu.txt) runs on any machine: the learner step, prefill and decode are compiled
+ahead of time for `plan.topology` with the config's mesh, from shapes alone. Memory is the compiler's own figure;
+FLOPs, memory traffic and collectives are counted from the programs (rl/cost.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.experimental import topologies
+from jax.sharding import Mesh
+from ml_collections import config_dict
+
+from model import attention, hf_config, sampler, sharding, transformer
+from rl import cost, learner, packing, setup
+
+GIB = 1 << 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """One TPU chip, from Google Cloud's TPU pages: HBM in bytes; bf16 FLOP/s; HBM and all-links ICI bytes/s."""
+
+    hbm: float
+    flops: float
+    bandwidth: float
+    links: float
+
+
+CHIPS = {
+    "v4": Chip(32 * GIB, 275e12, 1228e9, 300e9),
+    "v5e": Chip(16 * GIB, 197e12, 819e9, 200e9),
+    "v5p": Chip(95 * GIB, 459e12, 2765e9, 600e9),
+    "v6e": Chip(32 * GIB, 918e12, 1640e9, 448e9),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A compiled program's needs, per chip and per run of it (one micro-batch of the learner, one decoded token).
+
+    arguments, outputs, temporaries: bytes of HBM; outputs without those that reuse an argument's memory. flops,
+    traffic (bytes of HBM), collectives (kind -> bytes). tokens: over all chips. model_flops: of the whole slice, those
+    that a token needs without anything computed twice. seconds: of the compilation.
+    """
+
+    name: str
+    arguments: float
+    outputs: float
+    temporaries: float
+    flops: float
+    traffic: float
+    collectives: dict[str, float]
+    tokens: int
+    model_flops: float
+    seconds: float
+
+    @property
+    def memory(self) -> float:
+        """Bytes of HBM at the peak."""
+        return self.arguments + self.outputs + self.temporaries
+
+    def roofs(self, chip: Chip) -> dict[str, float]:
+        """Seconds that each resource is busy at its full rate; the largest binds."""
+        return {
+            "compute": self.flops / chip.flops,
+            "memory": self.traffic / chip.bandwidth,
+            "links": sum(self.collectives.values()) / chip.links,
+        }
+
+    def to_json(self, chip: Chip, chips: int) -> dict[str, Any]:
+        """All of it with what follows for this chip."""
+        roofs = self.roofs(chip)
+        binding = max(roofs, key=roofs.get)
+        return {
+            **dataclasses.asdict(self),
+            "memory": self.memory,
+            "capacity": chip.hbm,
+            "fits": self.memory <= chip.hbm,
+            "roof_seconds": roofs,
+            "binds": binding,
+            "tokens_per_second": self.tokens / roofs[binding],
+            "mfu_bound": self.model_flops / (roofs[binding] * chip.flops * chips),
+        }
+
+
+def devices_of(topology: str) -> tuple[list[jax.Device], Chip]:
+    """The devices of a slice such as "v5p:4x4x4". Raises ValueError when it is unknown or libtpu is not installed."""
+    kind = topology.split(":")[0]
+    if kind not in CHIPS:
+        known = ", ".join(sorted(CHIPS))
+        raise ValueError(f"plan.topology: expected one of {known} and a shape, as in v5p:4x4x4, found {topology!r}")
+    try:
+        import libtpu  # noqa: F401
+    except ImportError as error:
+        raise ValueError("plan: needs libtpu: pip install -r requirements-tpu.txt") from error
+    try:
+        description = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+    except Exception as error:  # XLA raises whatever it likes for a shape that does not exist
+        raise ValueError(f"plan.topology: {topology!r} is no TPU slice: {error}") from error
+    return list(description.devices), CHIPS[kind]
+
+
+def model_flops(config: transformer.Config, tokens: float, attended: float, backward: bool) -> float:
+    """FLOPs that `tokens` tokens need, each attending to `attended` others: 2 per parameter it meets and token, 4 H N L
+    per pair of query and key (scores and values), three times that with a backward pass (PaLM, arXiv:2204.02311, B)."""
+    met = 0
+    for name, parameter in config.parameters().items():
+        size = math.prod(parameter.shape)
+        if "expert_" in name:
+            size = size * config.num_experts_per_tok // config.num_experts
+        met += 0 if name == "embed" and not config.tie_word_embeddings else size
+    pairs = 2 * 2 * config.num_attention_heads * config.head_dim * config.num_hidden_layers * attended
+    return tokens * (2 * met + pairs) * (3 if backward else 1)
+
+
+def _measure(name: str, traced: Any, mesh: Mesh, tokens: int, needed: float, attended: float, start: float) -> Program:
+    """Compiles a traced program for TPU and counts what it needs. attended: see `cost.flops`."""
+    with jax.set_mesh(mesh):
+        compiled = traced.lower(lowering_platforms=("tpu",)).compile()
+    memory, found = compiled.memory_analysis(), cost.traffic(compiled.as_text())
+    return Program(
+        name=name,
+        arguments=memory.argument_size_in_bytes,
+        outputs=memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        temporaries=memory.temp_size_in_bytes,
+        flops=cost.flops(traced.jaxpr.jaxpr, attended) / mesh.size,
+        traffic=found.memory,
+        collectives=dict(found.collectives),
+        tokens=tokens,
+        model_flops=needed,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def programs(config: config_dict.ConfigDict, mesh: Mesh) -> Iterator[Program]:
+    """The learner's update on one micro-batch, one prefill chunk in every slot, one decoded token in every slot."""
+    dtype, c = jnp.dtype(config.model.dtype), config.sampler
+    architecture = hf_config.read(config.model.checkpoint)
+    kernel = attention.kernel_for(mesh)
+    policy = nnx.eval_shape(
+        lambda: transformer.Transformer(
+            architecture, dtype=dtype, remat=config.model.remat, kernel=kernel, rngs=nnx.Rngs(0)
+        )
+    )
+    start, length = time.perf_counter(), config.rl.row_length
+    tokens, others = config.rl.rows * length, (length + 1) / 2
+    needed = model_flops(architecture, tokens, others, backward=True)
+    yield _measure("learner", _trace_learner(config, policy, mesh), mesh, tokens, needed, others / length, start)
+    start = time.perf_counter()
+    program = sampler.Program(nnx.split(policy)[0], c.context, c.max_new_tokens, (0,), c.top_k, c.top_p)
+    traced = sampler.trace(program, architecture, mesh, c.slots, c.prefill_chunk, dtype)
+    for name, each in (("prefill", c.prefill_chunk), ("decode", 1)):
+        needed = model_flops(architecture, c.slots * each, c.context / 2, backward=False)
+        yield _measure(name, traced[name], mesh, c.slots * each, needed, 0.5, start)
+        start = time.perf_counter()
+
+
+def _trace_learner(config: config_dict.ConfigDict, policy: transformer.Transformer, mesh: Mesh) -> Any:
+    """The learner's step, traced from shapes with one micro-batch."""
+    optimiser, step = setup.train_step(config, policy, mesh, "policy_gradient")
+    state = jax.eval_shape(
+        lambda params: learner.TrainState(params, learner.initialise(optimiser, params), jnp.zeros((), jnp.int32)),
+        nnx.state(policy),
+    )
+    shape = (1, config.rl.rows, config.rl.row_length)
+    arrays = {field.name: (shape, jnp.int32) for field in dataclasses.fields(packing.Batch)}
+    arrays |= {name: (shape, jnp.float32) for name in ("loss_mask", "sampler_logprobs", "advantages")}
+    arrays |= {"used": ((), jnp.int32), "denominator": ((), jnp.float32)}
+    batch = packing.Batch(**{name: jax.ShapeDtypeStruct(*array) for name, array in arrays.items()})
+    with jax.set_mesh(mesh):  # only here: what is not traced would run on the devices that are not there
+        return step.compiled.trace(state, batch)
+
+
+def advice(program: Program, chip: Chip) -> str:
+    """Which config key to change when a program does not fit; "" when it does."""
+    if program.memory <= chip.hbm:
+        return ""
+    if program.name != "learner":
+        return "lower sampler.slots or sampler.context, or raise mesh.tensor"
+    if program.arguments > 0.6 * chip.hbm:
+        return "raise mesh.fsdp (more chips): parameters and moments alone fill the chip"
+    return "lower rl.rows or rl.logits_chunk, set model.remat to full, or raise mesh.context"
+
+
+def run(config: config_dict.ConfigDict) -> None:
+    """--stage=plan: compiles each program in turn and prints what it needs.
+
+    Raises ValueError when the topology is unknown, the mesh does not fit it, or libtpu is missing.
+    """
+    devices, chip = devices_of(config.plan.topology)
+    mesh = setup.make_mesh(config, devices)
+    _check(config, mesh)
+    records = []
+    for program in programs(config, mesh):
+        record = {**program.to_json(chip, mesh.size), "advice": advice(program, chip)}
+        records.append(record)
+        if not config.plan.json:
+            print(describe(record), flush=True)
+    if config.plan.json:
+        axes = {axis: size for axis, size in mesh.shape.items() if size > 1}
+        print(json.dumps({"topology": config.plan.topology, "mesh": axes, "programs": records}, indent=2))
+
+
+def _check(config: config_dict.ConfigDict, mesh: Mesh) -> None:
+    """Raises ValueError, naming the key, when rows or slots do not divide among the chips."""
+    for key, size, logical, rules in (
+        ("rl.rows", config.rl.rows, "rows", sharding.TRAIN),
+        ("rl.row_length", config.rl.row_length, "sequence", sharding.TRAIN),
+        ("sampler.slots", config.sampler.slots, "rows", sharding.DECODE),
+    ):
+        parts = sharding.parts(logical, mesh, rules)
+        if size % parts:
+            raise ValueError(f"{key} = {size} does not divide among the {parts} parts of mesh axes {rules[logical]}")
+
+
+def describe(record: dict[str, Any]) -> str:
+    """One program's record as text."""
+    gib = {key: record[key] / GIB for key in ("memory", "capacity", "arguments", "temporaries", "outputs")}
+    moved = ", ".join(f"{kind} {size / 1e9:.2f} GB" for kind, size in sorted(record["collectives"].items())) or "none"
+    roofs = ", ".join(f"{name} {1e3 * seconds:.2f} ms" for name, seconds in record["roof_seconds"].items())
+    verdict = "fits" if record["fits"] else f"does NOT fit: {record['advice']}"
+    return (
+        f"{record['name']}: {verdict}\n"
+        f"  HBM per chip   {gib['memory']:.2f} of {gib['capacity']:.0f} GiB: arguments {gib['arguments']:.2f}, "
+        f"temporaries {gib['temporaries']:.2f}, output {gib['outputs']:.2f}\n"
+        f"  per chip       {record['flops'] / 1e12:.2f} TFLOP, {record['traffic'] / 1e9:.1f} GB of HBM traffic\n"
+        f"  collectives    {moved}\n"
+        f"  roofs          {roofs}; {record['binds']} binds\n"
+        f"  at most        {record['tokens_per_second']:.0f} tokens/s over all chips, "
+        f"{100 * record['mfu_bound']:.1f} % MFU\n"
+        f"  compiled in    {record['seconds']:.0f} s"
+    )

@@ -1,0 +1,168 @@
+"""What programs cost, counted by hand and on compiled ones, and a small plan for a TPU that is not there."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
+
+from model import attention, hf_config, sharding, transformer
+from rl import cost, planning
+
+REPOSITORY = Path(__file__).parents[1]
+LIBTPU = REPOSITORY / ".venv" / "tpu"  # make puts it there
+
+LOOP = """
+HloModule m
+
+%body (p: (s32[], f32[8,4], f32[3,4,4])) -> (s32[], f32[8,4], f32[3,4,4]) {
+  %p = (s32[], f32[8,4], f32[3,4,4]) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %x = f32[8,4]{1,0} get-tuple-element(%p), index=1
+  %w = f32[3,4,4]{2,1,0} get-tuple-element(%p), index=2
+  %s = f32[1,4,4]{2,1,0} dynamic-slice(%w, %i), dynamic_slice_sizes={1,4,4}
+  %v = f32[8,4]{1,0:T(8,128)S(1)} fusion(%x, %s), kind=kLoop, calls=%inside
+  %g = f32[16,4]{1,0} all-gather(%v), dimensions={0}
+  %y = f32[8,4]{1,0} slice(%g), slice={[0:8], [0:4]}
+  ROOT %t = (s32[], f32[8,4], f32[3,4,4]) tuple(%i, %y, %w)
+}
+
+%inside (a: f32[8,4], b: f32[1,4,4]) -> f32[8,4] {
+  %a = f32[8,4]{1,0} parameter(0)
+  %b = f32[1,4,4]{2,1,0} parameter(1)
+  ROOT %r = f32[8,4]{1,0} dot(%a, %b), lhs_contracting_dims={1}, rhs_contracting_dims={1}
+}
+
+%condition (p: (s32[], f32[8,4], f32[3,4,4])) -> pred[] {
+  %p = (s32[], f32[8,4], f32[3,4,4]) parameter(0)
+  %n = s32[]{:T(128)} constant(3)
+  %i = s32[] get-tuple-element(%p), index=0
+  ROOT %c = pred[] compare(%i, %n), direction=LT
+}
+
+ENTRY %main (a: (s32[], f32[8,4], f32[3,4,4])) -> (s32[], f32[8,4], f32[3,4,4]) {
+  %a = (s32[], f32[8,4], f32[3,4,4]) parameter(0)
+  ROOT %loop = (s32[], f32[8,4], f32[3,4,4]) while(%a), condition=%condition, body=%body
+}
+"""
+
+
+def test_traffic_by_hand():
+    """Per turn: the slice of w is read and written (2 x 64), the fusion reads x and s (128 + 64) and writes to on-chip
+    memory, where the gather reads before it writes 256; the slice moves 2 x 128. Three turns."""
+    found = cost.traffic(LOOP)
+    assert found.memory == 3 * (128 + 192 + 256 + 256)
+    assert dict(found.collectives) == {"all-gather": 3 * 256}
+
+
+def test_flops_count_every_turn_and_every_device():
+    w = jnp.zeros((5, 16, 16))
+
+    def scanned(x):
+        return jax.lax.scan(lambda x, w: (x @ w, None), x, w)[0]
+
+    x = jnp.zeros((8, 16))
+    one = 2 * 8 * 16 * 16
+    assert cost.flops(jax.make_jaxpr(scanned)(x).jaxpr, 0.5) == 5 * one
+    # d(loss)/dx alone: forward, and one product backward per layer.
+    gradient = jax.make_jaxpr(jax.grad(lambda x: scanned(x).sum()))(x)
+    assert cost.flops(gradient.jaxpr, 0.5) == 10 * one
+    mesh = sharding.make_mesh({"fsdp": 8})
+    rows = PartitionSpec("fsdp")
+    split = jax.shard_map(lambda x: x @ w[0], mesh=mesh, in_specs=rows, out_specs=rows)
+    assert cost.flops(jax.make_jaxpr(split)(x).jaxpr, 0.5) == one
+
+
+def test_flops_of_the_attention_kernel_and_of_experts():
+    B, T, H, K, N = 2, 256, 4, 2, 128
+    q, k = jnp.zeros((B, T, H, N)), jnp.zeros((B, T, K, N))
+    kernel = jax.make_jaxpr(lambda q, k, v: attention.splash(q, k, v, None, None))(q, k, k)
+    assert cost.flops(kernel.jaxpr, 0.5) == 2 * 2 * B * H * N * T * T / 2  # scores and values, half of the pairs
+    rows, experts = jnp.zeros((24, 8)), jnp.zeros((3, 8, 6))
+    sizes = jnp.array([10, 10, 4], jnp.int32)
+    grouped = jax.make_jaxpr(jax.lax.ragged_dot)(rows, experts, sizes)
+    assert cost.flops(grouped.jaxpr, 0.5) == 2 * 24 * 8 * 6
+
+
+def test_collectives_of_a_compiled_loop():
+    """On CPU: five all-reduces of a [8, 16] float32 array, one per layer."""
+    mesh = sharding.make_mesh({"tensor": 8})
+    w = jax.device_put(jnp.ones((5, 16, 16)), NamedSharding(mesh, PartitionSpec(None, "tensor", None)))
+
+    def scanned(x, w):
+        return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0]
+
+    found = cost.traffic(jax.jit(scanned).lower(jnp.ones((8, 16)), w).compile().as_text())
+    assert found.collectives["all-reduce"] == 5 * 8 * 16 * 4
+
+
+def test_model_flops_are_those_of_the_program():
+    """6 per parameter and token and 12 H N L T/2 for attention, against the products of the gradient's own jaxpr."""
+    config = transformer.Config(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=16,
+    )  # fmt: skip
+    graphdef, params = nnx.split(transformer.Transformer(config, rngs=nnx.Rngs(0)))
+    tokens_BT = jnp.zeros((2, 16), jnp.int32)  # one block of queries: every pair is computed
+    program = jax.make_jaxpr(jax.grad(lambda p: nnx.merge(graphdef, p)(tokens_BT).sum()))(params)
+    norms = 32 * 7 + 16 * 6  # parameters that take part in no matrix product
+    expected = planning.model_flops(config, 32, 16, backward=True) - 6 * 32 * norms
+    assert cost.flops(program.jaxpr, 1.0) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("name", "billions", "active"), [
+    ("qwen3_0p6b", 0.596, 0.596), ("qwen3_8b", 8.19, 8.19), ("qwen3_30b_a3b", 30.5, 3.35),
+])  # fmt: skip
+def test_architectures_have_the_published_sizes(name, billions, active):
+    config = hf_config.read(REPOSITORY / "model" / "architectures" / name)
+    sizes = {path: parameter.shape for path, parameter in config.parameters().items()}
+    total = sum(float(jnp.prod(jnp.array(shape, jnp.float32))) for shape in sizes.values())
+    assert total / 1e9 == pytest.approx(billions, rel=0.01)
+    embedded = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
+    met = planning.model_flops(config, 1, 0, backward=False) / 2
+    assert (met + embedded) / 1e9 == pytest.approx(active, rel=0.02)
+
+
+def plan(*flags):
+    """main.py --stage=plan in a process of its own, which sees libtpu."""
+    if not LIBTPU.is_dir():
+        pytest.skip("libtpu is not installed (make setup puts it into .venv/tpu)")
+    command = [sys.executable, "main.py", "--config=configs/tiny.py", "--stage=plan", *flags]
+    environment = {**os.environ, "PYTHONPATH": str(LIBTPU)}
+    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=900)
+
+
+def test_a_small_plan(tmp_path):
+    flags = ["--config.plan.topology=v5e:2x2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2", "--config.rl.rows=2"]
+    flags += ["--config.rl.row_length=512", "--config.model.dtype=bfloat16"]
+    result = plan(*flags, "--config.plan.json=True")
+    assert result.returncode == 0, result.stderr[-3000:]
+    record = json.loads(result.stdout)
+    assert record["mesh"] == {"fsdp": 2, "tensor": 2}
+    assert [program["name"] for program in record["programs"]] == ["learner", "prefill", "decode"]
+    for program in record["programs"]:
+        assert program["fits"] and program["memory"] < program["capacity"] == 16 * 2**30
+        assert program["flops"] > 0 and program["traffic"] > program["arguments"] / 2
+        assert 0 < program["mfu_bound"] <= 1 and program["binds"] in ("compute", "memory", "links")
+    step = record["programs"][0]
+    assert step["collectives"]  # the parameters are split, so they have to be brought together
+    assert step["tokens"] == 2 * 512
+    # What the step computes is what the model needs, up to padded heads and nothing computed twice (model.remat=none).
+    assert 1 <= 4 * step["flops"] / step["model_flops"] < 2
+
+
+def test_what_cannot_be_planned_is_named():
+    for flag, message in (
+        ("--config.plan.topology=v9:2x2", "plan.topology: expected one of"),
+        ("--config.plan.topology=v5e:3x7", "'v5e:3x7' is no TPU slice"),
+    ):
+        result = plan(flag)
+        assert result.returncode != 0 and message in result.stderr
+    result = plan("--config.plan.topology=v5e:2x2", "--config.rl.rows=3")
+    assert result.returncode != 0 and "rl.rows = 3 does not divide among the 4 parts" in result.stderr
