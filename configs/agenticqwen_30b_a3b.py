@@ -27,6 +27,6 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.row_length = 14336  # 14,096 rounded up to a multiple of 128, as the TPU's attention wants it
     c.rl.rows = 64
     c.rl.router_coef = 0.001
-    c.mesh.expert = 8
+    c.mesh.expert = 4
     c.plan.topology = "v5p:4x4x4"
     return c

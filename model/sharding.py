@@ -51,7 +51,8 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
     """A mesh over all of `devices` (default: all there are) with GSPMD (Auto) axes.
 
     sizes: mesh axis -> size; an axis left out has size 1, and at most one may be -1: it takes the devices left over.
-    Raises ValueError for an unknown axis, an impossible size, or sizes whose product is not the number of devices.
+    Raises ValueError for an unknown axis, an impossible size, sizes whose product is not the number of devices,
+    or, for TPUs, sizes that are no products of the slice's sides.
     """
     devices = list(jax.devices() if devices is None else devices)
     unknown = sorted(set(sizes) - set(AXES))
@@ -68,7 +69,11 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
     if len(devices) % product or (not free and product != len(devices)):
         raise ValueError(f"mesh: sizes {shape} (product {product}) do not fit {len(devices)} devices")
     shape.update({axis: len(devices) // product for axis in free})
-    return jax.make_mesh(tuple(shape.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    kinds = (AxisType.Auto,) * len(AXES)
+    try:
+        return jax.make_mesh(tuple(shape.values()), AXES, axis_types=kinds, devices=devices)
+    except NotImplementedError as error:  # a TPU's links form a torus, along whose sides the axes must lie
+        raise ValueError(f"mesh: sizes {shape} cannot be laid out on these chips: {error}") from error
 
 
 def partition_spec(

@@ -109,7 +109,7 @@ def parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
             if (found := _COMPUTATION.match(line)) and not line.startswith("HloModule"):
                 current = computations.setdefault(found[2], [])
                 entry = found[2] if found[1] else entry
-        elif line.startswith("}"):
+        elif line == "}":  # kernels bring lines of their own, which may begin with a bracket
             current = None
         elif found := _INSTRUCTION.match(line):
             root, name, shape, opcode, rest = found.groups()

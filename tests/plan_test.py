@@ -28,7 +28,9 @@ HloModule m
   %w = f32[3,4,4]{2,1,0} get-tuple-element(%p), index=2
   %s = f32[1,4,4]{2,1,0} dynamic-slice(%w, %i), dynamic_slice_sizes={1,4,4}
   %v = f32[8,4]{1,0:T(8,128)S(1)} fusion(%x, %s), kind=kLoop, calls=%inside
-  %g = f32[16,4]{1,0} all-gather(%v), dimensions={0}
+  %k = f32[8,4]{1,0:T(8,128)S(1)} custom-call(%v), custom_call_target="kernel", backend_config={"body": {
+}}, metadata={op_name="k"}
+  %g = f32[16,4]{1,0} all-gather(%k), dimensions={0}
   %y = f32[8,4]{1,0} slice(%g), slice={[0:8], [0:4]}
   ROOT %t = (s32[], f32[8,4], f32[3,4,4]) tuple(%i, %y, %w)
 }
@@ -164,5 +166,7 @@ def test_what_cannot_be_planned_is_named():
     ):
         result = plan(flag)
         assert result.returncode != 0 and message in result.stderr
+    result = plan("--config.plan.topology=v5p:4x4x4", "--config.mesh.expert=8")
+    assert result.returncode != 0 and "cannot be laid out on these chips" in result.stderr
     result = plan("--config.plan.topology=v5e:2x2", "--config.rl.rows=3")
     assert result.returncode != 0 and "rl.rows = 3 does not divide among the 4 parts" in result.stderr
