@@ -111,6 +111,7 @@ def main(argv: Sequence[str]) -> int:
     if stage == "plan":
         os.environ.setdefault("JAX_PLATFORMS", "cpu")  # it compiles for a TPU and must not wait for one
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # nor ask the network which TPU this machine is
+        os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # several plans at a time, and any after a killed one
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TFDS and XLA: warnings only
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that torch is absent is no news
     flags.FLAGS.mark_as_parsed()  # libraries that define absl flags see their defaults
