@@ -19,6 +19,7 @@ import jax
 SPLASH_PRODUCTS = {"splash_mqa_fwd": 2, "splash_mqa_dkv": 5, "splash_mqa_dq": 3}
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "f16": 16, "s8": 8, "u8": 8, "s16": 16, "u16": 16}
+SLICES = ("dynamic-slice", "gather", "slice")  # read no more of their operand than they return
 IN_PLACE = {"dynamic-update-slice": 1, "scatter": 2}  # writes its operand of that number into its first one
 NO_TRAFFIC = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all",
@@ -181,7 +182,7 @@ def _memory(instruction: Instruction, shapes: dict[str, Instruction], computatio
     if opcode in NO_TRAFFIC or opcode.endswith("-done") or opcode in ("copy-start",):
         return 0.0
     operands = [shapes[o] for o in instruction.operands if o in shapes]
-    if opcode in ("dynamic-slice", "gather", "slice"):
+    if opcode in SLICES:
         return 2 * _bytes(instruction)
     if opcode in IN_PLACE:
         return 2 * _bytes(operands[IN_PLACE[opcode]])
@@ -193,12 +194,28 @@ def _memory(instruction: Instruction, shapes: dict[str, Instruction], computatio
         for parameter in (i for i in inner if i.opcode == "parameter"):
             index = int(parameter.rest.split(")")[0])
             users = [i for i in inner if parameter.name in i.operands]
-            if users and index < len(read) and all(u.opcode in ("dynamic-slice", "slice", "gather") for u in users):
-                read[index] = min(read[index], sum(_bytes(u, False) for u in users))
-            elif users and index < len(read) and all(
-                u.opcode in IN_PLACE and u.operands[0] == parameter.name for u in users
-            ):
+            if all(u.opcode in IN_PLACE and u.operands[0] == parameter.name for u in users):
                 read[index] = 0.0
                 updates = sum(_bytes(by_name[u.operands[IN_PLACE[u.opcode]]], False) for u in users)
                 written = min(written, 2 * updates) if all(u.root for u in users) else written
+            else:
+                read[index] = min(read[index], _touched(parameter, inner, computations))
     return sum(read) + written
+
+
+def _touched(value: Instruction, inner: list[Instruction], computations: dict[str, list[Instruction]]) -> float:
+    """Bytes of a value that a fused computation reads, which may be slices of it, also by way of a fusion inside."""
+    total = 0.0
+    for user in (i for i in inner if value.name in i.operands):
+        if user.opcode in SLICES:
+            total += _bytes(user, False)
+        elif user.opcode == "bitcast":
+            total += _touched(user, inner, computations)
+        elif user.opcode == "fusion":
+            callee = computations[re.search(r"calls=%?([\w.\-]+)", user.rest)[1]]
+            index = user.operands.index(value.name)
+            parameter = next(i for i in callee if i.opcode == "parameter" and int(i.rest.split(")")[0]) == index)
+            total += _touched(parameter, callee, computations)
+        else:
+            return _bytes(value, False)
+    return total

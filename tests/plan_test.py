@@ -63,6 +63,35 @@ def test_traffic_by_hand():
     assert dict(found.collectives) == {"all-gather": 3 * 256}
 
 
+NESTED = """
+HloModule m
+
+%cut (a: f32[48,8,4]) -> f32[8,4] {
+  %a = f32[48,8,4]{2,1,0} parameter(0)
+  %s = f32[1,8,4]{2,1,0} slice(%a), slice={[3:4], [0:8], [0:4]}
+  ROOT %b = f32[8,4]{1,0} bitcast(%s)
+}
+
+%product (x: f32[2,8], w: f32[48,8,4]) -> f32[2,4] {
+  %x = f32[2,8]{1,0} parameter(0)
+  %w = f32[48,8,4]{2,1,0} parameter(1)
+  %f = f32[8,4]{1,0} fusion(%w), kind=kLoop, calls=%cut
+  ROOT %r = f32[2,4]{1,0} dot(%x, %f), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+
+ENTRY %main (x: f32[2,8], w: f32[48,8,4]) -> f32[2,4] {
+  %x = f32[2,8]{1,0} parameter(0)
+  %w = f32[48,8,4]{2,1,0} parameter(1)
+  ROOT %r = f32[2,4]{1,0} fusion(%x, %w), kind=kOutput, calls=%product
+}
+"""
+
+
+def test_a_layer_of_stacked_parameters_counts_as_one_layer():
+    """A fusion in the fusion cuts one of 48 matrices out: x 64, one matrix 128, the result 32."""
+    assert cost.traffic(NESTED).memory == 64 + 128 + 32
+
+
 def test_flops_count_every_turn_and_every_device():
     w = jnp.zeros((5, 16, 16))
 
