@@ -109,6 +109,7 @@ def main(argv: Sequence[str]) -> int:
         save_config(config, workdir)
     os.chdir(validate.REPOSITORY)  # model.checkpoint may be relative to it
     if stage == "plan":
+        sys.path.append(str(validate.REPOSITORY / ".venv" / "tpu"))  # where make puts libtpu, see the Makefile
         os.environ.setdefault("JAX_PLATFORMS", "cpu")  # it compiles for a TPU and must not wait for one
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # nor ask the network which TPU this machine is
         os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # several plans at a time, and any after a killed one

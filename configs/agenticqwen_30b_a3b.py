@@ -1,32 +1,17 @@
-"""AgenticQwen-30B-A3B (arXiv 2604.21590) on 64 chips: prompts of 4096 tokens, responses of 10,000, 64 prompts of 16
-episodes.
+"""AgenticQwen-30B-A3B (arXiv 2604.21590): the settings of configs/agenticqwen_8b.py, which says how to plan and train.
 
-Plan it before renting anything: --stage=plan --config.plan.topology=v5p:4x4x4. To train, give --config.model.checkpoint
-the folder of a real Qwen3-30B-A3B, tokenizer and weights included; the one named here holds only its config.json.
+A mixture of experts, split over four chips.
 """
 
 from ml_collections import config_dict
 
-from configs import default
+from configs import agenticqwen_8b
 
 
 def get_config(arg: str = "") -> config_dict.ConfigDict:
     """Returns the config. Raises ValueError for any `arg`."""
-    if arg:
-        raise ValueError(f"unknown argument {arg!r}; expected none")
-    c = default.get_config()
+    c = agenticqwen_8b.get_config(arg)
     c.model.checkpoint = "model/architectures/qwen3_30b_a3b"
-    c.model.init = "random"
-    c.model.dtype = "bfloat16"
-    c.model.remat = "full"
-    c.sampler.slots = 1024
-    c.sampler.context = 14096
-    c.sampler.max_new_tokens = 4096
-    c.rl.groups = 64
-    c.rl.group_size = 16
-    c.rl.row_length = 14336  # 14,096 rounded up to a multiple of 128, as the TPU's attention wants it
-    c.rl.rows = 64
-    c.rl.router_coef = 0.001
     c.mesh.expert = 4
-    c.plan.topology = "v5p:4x4x4"
+    c.rl.router_coef = 0.001
     return c

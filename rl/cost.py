@@ -18,7 +18,7 @@ import jax
 # Matrix products of one call of a splash attention kernel, by how its name starts; each is T x S x N per head.
 SPLASH_PRODUCTS = {"splash_mqa_fwd": 2, "splash_mqa_dkv": 5, "splash_mqa_dq": 3}
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
-BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "f16": 16, "s8": 8, "u8": 8, "s16": 16, "u16": 16}
+_DTYPE = re.compile(r"(?:bf|f|s|u|c)(\d+)")  # the digits that follow first: f8e4m3fn has 8 bits
 SLICES = ("dynamic-slice", "gather", "slice")  # read no more of their operand than they return
 IN_PLACE = {"dynamic-update-slice": 1, "scatter": 2}  # writes its operand of that number into its first one
 NO_TRAFFIC = {
@@ -42,6 +42,7 @@ def flops(jaxpr: Any, attended: float) -> float:
             total += 2.0 * math.prod(equation.outvars[0].aval.shape) * inner
         elif name.startswith("ragged_dot"):
             # Rows go to one group each, so the groups' number does not matter: [m, k] by [g, k, n] or [m, k] by [m, n].
+            # Rows of no group, those of experts that other devices hold, count too: at most, where experts are split.
             rows, other = (v.aval.shape for v in equation.invars[:2])
             total += 2.0 * math.prod(rows) * other[-1]
         elif name == "pallas_call":
@@ -170,10 +171,19 @@ def traffic(text: str) -> Traffic:
 def _bytes(instruction: Instruction, memory: bool = True) -> float:
     """Bytes of an instruction's result; with memory, only of what lies in HBM."""
     return sum(
-        math.prod(dims) * BITS.get(dtype, int(re.sub(r"\D", "", dtype) or 0)) / 8
+        math.prod(dims) * _bits(dtype) / 8
         for dtype, dims, in_memory in instruction.shapes
         if in_memory or not memory
     )
+
+
+def _bits(dtype: str) -> int:
+    """Bits of an element; a token has none. Raises ValueError for a type that HLO does not have."""
+    if dtype in ("pred", "token", "opaque"):
+        return 8 if dtype == "pred" else 0
+    if not (found := _DTYPE.match(dtype)):
+        raise ValueError(f"plan: unknown HLO type {dtype!r}")
+    return int(found[1])
 
 
 def _memory(instruction: Instruction, shapes: dict[str, Instruction], computations: dict) -> float:
@@ -194,7 +204,7 @@ def _memory(instruction: Instruction, shapes: dict[str, Instruction], computatio
         for parameter in (i for i in inner if i.opcode == "parameter"):
             index = int(parameter.rest.split(")")[0])
             users = [i for i in inner if parameter.name in i.operands]
-            if all(u.opcode in IN_PLACE and u.operands[0] == parameter.name for u in users):
+            if users and all(u.opcode in IN_PLACE and u.operands[0] == parameter.name for u in users):
                 read[index] = 0.0
                 updates = sum(_bytes(by_name[u.operands[IN_PLACE[u.opcode]]], False) for u in users)
                 written = min(written, 2 * updates) if all(u.root for u in users) else written

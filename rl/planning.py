@@ -103,10 +103,12 @@ def devices_of(topology: str) -> tuple[list[jax.Device], Chip]:
     try:
         import libtpu  # noqa: F401
     except ImportError as error:
-        raise ValueError("plan: needs libtpu: pip install -r requirements-tpu.txt") from error
+        raise ValueError("plan: needs libtpu: make setup, or pip install -r requirements-tpu.txt") from error
     try:
         description = topologies.get_topology_desc(platform="tpu", topology_name=topology)
-    except Exception as error:  # XLA raises whatever it likes for a shape that does not exist
+    except jax.errors.JaxRuntimeError as error:
+        if "INVALID_ARGUMENT" not in str(error):
+            raise  # the compiler's own trouble, which is no fault of the topology
         raise ValueError(f"plan.topology: {topology!r} is no TPU slice: {error}") from error
     return list(description.devices), CHIPS[kind]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -182,11 +183,12 @@ class Rollouts:
         try:
             await self._open(episodes)
             await self._play(self.engine.place(params), episodes, temperature, self.seed if seed is None else seed, on_progress)
-        finally:  # whatever an exception has left open
-            for episode in episodes:
-                self._free(episode)
-                if episode.env is not None:
-                    episode.env.close()
+        finally:
+            with contextlib.ExitStack() as stack:  # closes all that an exception left open, also if one close fails
+                for episode in episodes:
+                    self._free(episode)
+                    if episode.env is not None:
+                        stack.callback(episode.env.close)
         for field in dataclasses.fields(before):
             setattr(self.stats, field.name, getattr(self.engine.stats, field.name) - getattr(before, field.name))
         self.stats.episodes, self.stats.turns = len(episodes), sum(episode.turns for episode in episodes)
