@@ -1,6 +1,7 @@
 # make demo   the whole loop on the tiny config (installs what it needs first)
 # make test   the tests (ditto)
 # make base   remakes the base checkpoint of the tiny config, which ships with the repository
+# make benchmarks  our speed beside that of others, one JSON line each (minutes; see benchmarks/RESULTS.md)
 # make setup  the environment for all of these
 # make clean  removes the environment, the caches and the demo's run
 
@@ -8,7 +9,7 @@ PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test base setup clean
+.PHONY: demo test base benchmarks setup clean
 
 demo: $(VENV)/.runtime
 	$(RUN) main.py --config=configs/tiny.py --workdir=runs/demo
@@ -21,6 +22,9 @@ base: $(VENV)/.runtime
 	cp runs/base_untrained/* model/tiny_qwen3/
 	$(RUN) main.py --config=configs/base.py --workdir=runs/base --stage=sft
 	cp runs/base/sft/policy/model.safetensors model/tiny_qwen3/
+
+benchmarks: $(VENV)/.dev $(VENV)/.tunix
+	$(RUN) -m benchmarks.model
 
 setup: $(VENV)/.dev $(VENV)/.tpu
 
@@ -39,6 +43,12 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 # Beside the environment and not in it: with libtpu installed jax looks for a TPU, and complains when there is none.
 $(VENV)/.tpu: requirements-tpu.txt $(VENV)/.dev
 	$(RUN) -m pip install --quiet --no-deps --target $(VENV)/tpu -r requirements-tpu.txt
+	@touch $@
+
+# An environment of its own: a peer of the benchmarks with requirements of its own.
+$(VENV)/.tunix: benchmarks/requirements-tunix.txt $(VENV)/.runtime
+	$(PYTHON) -m venv $(VENV)/tunix
+	$(VENV)/tunix/bin/python -m pip install --quiet -r benchmarks/requirements-tunix.txt
 	@touch $@
 
 clean:

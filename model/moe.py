@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from model import sharding
-from model.numerics import einsum, precision
+from model.numerics import einsum, precision, swiglu
 
 Array = jax.Array
 
@@ -102,11 +102,12 @@ def _experts(
         )
 
     rows_PD = x_BTD.reshape(-1, x_BTD.shape[-1])[order_P // k]
-    hidden_PF = jax.nn.silu(grouped(rows_PD, gate_EDF)) * grouped(rows_PD, up_EDF)
+    hidden_PF = swiglu(grouped(rows_PD, gate_EDF), grouped(rows_PD, up_EDF))
     # Back in the tokens' order by a gather: unlike a scatter-add it adds in one order on every machine.
     out_PD = grouped(hidden_PF, down_EFD)[jnp.argsort(order_P)]
     out_PD = jnp.where(held_P[:, None], out_PD, 0)  # rows of no group are undefined
-    return einsum("BTkD,BTk->BTD", out_PD.reshape(*experts_BTk.shape, -1), weights_BTk)
+    out_BTkD = out_PD.reshape(*experts_BTk.shape, -1)
+    return jnp.einsum("BTkD,BTk->BTD", out_BTkD, weights_BTk, precision=precision(x_BTD))
 
 
 def router_stats(routing: Routing, counted_BT: Array) -> RouterStats:

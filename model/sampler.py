@@ -30,7 +30,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from model import draw, sharding, transformer
 
 Array = jax.Array
-Layers = list[tuple[Array, Array]]  # (k_BSKN, v_BSKN) of every layer
+Layers = list[tuple[Array, Array]]  # (k_BKSN, v_BKSN) of every layer
 
 STOP, LENGTH, CONTEXT = "stop", "length", "context"
 REASONS = (STOP, LENGTH, CONTEXT)  # indexed by TurnState.reason_B
@@ -119,13 +119,13 @@ def _rows(x: Array) -> Array:
 
 def _split_layers(layers: Layers) -> Layers:
     """Keeps the cache split by slots and by kv heads over the mesh in context."""
-    spec = PartitionSpec(sharding.DECODE["rows"], None, sharding.DECODE["kv_heads"], None)
-    return jax.tree.map(lambda x_BSKN: jax.lax.with_sharding_constraint(x_BSKN, spec), layers)
+    spec = PartitionSpec(sharding.DECODE["rows"], sharding.DECODE["kv_heads"])
+    return jax.tree.map(lambda x_BKSN: jax.lax.with_sharding_constraint(x_BKSN, spec), layers)
 
 
 def _open_window(layers: Layers, window: int) -> Layers:
-    """The first `window` entries of every slot, [B, W, K, N]."""
-    return jax.tree.map(lambda x_BSKN: x_BSKN[:, :window], layers)
+    """The first `window` entries of every slot, [B, K, W, N]."""
+    return jax.tree.map(lambda x_BKSN: x_BKSN[:, :, :window], layers)
 
 
 def _close_window(layers: Layers, part: Layers) -> Layers:
@@ -219,7 +219,7 @@ def trace(
     For ahead-of-time compilation on any mesh. Decode is a loop whose body is one token in every slot.
     """
     rows = sharding.batch_sharding(mesh, sharding.DECODE)
-    heads = NamedSharding(mesh, PartitionSpec(*rows.spec, None, sharding.DECODE["kv_heads"], None))
+    heads = NamedSharding(mesh, PartitionSpec(*rows.spec, sharding.DECODE["kv_heads"]))
 
     def array(shape: Sequence[int], dtype: Any, placed: NamedSharding = rows) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=placed)

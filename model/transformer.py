@@ -37,7 +37,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from model import attention, moe, rope, sharding
-from model.numerics import einsum, rms_norm
+from model.numerics import einsum, rms_norm, swiglu
 
 Array = jax.Array
 Layer = dict[str, Array]  # the parameters of one layer, by their name in `Config.parameters` less "layers."
@@ -227,7 +227,7 @@ class Config:
 class Cache:
     """Keys and values of every slot.
 
-    layers: a list over layers of (k_BSKN, v_BSKN). lengths_B: the tokens each slot holds, int32.
+    layers: a list over layers of (k_BKSN, v_BKSN). lengths_B: the tokens each slot holds, int32.
     Entries at or beyond a slot's length are never read, so a slot is emptied by setting its length to 0.
     """
 
@@ -237,7 +237,7 @@ class Cache:
 
 def init_cache(config: Config, batch: int, length: int, dtype: Any = jnp.float32) -> Cache:
     """An empty cache of `batch` slots of `length` tokens each."""
-    shape = (batch, length, config.num_key_value_heads, config.head_dim)
+    shape = (batch, config.num_key_value_heads, length, config.head_dim)
     layers = [(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(config.num_hidden_layers)]
     return Cache(layers, jnp.zeros((batch,), jnp.int32))
 
@@ -341,7 +341,7 @@ class Transformer(nnx.Module):
         not stored.
         """
         B, T = tokens_BT.shape
-        S = cache.layers[0][0].shape[1]
+        S = cache.layers[0][0].shape[2]
         offset_1T = jnp.arange(T, dtype=jnp.int32)[None]
         positions_BT = cache.lengths_B[:, None] + offset_1T
         # Invalid tokens are written at index S, that is nowhere.
@@ -350,15 +350,15 @@ class Transformer(nnx.Module):
         angles, rules = self._angles(positions_BT), sharding.DECODE
         x_BTD, layers = self._embed(tokens_BT, rules), []
         # Unrolled: a cache stacked over layers and carried through a scan would be copied in every layer.
-        for index, (k_BSKN, v_BSKN) in enumerate(cache.layers):
+        for index, (k_BKSN, v_BKSN) in enumerate(cache.layers):
             layer = self._layer(index)
             q_BTHN, k_BTKN, v_BTKN = self._project(layer, x_BTD, angles)
-            k_BSKN = k_BSKN.at[slots_B1, writes_BT].set(k_BTKN.astype(k_BSKN.dtype), mode="drop")
-            v_BSKN = v_BSKN.at[slots_B1, writes_BT].set(v_BTKN.astype(v_BSKN.dtype), mode="drop")
+            k_BKSN = k_BKSN.at[slots_B1, :, writes_BT].set(k_BTKN.astype(k_BKSN.dtype), mode="drop")
+            v_BKSN = v_BKSN.at[slots_B1, :, writes_BT].set(v_BTKN.astype(v_BKSN.dtype), mode="drop")
             keys_11S = jnp.arange(S)[None, None]
             mask_BTS = attention.visible(positions_BT[:, :, None], keys_11S, self.config.window(index))
-            x_BTD, _ = self._finish(layer, x_BTD, attention.masked(q_BTHN, k_BSKN, v_BSKN, mask_BTS), rules)
-            layers.append((k_BSKN, v_BSKN))
+            x_BTD, _ = self._finish(layer, x_BTD, attention.masked(q_BTHN, k_BKSN, v_BKSN, mask_BTS), rules)
+            layers.append((k_BKSN, v_BKSN))
         x_BTD = rms_norm(x_BTD, self.final_norm[...], self.config.rms_norm_eps)
         return x_BTD, Cache(layers, cache.lengths_B + valid_B.astype(jnp.int32))
 
@@ -407,7 +407,7 @@ class Transformer(nnx.Module):
     ) -> tuple[Array, moe.Routing | None]:
         """The rest of a layer: output projection and mlp, both residual, and a sparse layer's routing.
 
-        The mlp is SwiGLU (arXiv:2002.05202) or, where the layer has a router, a mixture of such experts.
+        The mlp is SwiGLU or, where the layer has a router, a mixture of such experts.
         """
         attended_BTD = einsum("BTHN,HND->BTD", heads_BTHN, layer["output"])
         if self.config.output_bias:
@@ -419,6 +419,7 @@ class Transformer(nnx.Module):
             routing = moe.route(y_BTD, layer["router"], c.num_experts_per_tok, c.norm_topk_prob)
             weights = (layer["expert_gate"], layer["expert_up"], layer["expert_down"])
             return sharding.constrain(x_BTD + moe.experts(y_BTD, routing, *weights, rules), rules), routing
-        gate_BTF = jax.nn.silu(einsum("BTD,DF->BTF", y_BTD, layer["gate"]))
+        gate_BTF = einsum("BTD,DF->BTF", y_BTD, layer["gate"])
         up_BTF = einsum("BTD,DF->BTF", y_BTD, layer["up"])
-        return sharding.constrain(x_BTD + einsum("BTF,FD->BTD", gate_BTF * up_BTF, layer["down"]), rules), None
+        mlp_BTD = einsum("BTF,FD->BTD", swiglu(gate_BTF, up_BTF), layer["down"])
+        return sharding.constrain(x_BTD + mlp_BTD, rules), None

@@ -233,6 +233,9 @@ def gradients(
         maxima = jax.tree.map(jnp.maximum, total[2], new[2])
         return jax.lax.with_sharding_constraint(grads, shardings), sums, maxima
 
+    if batch.tokens.shape[0] == 1:  # nothing to add up; an empty batch has no loss token and gives zeros
+        grads, sums, maxima = one(jnp.zeros((), jnp.int32))
+        return jax.lax.with_sharding_constraint(grads, shardings), sums, maxima
     shapes = jax.eval_shape(one, jnp.zeros((), jnp.int32))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     return jax.lax.fori_loop(0, batch.used, body, zeros)

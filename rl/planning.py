@@ -169,13 +169,13 @@ def programs(config: config_dict.ConfigDict, mesh: Mesh) -> Iterator[Program]:
 
 
 def _trace_learner(config: config_dict.ConfigDict, policy: transformer.Transformer, mesh: Mesh) -> Any:
-    """The learner's step, traced from shapes with one micro-batch."""
+    """The learner's step, traced from shapes; with two micro-batches, because it adds up the gradients of several."""
     optimiser, step = setup.train_step(config, policy, mesh, "policy_gradient")
     state = jax.eval_shape(
         lambda params: learner.TrainState(params, learner.initialise(optimiser, params), jnp.zeros((), jnp.int32)),
         nnx.state(policy),
     )
-    shape = (1, config.rl.rows, config.rl.row_length)
+    shape = (2, config.rl.rows, config.rl.row_length)
     arrays = {field.name: (shape, jnp.int32) for field in dataclasses.fields(packing.Batch)}
     arrays |= {name: (shape, jnp.float32) for name in ("loss_mask", "sampler_logprobs", "advantages")}
     arrays |= {"used": ((), jnp.int32), "denominator": ((), jnp.float32)}

@@ -166,7 +166,7 @@ def test_extend_in_uneven_chunks_equals_call(chunks):
             np.testing.assert_allclose(x_BTD[b, :valid], expected_BTD[b, done : done + valid], atol=1e-4)
             untouched = np.r_[0:done, done + valid : S]
             for old, new in zip(jax.tree.leaves(before.layers), jax.tree.leaves(cache.layers), strict=True):
-                np.testing.assert_array_equal(np.asarray(new)[b, untouched], np.asarray(old)[b, untouched])
+                np.testing.assert_array_equal(np.asarray(new)[b][:, untouched], np.asarray(old)[b][:, untouched])
         done_B += valid_B
         np.testing.assert_array_equal(cache.lengths_B, done_B)
     assert (done_B == length).all()
@@ -193,7 +193,7 @@ def test_remat_changes_no_gradient(remat):
     (none, none_program), (again, program) = gradient("none"), gradient(remat)
     for a, b in zip(jax.tree.leaves(none), jax.tree.leaves(again), strict=True):
         assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(a)
-    assert "remat" in program and "remat" not in none_program
+    assert program.count("remat") > none_program.count("remat")  # norms and gates always are
 
 
 def test_remat_policies_keep_less_and_less():
