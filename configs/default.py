@@ -75,7 +75,8 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.sft_split = "train"  # whose roots and personas are demonstrated: "train" | "base"
 
     c.plan = config_dict.ConfigDict()
-    c.plan.topology = "v5p:2x2x1"  # TPU slice that stage=plan compiles for: v4, v5e, v5p or v6e and its shape
+    c.plan.topology = "v5p:2x2x1"  # TPU slice that stage=plan compiles for: v5e, v5p or v6e and its shape
+    c.plan.search = False  # try meshes, micro-batches and remat policies for the learner, and rank those that fit
     c.plan.json = False  # print JSON instead of a table
 
     c.evaluate = config_dict.ConfigDict()

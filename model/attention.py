@@ -18,17 +18,10 @@ from model.numerics import einsum
 
 Array = jax.Array
 
-PLAIN, SPLASH = "plain", "splash"
-KERNELS = (PLAIN, SPLASH)
 SPLASH_BLOCKS = (1024, 512, 256, 128)  # tokens per block of the TPU kernel; the largest that fits is taken
 LANES = 128  # width of a TPU's vector registers
 
 QUERY_BLOCK = 128  # queries per attention block of a row: 64 to 192 are alike on CPU, none at all is a half slower
-
-
-def kernel_for(mesh: Mesh) -> str:
-    """The kernel for rows on this mesh, by its platform and not this machine's: a TPU program compiles anywhere."""
-    return SPLASH if mesh.devices.flat[0].platform == "tpu" else PLAIN
 
 
 def masked(q_BTHN: Array, k_BKSN: Array, v_BKSN: Array, mask_BTS: Array) -> Array:
@@ -50,24 +43,11 @@ def masked(q_BTHN: Array, k_BKSN: Array, v_BKSN: Array, mask_BTS: Array) -> Arra
     return heads_BKTGN.transpose(0, 2, 1, 3, 4).reshape(B, T, H, N).astype(q_BTHN.dtype)
 
 
-def causal(
-    q_BTHN: Array,
-    k_BTKN: Array,
-    v_BTKN: Array,
-    segment_ids_BT: Array | None,
-    window: int | None = None,
-    kernel: str = PLAIN,
-) -> Array:
+def plain(q_BTHN: Array, k_BTKN: Array, v_BTKN: Array, segment_ids_BT: Array | None, window: int | None) -> Array:
     """Attention of a row on itself -> [B, T, H, N]: causal by index, and only among equal segment ids if given.
 
-    window: a query sees itself and the window - 1 tokens before it; None: all before it. kernel: one of KERNELS.
-    """
-    compute = {PLAIN: plain, SPLASH: splash}[kernel]
-    return compute(q_BTHN, k_BTKN, v_BTKN, segment_ids_BT, window)
-
-
-def plain(q_BTHN: Array, k_BTKN: Array, v_BTKN: Array, segment_ids_BT: Array | None, window: int | None) -> Array:
-    """`causal` by XLA alone.
+    window: a query sees itself and the window - 1 tokens before it; None: all before it. `splash` and `cudnn` take the
+    same arguments and give the same result; this one is XLA's alone.
 
     Queries go in blocks of QUERY_BLOCK, each against the keys it can see: half the scores of a long row lie above the
     diagonal and are never computed, and a block's scores stay in cache. The backward pass computes them again, so that
@@ -91,6 +71,29 @@ def plain(q_BTHN: Array, k_BTKN: Array, v_BTKN: Array, segment_ids_BT: Array | N
     return jnp.concatenate(blocks, axis=1)
 
 
+def cudnn(
+    q_BTHN: Array,
+    k_BTKN: Array,
+    v_BTKN: Array,
+    segment_ids_BT: Array | None,
+    window: int | None,
+    implementation: str = "cudnn",
+) -> Array:
+    """`plain` by cuDNN's flash attention, for GPUs. It takes 16-bit numbers only, so float32 goes the plain way.
+
+    Segments are a mask of [B, 1, T, T] bits. implementation: of jax.nn.dot_product_attention.
+    """
+    if q_BTHN.dtype == jnp.float32:
+        return plain(q_BTHN, k_BTKN, v_BTKN, segment_ids_BT, window)
+    mask_B1TT = None
+    if segment_ids_BT is not None:
+        mask_B1TT = segment_ids_BT[:, None, :, None] == segment_ids_BT[:, None, None, :]
+    return jax.nn.dot_product_attention(
+        q_BTHN, k_BTKN, v_BTKN, mask=mask_B1TT, is_causal=True, implementation=implementation,
+        local_window_size=None if window is None else (window - 1, 0),
+    )  # fmt: skip
+
+
 def splash(
     q_BTHN: Array,
     k_BTKN: Array,
@@ -99,7 +102,7 @@ def splash(
     window: int | None,
     interpret: bool = False,
 ) -> Array:
-    """`causal` by JAX's splash attention kernel for TPU, which never writes scores to memory.
+    """`plain` by JAX's splash attention kernel for TPU, which never writes scores to memory.
 
     Under `jax.set_mesh` each device computes its rows and heads; where rows are split over the mesh axis `context` it
     collects the keys of the whole row for its own queries. interpret: runs on any platform, slowly.

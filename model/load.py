@@ -22,7 +22,7 @@ import safetensors.numpy
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, Sharding, SingleDeviceSharding
 
-from model import attention, hf_config, sharding, transformer
+from model import hf_config, sharding, transformer
 
 INITS = ("checkpoint", "random")
 SOURCE_DTYPES = ("F32", "F16", "BF16")  # safetensors names
@@ -128,8 +128,8 @@ def from_pretrained(
     shardings = None if mesh is None else sharding.param_shardings(config, mesh)
 
     def make(rngs: nnx.Rngs) -> transformer.Transformer:
-        kernel = attention.PLAIN if mesh is None else attention.kernel_for(mesh)
-        return transformer.Transformer(config, dtype=dtype, remat=remat, kernel=kernel, rngs=rngs)
+        platform = "cpu" if mesh is None else sharding.platform(mesh)
+        return transformer.Transformer(config, dtype=dtype, remat=remat, platform=platform, rngs=rngs)
 
     def create(key: jax.Array) -> nnx.State:
         return nnx.state(make(nnx.Rngs(params=key)), nnx.Param)

@@ -76,6 +76,11 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
         raise ValueError(f"mesh: sizes {shape} cannot be laid out on these chips: {error}") from error
 
 
+def platform(mesh: Mesh) -> str:
+    """"cpu", "gpu" or "tpu": what the mesh is made of, and not this machine: a TPU program compiles anywhere."""
+    return mesh.devices.flat[0].platform
+
+
 def partition_spec(
     name: str,
     shape: Sequence[int],

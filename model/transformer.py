@@ -49,6 +49,12 @@ REMAT = {
     "attention": "keeps the attention's inputs and output, so that only the projections and the mlp are repeated",
     "full": "keeps the layer's input alone",
 }
+# By platform: attention of a row on itself, and the grouped product of a mixture of experts.
+KERNELS = {
+    "cpu": (attention.plain, moe.ragged),
+    "gpu": (attention.cudnn, moe.ragged),
+    "tpu": (attention.splash, moe.megablox),
+}
 FAMILIES = ("qwen2", "qwen3", "qwen3_moe")  # HF's model_type
 FULL, SLIDING = "full_attention", "sliding_attention"  # HF's layer_types
 
@@ -264,8 +270,8 @@ class Transformer(nnx.Module):
     """The policy: a causal language model. See the top of the file for use under jit.
 
     config: the architecture. dtype: of parameters and activations; norms, softmax and logits are float32 whatever it
-    is. remat: a key of REMAT. kernel: for attention of rows, one of attention.KERNELS. rngs: initial weights.
-    Raises ValueError for an unknown remat or kernel.
+    is. remat: a key of REMAT. platform: a key of KERNELS. rngs: initial weights.
+    Raises ValueError for an unknown remat or platform.
     """
 
     def __init__(
@@ -274,14 +280,14 @@ class Transformer(nnx.Module):
         *,
         dtype: Any = jnp.float32,
         remat: str = "none",
-        kernel: str = attention.PLAIN,
+        platform: str = "cpu",
         rngs: nnx.Rngs,
     ):
         if remat not in REMAT:
             raise ValueError(f"model.remat: expected one of {tuple(REMAT)}, found {remat!r}")
-        if kernel not in attention.KERNELS:
-            raise ValueError(f"attention kernel: expected one of {attention.KERNELS}, found {kernel!r}")
-        self.config, self.dtype, self.remat, self.kernel = config, jnp.dtype(dtype), remat, kernel
+        if platform not in KERNELS:
+            raise ValueError(f"platform: expected one of {tuple(KERNELS)}, found {platform!r}")
+        self.config, self.dtype, self.remat, self.platform = config, jnp.dtype(dtype), remat, platform
         self.layers = nnx.Dict({})
         for path, (shape, _, init, _) in config.parameters().items():
             owner, name = (self.layers, path.removeprefix("layers.")) if path.startswith("layers.") else (self, path)
@@ -315,7 +321,8 @@ class Transformer(nnx.Module):
             def body(x_BTD: Array, layer: Layer, run: Run = run) -> tuple[Array, moe.RouterStats | None]:
                 q_BTHN, k_BTKN, v_BTKN = self._project(layer, x_BTD, angles)
                 q_BTHN, k_BTKN, v_BTKN = (checkpoint_name(x, "attention") for x in (q_BTHN, k_BTKN, v_BTKN))
-                heads_BTHN = attention.causal(q_BTHN, k_BTKN, v_BTKN, segment_ids_BT, run.window, self.kernel)
+                attend, _ = KERNELS[self.platform]
+                heads_BTHN = attend(q_BTHN, k_BTKN, v_BTKN, segment_ids_BT, run.window)
                 heads_BTHN = checkpoint_name(heads_BTHN, "attention")
                 x_BTD, routing = self._finish(layer, x_BTD, heads_BTHN, rules)
                 return x_BTD, None if routing is None else moe.router_stats(routing, ids_BT != 0)
@@ -418,7 +425,8 @@ class Transformer(nnx.Module):
             c = self.config
             routing = moe.route(y_BTD, layer["router"], c.num_experts_per_tok, c.norm_topk_prob)
             weights = (layer["expert_gate"], layer["expert_up"], layer["expert_down"])
-            return sharding.constrain(x_BTD + moe.experts(y_BTD, routing, *weights, rules), rules), routing
+            _, product = KERNELS[self.platform]
+            return sharding.constrain(x_BTD + moe.experts(y_BTD, routing, *weights, rules, product), rules), routing
         gate_BTF = einsum("BTD,DF->BTF", y_BTD, layer["gate"])
         up_BTF = einsum("BTD,DF->BTF", y_BTD, layer["up"])
         mlp_BTD = einsum("BTF,FD->BTD", swiglu(gate_BTF, up_BTF), layer["down"])

@@ -46,7 +46,7 @@ def flops(jaxpr: Any, attended: float) -> float:
             rows, other = (v.aval.shape for v in equation.invars[:2])
             total += 2.0 * math.prod(rows) * other[-1]
         elif name == "pallas_call":
-            total += _splash(equation, attended)
+            total += _kernel(equation, attended)
         else:
             times = params.get("length", 1) if name == "scan" else 1
             times *= math.prod(params["mesh"].shape.values()) if name == "shard_map" else 1
@@ -60,15 +60,17 @@ def _is_jaxpr(x: Any) -> bool:
     return hasattr(x, "eqns") or hasattr(getattr(x, "jaxpr", None), "eqns")
 
 
-def _splash(equation: Any, attended: float) -> float:
-    """FLOPs of a splash attention kernel on one device."""
-    name = str(equation.params.get("name") or equation.params["name_and_src_info"])
+def _kernel(equation: Any, attended: float) -> float:
+    """FLOPs of a splash attention or megablox kernel on one device."""
+    name, shapes = str(equation.params.get("name")), [v.aval.shape for v in equation.invars]
     products = next((n for prefix, n in SPLASH_PRODUCTS.items() if prefix in name), None)
-    if products is None:
-        raise ValueError(f"plan: no FLOP count for the kernel {name}")
-    # Operands: two tables of blocks, queries [..., T, N], keys [..., S, N], values, ...
-    queries, keys = (v.aval.shape for v in equation.invars[2:4])
-    return 2.0 * products * math.prod(queries) * keys[-2] * attended
+    if products is not None:  # operands: two tables of blocks, queries [..., T, N], keys [..., S, N], values, ...
+        return 2.0 * products * math.prod(shapes[2]) * shapes[3][-2] * attended
+    if name == "None" and len(shapes) == 7 and shapes[0] == ():
+        # Megablox's have no name: five tables of groups, then rows [P, D] and either weights or other rows. As for
+        # ragged_dot rows of no group count too.
+        return 2.0 * math.prod(shapes[5]) * equation.outvars[0].aval.shape[-1]
+    raise ValueError(f"plan: no FLOP count for the kernel {name} of {shapes}")
 
 
 @dataclasses.dataclass

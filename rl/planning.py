@@ -8,8 +8,10 @@ FLOPs, memory traffic and collectives are counted from the programs (rl/cost.py)
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -21,10 +23,11 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from model import attention, hf_config, sampler, sharding, transformer
+from model import hf_config, sampler, sharding, transformer
 from rl import cost, learner, packing, setup
 
 GIB = 1 << 30
+HOST = (2, 2, 1)  # chips of a TPU host
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +41,6 @@ class Chip:
 
 
 CHIPS = {
-    "v4": Chip(32 * GIB, 275e12, 1228e9, 300e9),
     "v5e": Chip(16 * GIB, 197e12, 819e9, 200e9),
     "v5p": Chip(95 * GIB, 459e12, 2765e9, 600e9),
     "v6e": Chip(32 * GIB, 918e12, 1640e9, 448e9),
@@ -86,12 +88,30 @@ class Program:
             **dataclasses.asdict(self),
             "memory": self.memory,
             "capacity": chip.hbm,
-            "fits": self.memory <= chip.hbm,
+            "fits": True,  # or it would not have been compiled
             "roof_seconds": roofs,
             "binds": binding,
             "tokens_per_second": self.tokens / roofs[binding],
             "mfu_bound": self.model_flops / (roofs[binding] * chip.flops * chips),
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class Refused:
+    """A program that the compiler refused because it does not fit a chip's memory.
+
+    memory: bytes of HBM that it needs, by the compiler's message. arguments: the lasting ones of them, by their shapes.
+    seconds: until the refusal.
+    """
+
+    name: str
+    memory: float
+    arguments: float
+    seconds: float
+
+    def to_json(self, chip: Chip, chips: int) -> dict[str, Any]:
+        """All of it with what follows for this chip."""
+        return {**dataclasses.asdict(self), "capacity": chip.hbm, "fits": False}
 
 
 def devices_of(topology: str) -> tuple[list[jax.Device], Chip]:
@@ -104,8 +124,12 @@ def devices_of(topology: str) -> tuple[list[jax.Device], Chip]:
         import libtpu  # noqa: F401
     except ImportError as error:
         raise ValueError("plan: needs libtpu: make setup, or pip install -r requirements-tpu.txt") from error
+    shape = [int(side) for side in re.findall(r"\d+", topology.partition(":")[2])]
+    host = tuple(min(sides) for sides in zip([*shape, 1, 1], HOST))  # libtpu asks for a whole host otherwise
     try:
-        description = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+        description = topologies.get_topology_desc(
+            platform="tpu", topology_name=topology, chips_per_host_bounds=host
+        )
     except jax.errors.JaxRuntimeError as error:
         if "INVALID_ARGUMENT" not in str(error):
             raise  # the compiler's own trouble, which is no fault of the topology
@@ -126,10 +150,19 @@ def model_flops(config: transformer.Config, tokens: float, attended: float, back
     return tokens * (2 * met + pairs) * (3 if backward else 1)
 
 
-def _measure(name: str, traced: Any, mesh: Mesh, tokens: int, needed: float, attended: float, start: float) -> Program:
-    """Compiles a traced program for TPU and counts what it needs. attended: see `cost.flops`."""
-    with jax.set_mesh(mesh):
-        compiled = traced.lower(lowering_platforms=("tpu",)).compile()
+def _measure(
+    name: str, traced: Any, mesh: Mesh, tokens: int, needed: float, attended: float, held: float, start: float
+) -> Program | Refused:
+    """Compiles a traced program for TPU and counts what it needs. attended: see `cost.flops`. held: bytes of what stays
+    on a chip between runs."""
+    try:
+        with jax.set_mesh(mesh):
+            compiled = traced.lower(lowering_platforms=("tpu",)).compile()
+    except jax.errors.JaxRuntimeError as error:
+        sizes = [float(n) * 1024 ** "KMGT".index(unit) * 1024 for n, unit in re.findall(r"([\d.]+)([KMGT])", str(error))]
+        if "RESOURCE_EXHAUSTED" not in str(error) or not sizes:
+            raise  # the compiler's own trouble
+        return Refused(name, max(sizes), held, time.perf_counter() - start)
     memory, found = compiled.memory_analysis(), cost.traffic(compiled.as_text())
     return Program(
         name=name,
@@ -145,27 +178,45 @@ def _measure(name: str, traced: Any, mesh: Mesh, tokens: int, needed: float, att
     )
 
 
-def programs(config: config_dict.ConfigDict, mesh: Mesh) -> Iterator[Program]:
-    """The learner's update on one micro-batch, one prefill chunk in every slot, one decoded token in every slot."""
-    dtype, c = jnp.dtype(config.model.dtype), config.sampler
-    architecture = hf_config.read(config.model.checkpoint)
-    kernel = attention.kernel_for(mesh)
-    policy = nnx.eval_shape(
-        lambda: transformer.Transformer(
-            architecture, dtype=dtype, remat=config.model.remat, kernel=kernel, rngs=nnx.Rngs(0)
-        )
+def _bytes_held(architecture: transformer.Config, mesh: Mesh, rules: sharding.Rules, each: int) -> float:
+    """Bytes on a chip of arrays that are split like the parameters, of so many bytes an element."""
+    shardings = dict(nnx.to_flat_state(sharding.param_shardings(architecture, mesh, rules)))
+    table = architecture.parameters()
+    return each * sum(
+        math.prod(placed.get_value().shard_shape(table[".".join(path)].shape)) for path, placed in shardings.items()
     )
+
+
+def learner_program(config: config_dict.ConfigDict, mesh: Mesh) -> Program | Refused:
+    """The learner's update on one micro-batch."""
     start, length = time.perf_counter(), config.rl.row_length
+    policy, dtype = _policy(config, mesh), jnp.dtype(config.model.dtype)
     tokens, others = config.rl.rows * length, (length + 1) / 2
-    needed = model_flops(architecture, tokens, others, backward=True)
-    yield _measure("learner", _trace_learner(config, policy, mesh), mesh, tokens, needed, others / length, start)
-    start = time.perf_counter()
+    needed = model_flops(policy.config, tokens, others, backward=True)
+    held = _bytes_held(policy.config, mesh, sharding.TRAIN, dtype.itemsize + 3 * 4)  # moments and gradient are float32
+    return _measure("learner", _trace_learner(config, policy, mesh), mesh, tokens, needed, others / length, held, start)
+
+
+def sampler_programs(config: config_dict.ConfigDict, mesh: Mesh) -> Iterator[Program | Refused]:
+    """One prefill chunk in every slot, and one decoded token in every slot."""
+    start, policy, c = time.perf_counter(), _policy(config, mesh), config.sampler
+    architecture, dtype = policy.config, jnp.dtype(config.model.dtype)
     program = sampler.Program(nnx.split(policy)[0], c.context, c.max_new_tokens, (0,), c.top_k, c.top_p)
     traced = sampler.trace(program, architecture, mesh, c.slots, c.prefill_chunk, dtype)
+    held = _bytes_held(architecture, mesh, sharding.DECODE, dtype.itemsize)
     for name, each in (("prefill", c.prefill_chunk), ("decode", 1)):
         needed = model_flops(architecture, c.slots * each, c.context / 2, backward=False)
-        yield _measure(name, traced[name], mesh, c.slots * each, needed, 0.5, start)
+        yield _measure(name, traced[name], mesh, c.slots * each, needed, 0.5, held, start)
         start = time.perf_counter()
+
+
+def _policy(config: config_dict.ConfigDict, mesh: Mesh) -> transformer.Transformer:
+    """The policy's structure with shapes for parameters."""
+    architecture, dtype = hf_config.read(config.model.checkpoint), jnp.dtype(config.model.dtype)
+    platform, remat = sharding.platform(mesh), config.model.remat
+    return nnx.eval_shape(
+        lambda: transformer.Transformer(architecture, dtype=dtype, remat=remat, platform=platform, rngs=nnx.Rngs(0))
+    )
 
 
 def _trace_learner(config: config_dict.ConfigDict, policy: transformer.Transformer, mesh: Mesh) -> Any:
@@ -184,14 +235,14 @@ def _trace_learner(config: config_dict.ConfigDict, policy: transformer.Transform
         return step.compiled.trace(state, batch)
 
 
-def advice(program: Program, chip: Chip) -> str:
+def advice(program: Program | Refused, chip: Chip) -> str:
     """Which config key to change when a program does not fit; "" when it does."""
-    if program.memory <= chip.hbm:
+    if isinstance(program, Program):
         return ""
     if program.name != "learner":
-        return "lower sampler.slots or sampler.context, or raise mesh.tensor"
+        return "lower sampler.slots, sampler.context or sampler.prefill_chunk, or raise mesh.tensor"
     if program.arguments > 0.6 * chip.hbm:
-        return "raise mesh.fsdp (more chips): parameters and moments alone fill the chip"
+        return "raise mesh.fsdp (more chips): parameters, moments and gradients alone fill the chip"
     return "lower rl.rows or rl.logits_chunk, set model.remat to full, or raise mesh.context"
 
 
@@ -204,7 +255,7 @@ def run(config: config_dict.ConfigDict) -> None:
     mesh = setup.make_mesh(config, devices)
     _check(config, mesh)
     records = []
-    for program in programs(config, mesh):
+    for program in itertools.chain([learner_program(config, mesh)], sampler_programs(config, mesh)):
         record = {**program.to_json(chip, mesh.size), "advice": advice(program, chip)}
         records.append(record)
         if not config.plan.json:
@@ -228,12 +279,18 @@ def _check(config: config_dict.ConfigDict, mesh: Mesh) -> None:
 
 def describe(record: dict[str, Any]) -> str:
     """One program's record as text."""
+    if not record["fits"]:
+        return (
+            f"{record['name']}: does NOT fit: {record['advice']}\n"
+            f"  HBM per chip   {record['memory'] / GIB:.2f} of {record['capacity'] / GIB:.0f} GiB, "
+            f"{record['arguments'] / GIB:.2f} of them between runs\n"
+            f"  refused after  {record['seconds']:.0f} s"
+        )
     gib = {key: record[key] / GIB for key in ("memory", "capacity", "arguments", "temporaries", "outputs")}
     moved = ", ".join(f"{kind} {size / 1e9:.2f} GB" for kind, size in sorted(record["collectives"].items())) or "none"
     roofs = ", ".join(f"{name} {1e3 * seconds:.2f} ms" for name, seconds in record["roof_seconds"].items())
-    verdict = "fits" if record["fits"] else f"does NOT fit: {record['advice']}"
     return (
-        f"{record['name']}: {verdict}\n"
+        f"{record['name']}: fits\n"
         f"  HBM per chip   {gib['memory']:.2f} of {gib['capacity']:.0f} GiB: arguments {gib['arguments']:.2f}, "
         f"temporaries {gib['temporaries']:.2f}, output {gib['outputs']:.2f}\n"
         f"  per chip       {record['flops'] / 1e12:.2f} TFLOP, {record['traffic'] / 1e9:.1f} GB of HBM traffic\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 from ml_collections import config_dict
 
 from rl import evaluate as evaluation
-from rl import flywheel, planning, show
+from rl import flywheel, plan_search, planning, show
 from rl import sft as warm_start
 from synth import dataset, operators
 
@@ -64,5 +64,8 @@ def evaluate(config: config_dict.ConfigDict, workdir: Path) -> None:
 
 
 def plan(config: config_dict.ConfigDict, workdir: Path) -> None:
-    """Compiles the config's programs for plan.topology and prints what they need; see rl/planning.py."""
-    planning.run(config)
+    """Compiles the config's programs for plan.topology and prints what they need; see rl/planning.py.
+
+    With plan.search other configs' learners instead; see rl/plan_search.py.
+    """
+    (plan_search if config.plan.search else planning).run(config)

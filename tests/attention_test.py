@@ -48,5 +48,14 @@ def test_rows_that_the_kernel_cannot_cut_are_refused():
         attention.splash(q, q, q, None, None)
 
 
-def test_the_mesh_chooses_the_kernel():
-    assert attention.kernel_for(sharding.make_mesh({"fsdp": 8})) == attention.PLAIN
+@pytest.mark.parametrize("window", [None, 37])
+def test_cudnn_asks_for_the_same_attention(window):
+    """What is asked of cuDNN, computed by XLA instead, in 16 bits; float32 goes the plain way."""
+    *heads, ids_BT = arrays(16)
+    expected = attention.plain(*heads, ids_BT, window)
+    np.testing.assert_array_equal(attention.cudnn(*heads, ids_BT, window), expected)
+    half = [x.astype(jnp.bfloat16) for x in heads]
+    for ids in (ids_BT, None):
+        found = attention.cudnn(*half, ids, window, implementation="xla")
+        assert found.dtype == jnp.bfloat16
+        np.testing.assert_allclose(found.astype(jnp.float32), attention.plain(*heads, ids, window), atol=0.05)

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from model import attention, hf_config, sharding, transformer
+from model import attention, hf_config, moe, sharding, transformer
 from rl import cost, planning
 
 REPOSITORY = Path(__file__).parents[1]
@@ -127,6 +127,8 @@ def test_flops_of_the_attention_kernel_and_of_experts():
     sizes = jnp.array([10, 10, 4], jnp.int32)
     grouped = jax.make_jaxpr(jax.lax.ragged_dot)(rows, experts, sizes)
     assert cost.flops(grouped.jaxpr, 0.5) == 2 * 24 * 8 * 6
+    kernels = jax.make_jaxpr(jax.grad(lambda *xs: moe.megablox(*xs, sizes).sum(), argnums=(0, 1)))(rows, experts)
+    assert cost.flops(kernels.jaxpr, 0.5) == 3 * 2 * 24 * 8 * 6
 
 
 def test_collectives_of_a_compiled_loop():
@@ -197,6 +199,14 @@ def test_a_small_plan(tmp_path):
     assert step["tokens"] == 2 * 512
     # What the step computes is what the model needs, up to padded heads and nothing computed twice (model.remat=none).
     assert 1 <= 4 * step["flops"] / step["model_flops"] < 2
+
+
+def test_what_does_not_fit_says_which_key_to_change():
+    flags = ["--config.plan.topology=v5e:1x1", "--config.rl.rows=16384", "--config.rl.row_length=512"]
+    result = plan(*flags, "--config.sampler.slots=524288")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "learner: does NOT fit: lower rl.rows" in result.stdout
+    assert "decode: does NOT fit: lower sampler.slots" in result.stdout
 
 
 def test_what_cannot_be_planned_is_named():
