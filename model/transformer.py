@@ -353,15 +353,19 @@ class Transformer(nnx.Module):
         positions_BT = cache.lengths_B[:, None] + offset_1T
         # Invalid tokens are written at index S, that is nowhere.
         writes_BT = jnp.where(offset_1T < valid_B[:, None], positions_BT, S)
-        slots_B1 = jnp.arange(B)[:, None]
+        slots_B11, heads_1K1 = jnp.arange(B)[:, None, None], jnp.arange(self.config.num_key_value_heads)[None, :, None]
         angles, rules = self._angles(positions_BT), sharding.DECODE
         x_BTD, layers = self._embed(tokens_BT, rules), []
         # Unrolled: a cache stacked over layers and carried through a scan would be copied in every layer.
         for index, (k_BKSN, v_BKSN) in enumerate(cache.layers):
             layer = self._layer(index)
             q_BTHN, k_BTKN, v_BTKN = self._project(layer, x_BTD, angles)
-            k_BKSN = k_BKSN.at[slots_B1, :, writes_BT].set(k_BTKN.astype(k_BKSN.dtype), mode="drop")
-            v_BKSN = v_BKSN.at[slots_B1, :, writes_BT].set(v_BTKN.astype(v_BKSN.dtype), mode="drop")
+            k_BKSN, v_BKSN = (
+                cached.at[slots_B11, heads_1K1, writes_BT[:, None]].set(
+                    new_BTKN.transpose(0, 2, 1, 3).astype(cached.dtype), mode="drop"
+                )
+                for cached, new_BTKN in ((k_BKSN, k_BTKN), (v_BKSN, v_BTKN))
+            )
             keys_11S = jnp.arange(S)[None, None]
             mask_BTS = attention.visible(positions_BT[:, :, None], keys_11S, self.config.window(index))
             x_BTD, _ = self._finish(layer, x_BTD, attention.masked(q_BTHN, k_BKSN, v_BKSN, mask_BTS), rules)

@@ -221,7 +221,7 @@ def _touched(value: Instruction, inner: list[Instruction], computations: dict[st
     for user in (i for i in inner if value.name in i.operands):
         if user.opcode in SLICES:
             total += _bytes(user, False)
-        elif user.opcode == "bitcast":
+        elif user.opcode == "bitcast" and not user.root:  # as the result it goes on to be read in full
             total += _touched(user, inner, computations)
         elif user.opcode == "fusion":
             callee = computations[re.search(r"calls=%?([\w.\-]+)", user.rest)[1]]

@@ -94,6 +94,12 @@ def test_a_layer_of_stacked_parameters_counts_as_one_layer():
     assert cost.traffic(NESTED).memory == 64 + 128 + 32
 
 
+def test_what_a_fusion_only_renames_is_read_in_full():
+    whole = NESTED.replace("f32[48,8,4]", "f32[8,4]").replace("{2,1,0}", "{1,0}")
+    whole = whole.replace("  %s = f32[1,8,4]{1,0} slice(%a), slice={[3:4], [0:8], [0:4]}\n", "").replace("(%s)", "(%a)")
+    assert cost.traffic(whole).memory == 64 + 128 + 32
+
+
 @pytest.mark.parametrize(("dtype", "size"), [("f8e4m3fn", 2), ("bf16", 4), ("s4", 1), ("pred", 2), ("c64", 16)])
 def test_sizes_of_types(dtype, size):
     text = f"HloModule m\n\nENTRY %main (x: {dtype}[2]) -> {dtype}[2] {{\n  %x = {dtype}[2]{{0}} parameter(0)\n"
