@@ -23,12 +23,18 @@ CONFIG = {
 }
 ROWS, LENGTH = 4, 512  # of a batch
 LEARNING_RATE, MAX_GRAD_NORM = 1e-4, 1.0
+SAMPLES, PROMPT, NEW = 8, 64, 128  # single-turn sampling: rows, tokens of a prompt, tokens sampled
 MATMUL = 2048  # side of the square matrices of the matmul probe
 
 
 def rows() -> np.ndarray:
     """The batch, int32 [ROWS, LENGTH + 1]: all but the last column go in, all but the first are to be predicted."""
     return np.random.default_rng(0).integers(0, CONFIG["vocab_size"], (ROWS, LENGTH + 1), dtype=np.int32)
+
+
+def prompts() -> np.ndarray:
+    """The prompts of single-turn sampling, int32 [SAMPLES, PROMPT], without the ids that peers give a meaning."""
+    return np.random.default_rng(1).integers(3, CONFIG["vocab_size"], (SAMPLES, PROMPT), dtype=np.int32)
 
 
 def forward_flops() -> float:

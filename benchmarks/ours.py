@@ -6,8 +6,9 @@ import numpy as np
 from flax import nnx
 
 from benchmarks import architecture, contest
+from benchmarks import episodes as multi_turn
+from model import draw, sampler, sharding
 from model import load as loading
-from model import sharding
 from rl import learner, packing
 
 held = {}
@@ -16,7 +17,7 @@ held = {}
 def load(path: str) -> dict:
     """Loads the checkpoint and makes the learner's step."""
     policy, _ = loading.from_pretrained(path, dtype=jnp.float32)
-    rows = architecture.rows()
+    held["policy"], rows = policy, architecture.rows()
     graphdef, params = nnx.split(policy)
     run = jax.jit(lambda params, tokens: nnx.merge(graphdef, params)(tokens))
     held["forward"] = lambda: run(params, rows[:, :-1]).block_until_ready()
@@ -57,5 +58,33 @@ def train() -> dict:
     return {"seconds": seconds, "value": loss}
 
 
+def sample() -> dict:
+    """Samples every prompt with logprobs; value: tokens sampled."""
+    prompts = architecture.prompts().tolist()
+    if "engine" not in held:
+        graphdef, params = nnx.split(held["policy"])
+        held["engine"] = sampler.Engine(
+            graphdef, held["policy"].config, slots=len(prompts), context=architecture.PROMPT + architecture.NEW + 1,
+            prefill_chunk=architecture.PROMPT, max_new_tokens=architecture.NEW, stop_ids=(), decode_steps=32,
+        )  # fmt: skip
+        held["params"] = held["engine"].place(params)
+    engine = held["engine"]
+    keys = draw.turn_keys(0, ["benchmark"] * len(prompts), range(len(prompts)), [0] * len(prompts))
+
+    def work():
+        engine.forget()
+        for slot in range(len(prompts)):
+            engine.release(slot)
+        return engine.turn(held["params"], [sampler.Request(i, p, keys[i]) for i, p in enumerate(prompts)])
+
+    seconds, found = architecture.timed(work)
+    return {"seconds": seconds, "value": sum(len(one.logprobs) for one in found)}
+
+
+def episodes(way: str, turns: int) -> dict:
+    """Plays the multi-turn episodes of benchmarks/episodes.py; way: "continuous" or "static"."""
+    return getattr(multi_turn, way)(held["policy"], turns)
+
+
 if __name__ == "__main__":
-    contest.serve({"load": load, "forward": forward, "train": train})
+    contest.serve({"load": load, "forward": forward, "train": train, "sample": sample, "episodes": episodes})

@@ -51,6 +51,30 @@ def train() -> dict:
     return {"seconds": seconds, "value": loss}
 
 
+def sample() -> dict:
+    """Samples every prompt with logprobs; value: tokens sampled."""
+    prompts = torch.from_numpy(architecture.prompts()).long()
+
+    def work():
+        with torch.inference_mode():
+            found = held["model"].generate(
+                prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=architecture.NEW, do_sample=True,
+                min_new_tokens=architecture.NEW, temperature=1.0, top_k=0, top_p=1.0, pad_token_id=0,
+                return_dict_in_generate=True, output_scores=True,
+            )  # fmt: skip
+            scores = held["model"].compute_transition_scores(found.sequences, found.scores, normalize_logits=True)
+        return scores.numpy()
+
+    seconds, scores = architecture.timed(work)
+    return {"seconds": seconds, "value": scores.size}
+
+
+def read_weights() -> dict:
+    """Seconds to read as many bytes as the model has once, the fastest of five: what no decode step can beat."""
+    x = torch.ones(sum(p.numel() for p in held["model"].parameters()))
+    return {"seconds": min(architecture.timed(lambda: x.sum())[0] for _ in range(5))}
+
+
 def matmul() -> dict:
     """Seconds of one square float32 matrix product, the fastest of three."""
     a, b = (torch.randn(architecture.MATMUL, architecture.MATMUL) for _ in range(2))
@@ -58,4 +82,13 @@ def matmul() -> dict:
 
 
 if __name__ == "__main__":
-    contest.serve({"load": load, "forward": forward, "train": train, "matmul": matmul})
+    contest.serve(
+        {
+            "load": load,
+            "forward": forward,
+            "train": train,
+            "sample": sample,
+            "read_weights": read_weights,
+            "matmul": matmul,
+        }
+    )

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from tunix.generate import sampler as sampling
 from tunix.models.qwen3 import model as qwen3
 from tunix.models.qwen3 import params as qwen3_params
 from tunix.sft import peft_trainer, utils
@@ -46,6 +47,7 @@ def load(path: str) -> dict:
     }
     graphdef, state = nnx.split(model)
     run = jax.jit(lambda state, inputs: nnx.merge(graphdef, state)(**inputs)[0])
+    held["model"] = model
     # The trainer changes the model that it is given.
     held["forward"] = lambda: run(state, held["inputs"]).block_until_ready()
     trained = nnx.merge(graphdef, jax.tree.map(jnp.copy, state))
@@ -79,5 +81,45 @@ def train() -> dict:
     return {"seconds": seconds, "value": loss}
 
 
+class Numbers:
+    """A tokenizer of numbers, because the sampler takes text: "5 17" is [5, 17]."""
+
+    def encode(self, text: str, **_) -> list[int]:
+        return [int(word) for word in text.split()]
+
+    def decode(self, ids, **_) -> str:
+        return " ".join(map(str, ids))
+
+    def bos_id(self) -> int:
+        return 0
+
+    def eos_id(self) -> int:
+        return 1
+
+    def pad_id(self) -> int:
+        return 2
+
+
+def sample() -> dict:
+    """Samples every prompt with logprobs; value: tokens sampled. Beginning-of-text, 0 in Numbers, is none to it."""
+    if "sampler" not in held:
+        c = architecture.CONFIG
+        cache = sampling.CacheConfig(
+            cache_size=256, num_layers=c["num_hidden_layers"], num_kv_heads=c["num_key_value_heads"],
+            head_dim=c["head_dim"],
+        )  # fmt: skip
+        held["sampler"] = sampling.Sampler(held["model"], Numbers(), cache)
+    texts = [" ".join(map(str, row)) for row in architecture.prompts()]
+
+    def work():
+        return held["sampler"](
+            texts, max_generation_steps=architecture.NEW, max_prompt_length=architecture.PROMPT, temperature=1.0,
+            top_p=1.0, return_logprobs=True, eos_tokens=[architecture.CONFIG["vocab_size"]], seed=0,
+        )  # fmt: skip
+
+    seconds, found = architecture.timed(work)
+    return {"seconds": seconds, "value": sum(len(row) for row in found.logprobs)}
+
+
 if __name__ == "__main__":
-    contest.serve({"load": load, "forward": forward, "train": train})
+    contest.serve({"load": load, "forward": forward, "train": train, "sample": sample})

@@ -21,6 +21,8 @@ Array = jax.Array
 SPLASH_BLOCKS = (1024, 512, 256, 128)  # tokens per block of the TPU kernel; the largest that fits is taken
 LANES = 128  # width of a TPU's vector registers
 
+KEY_BLOCK = 128  # keys of a cache read at a time
+ROW_GROUP = 8  # slots of a cache that read together
 QUERY_BLOCK = 128  # queries per attention block of a row: 64 to 192 are alike on CPU, none at all is a half slower
 
 
@@ -43,6 +45,62 @@ def masked(q_BTHN: Array, k_BKSN: Array, v_BKSN: Array, mask_BTS: Array) -> Arra
     return heads_BKTGN.transpose(0, 2, 1, 3, 4).reshape(B, T, H, N).astype(q_BTHN.dtype)
 
 
+def cached(
+    q_BTHN: Array, k_BKSN: Array, v_BKSN: Array, positions_BT: Array, used_B: Array, window: int | None
+) -> Array:
+    """Attention on a cache -> [B, T, H, N]: a query sees the keys up to its own position, as `plain` does.
+
+    used_B: how many entries of the cache matter to each row; 0 for a row whose result does not matter. Rows go in
+    groups of ROW_GROUP, where they are not split over devices, and each group reads blocks of KEY_BLOCK keys up to the
+    last that one of its rows uses, with a running maximum and sum (FlashAttention, arXiv:2205.14135, algorithm 1). A
+    block beyond a row's own position multiplies by one and adds zero, so a row's result is the same to the bit
+    whatever the others use.
+    """
+    B = q_BTHN.shape[0]
+    mesh = jax.sharding.get_abstract_mesh()
+    split = not mesh.empty and sharding.parts("rows", mesh, sharding.DECODE) > 1
+    if split or B <= ROW_GROUP or B % ROW_GROUP:
+        return _cached_rows(q_BTHN, k_BKSN, v_BKSN, positions_BT, used_B.max(), jnp.zeros((), jnp.int32), window)
+
+    def group(inputs: tuple[Array, ...]) -> Array:
+        index, q, positions, used = inputs
+        return _cached_rows(q, k_BKSN, v_BKSN, positions, used.max(), index * ROW_GROUP, window)
+
+    grouped = [x.reshape(-1, ROW_GROUP, *x.shape[1:]) for x in (q_BTHN, positions_BT, used_B)]
+    return jax.lax.map(group, (jnp.arange(B // ROW_GROUP), *grouped)).reshape(q_BTHN.shape)
+
+
+def _cached_rows(
+    q_RTHN: Array, k_BKSN: Array, v_BKSN: Array, positions_RT: Array, used: Array, first: Array, window: int | None
+) -> Array:
+    """`cached` for R rows, of which the first has the cache's row `first`, on its first `used` entries."""
+    (R, T, H, N), (K, S) = q_RTHN.shape, k_BKSN.shape[1:3]
+    block = KEY_BLOCK if S % KEY_BLOCK == 0 else S
+    q_RKTGN = (q_RTHN * N**-0.5).astype(q_RTHN.dtype).reshape(R, T, K, H // K, N).transpose(0, 2, 1, 3, 4)
+    least = jnp.finfo(jnp.float32).min
+
+    def attend(index: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        high_RKTG1, sums_RKTG1, heads_RKTGN = carry
+        start = (first, 0, index * block, 0)
+        k, v = (jax.lax.dynamic_slice(x, start, (R, K, block, N)) for x in (k_BKSN, v_BKSN))
+        keys_11S = (index * block + jnp.arange(block))[None, None]
+        mask_RTS = visible(positions_RT[:, :, None], keys_11S, window)
+        scores_RKTGS = einsum("RKTGN,RKSN->RKTGS", q_RKTGN, k, jnp.float32)
+        scores_RKTGS = jnp.where(mask_RTS[:, None, :, None], scores_RKTGS, least)
+        new_RKTG1 = jnp.maximum(high_RKTG1, scores_RKTGS.max(axis=-1, keepdims=True))
+        weights_RKTGS, scale_RKTG1 = jnp.exp(scores_RKTGS - new_RKTG1), jnp.exp(high_RKTG1 - new_RKTG1)
+        sums_RKTG1 = sums_RKTG1 * scale_RKTG1 + weights_RKTGS.sum(axis=-1, keepdims=True)
+        added_RKTGN = einsum("RKTGS,RKSN->RKTGN", weights_RKTGS.astype(v.dtype), v, jnp.float32)
+        return new_RKTG1, sums_RKTG1, heads_RKTGN * scale_RKTG1 + added_RKTGN
+
+    zero = jnp.zeros((R, K, T, H // K, 1), jnp.float32)
+    carry = (zero + least, zero, jnp.zeros(q_RKTGN.shape, jnp.float32))
+    _, sums_RKTG1, heads_RKTGN = jax.lax.fori_loop(0, -(-used // block), attend, carry)
+    # A row of which nothing is used may have seen no key: zeros instead of 0 / 0.
+    heads_RKTGN = heads_RKTGN / jnp.maximum(sums_RKTG1, jnp.finfo(jnp.float32).tiny)
+    return heads_RKTGN.transpose(0, 2, 1, 3, 4).reshape(R, T, H, N).astype(q_RTHN.dtype)
+
+
 def plain(q_BTHN: Array, k_BTKN: Array, v_BTKN: Array, segment_ids_BT: Array | None, window: int | None) -> Array:
     """Attention of a row on itself -> [B, T, H, N]: causal by index, and only among equal segment ids if given.
 
@@ -60,7 +118,9 @@ def plain(q_BTHN: Array, k_BTKN: Array, v_BTKN: Array, segment_ids_BT: Array | N
         first = 0 if window is None else max(0, start - window + 1)
 
         # The whole arrays go in, so that the backward pass keeps them once and not a slice for every block.
-        def block(q: Array, k: Array, v: Array, at: slice = slice(start, stop), seen: slice = slice(first, stop)) -> Array:
+        def block(
+            q: Array, k: Array, v: Array, at: slice = slice(start, stop), seen: slice = slice(first, stop)
+        ) -> Array:
             index = jnp.arange(T)
             mask_BTS = visible(index[None, at, None], index[None, None, seen], window)
             if segment_ids_BT is not None:

@@ -1,42 +1,39 @@
-"""The sampler: a fixed number of cache slots, chunked prefill and a decode loop, each compiled once per shape.
+"""The sampler: continuous batching in a fixed number of cache slots, where nothing is prefilled twice.
 
 An episode holds one slot from its first prompt to its end and keeps its keys and values across turns, so a turn costs
 the prefill of the new tokens (tool results, user messages) and the decoding of the answer, never of the conversation.
+Turns begin and end in each slot on their own: `submit` asks for one, `step` does a little work for all that are under
+way and returns those that have ended, so a slot that waits for its environment holds up no other.
 
-What is drawn, and with which keys, is in model/draw.py: nothing of it depends on the other slots, their order or the
-time a turn was started. The compiled shapes do follow the longest slot, so logits may differ in their last bits (some
-1e-7) between runs in different company.
+Prompts are cut into pieces. A slot remembers the pieces of its prompt for as long as they lie in its cache, also after
+its release, and a new prompt takes over the longest equal beginning from the slot that has it: the G members of a
+group pay their prompt once, and tasks with the same system prompt and tools pay that once.
 
-Shapes: B slots, T tokens of a prefill chunk, S cache length, W window (the part of S in use), M token budget of a turn,
-D model width, K kv heads, N head size, V vocabulary.
+What is drawn, and with which keys, is in model/draw.py, the compiled programs are in model/decoding.py. A turn's
+tokens and logprobs are the same to the bit whatever the other slots do, for the same number of slots: programs have
+static shapes, rows are computed apart, and how a slot's tokens are cut depends on nothing else.
 """
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import functools
-import math
+import hashlib
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
-from model import draw, sharding, transformer
+from model import attention, decoding, draw, sharding, transformer
+from model.decoding import CONTEXT, LENGTH, compilations  # noqa: F401  for callers
 
-Array = jax.Array
-Layers = list[tuple[Array, Array]]  # (k_BKSN, v_BKSN) of every layer
-
-STOP, LENGTH, CONTEXT = "stop", "length", "context"
-REASONS = (STOP, LENGTH, CONTEXT)  # indexed by TurnState.reason_B
-
-GENERATE_SLOTS, GENERATE_CHUNK = 64, 128  # of `generate`
-MIN_WINDOW = 128  # tokens; a smaller window would save less than its compilation costs
+GENERATE_SLOTS, GENERATE_CHUNK, GENERATE_ROWS = 64, 128, 8  # of `generate`
+IDLE, PREFILL, READY, DECODE = "idle", "prefill", "ready", "decode"  # what a slot is doing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +48,7 @@ class Request:
     tokens: Sequence[int]
     key: np.ndarray
     temperature: float | None = None
+    max_new_tokens: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,200 +65,55 @@ class Sample:
 
 @dataclasses.dataclass
 class Stats:
-    """Running totals of an engine: tokens, and seconds of wall clock."""
+    """Running totals of an engine: tokens, slot-steps (places for a token in decode calls), seconds of wall clock.
+
+    prefill_tokens: computed. shared_tokens: taken over from another slot instead.
+    """
 
     prefill_tokens: int = 0
+    shared_tokens: int = 0
     sampled_tokens: int = 0
+    slot_steps: int = 0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class TurnState:
-    """The device side of a turn in progress.
+@dataclasses.dataclass
+class _Slot:
+    """The host side of a slot.
 
-    lengths_B: tokens in the cache. last_B: the token sampled last, not yet in the cache. count_B: tokens sampled.
-    active_B: still sampling. reason_B: index into REASONS once not active. tokens_BM, logprobs_BM: what was sampled.
-    keys_B2 (uint32) and temperature_B as requested.
+    length: tokens in the cache. last: the token sampled last, which is not in the cache yet. pieces: tokens to prefill.
+    keys: a key for each piece of the prompt that stands for it and all before it; held: how many of them the cache
+    holds; ended: whether it holds the hidden state of the prompt's end. order: of submission.
     """
 
-    lengths_B: Array
-    last_B: Array
-    count_B: Array
-    active_B: Array
-    reason_B: Array
-    tokens_BM: Array
-    logprobs_BM: Array
-    keys_B2: Array
-    temperature_B: Array
-
-    def sample(self, slot: int) -> Sample:
-        """The turn of one slot; for a state whose arrays are on the host."""
-        tokens, logprobs = (x[slot, : self.count_B[slot]].tolist() for x in (self.tokens_BM, self.logprobs_BM))
-        return Sample(tokens, logprobs, REASONS[self.reason_B[slot]])
-
-
-class Program(NamedTuple):
-    """What the compiled functions are specialised to, besides shapes; hashable. The fields are `Engine`'s arguments."""
-
-    graphdef: Any
-    context: int
-    max_new_tokens: int
-    stop_ids: tuple[int, ...]
-    top_k: int
-    top_p: float
-
-
-def _rows(x: Array) -> Array:
-    """Keeps an array split by slots over the mesh in context."""
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(sharding.DECODE["rows"]))
-
-
-def _split_layers(layers: Layers) -> Layers:
-    """Keeps the cache split by slots and by kv heads over the mesh in context."""
-    spec = PartitionSpec(sharding.DECODE["rows"], sharding.DECODE["kv_heads"])
-    return jax.tree.map(lambda x_BKSN: jax.lax.with_sharding_constraint(x_BKSN, spec), layers)
-
-
-def _open_window(layers: Layers, window: int) -> Layers:
-    """The first `window` entries of every slot, [B, K, W, N]."""
-    return jax.tree.map(lambda x_BKSN: x_BKSN[:, :, :window], layers)
-
-
-def _close_window(layers: Layers, part: Layers) -> Layers:
-    """The cache with its first W entries replaced by `part`."""
-    return _split_layers(jax.tree.map(lambda x, y: jax.lax.dynamic_update_slice(x, y, (0, 0, 0, 0)), layers, part))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _empty(config: transformer.Config, slots_context: tuple[int, int], dtype: Any) -> tuple[Layers, Array]:
-    """An empty cache and zeros for the hidden states [B, D]."""
-    layers = transformer.init_cache(config, *slots_context, dtype).layers
-    return _split_layers(layers), _rows(jnp.zeros((slots_context[0], config.hidden_size), dtype))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3, 4))
-def _prefill(
-    program: Program, window: int, params: Any, layers: Layers, x_BD: Array, lengths_B: Array, tokens_BT: Array,
-    valid_B: Array
-) -> tuple[Layers, Array]:
-    """Appends the first valid_B tokens to each slot; x_BD holds the hidden state of each slot's last appended token."""
-    policy = nnx.merge(program.graphdef, params)
-    cache = transformer.Cache(_open_window(layers, window), lengths_B)
-    x_BTD, cache = policy.extend(tokens_BT, valid_B, cache)
-    last_B11 = jnp.maximum(valid_B - 1, 0)[:, None, None]
-    last_BD = jnp.take_along_axis(x_BTD, last_B11, axis=1)[:, 0].astype(x_BD.dtype)
-    return _close_window(layers, cache.layers), _rows(jnp.where(valid_B[:, None] > 0, last_BD, x_BD))
-
-
-def _append(program: Program, state: TurnState, logits_BV: Array) -> TurnState:
-    """Draws the next token of every active slot and decides which slots have finished their turn."""
-    active_B, count_B = state.active_B, state.count_B
-    rows = (logits_BV, state.keys_B2, count_B, state.temperature_B)
-    tokens_B, logprobs_B = draw.tokens(*rows, program.top_k, program.top_p)
-    slots_B, M = jnp.arange(active_B.shape[0]), program.max_new_tokens
-    place_B = jnp.where(active_B, count_B, M)  # M is nowhere
-    count_B = count_B + active_B.astype(jnp.int32)
-    stopped_B = (tokens_B[:, None] == jnp.asarray(program.stop_ids, jnp.int32)[None]).any(axis=1)
-    full_B = state.lengths_B + 1 >= program.context  # the token just drawn needs a place as well
-    reason_B = jnp.where(full_B, REASONS.index(CONTEXT), REASONS.index(LENGTH))
-    reason_B = jnp.where(stopped_B, REASONS.index(STOP), reason_B)
-    state = dataclasses.replace(
-        state,
-        last_B=jnp.where(active_B, tokens_B, state.last_B),
-        count_B=count_B,
-        active_B=active_B & ~(stopped_B | full_B | (count_B >= M)),
-        reason_B=jnp.where(active_B, reason_B, state.reason_B),
-        tokens_BM=state.tokens_BM.at[slots_B, place_B].set(tokens_B, mode="drop"),
-        logprobs_BM=state.logprobs_BM.at[slots_B, place_B].set(logprobs_B, mode="drop"),
-    )
-    return jax.tree.map(_rows, state)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _begin(
-    program: Program, params: Any, x_BD: Array, lengths_B: Array, requested_B: Array, keys_B2: Array,
-    temperature_B: Array
-) -> TurnState:
-    """Draws the first token of each requested slot's turn from the hidden states that prefill left."""
-    B, M = lengths_B.shape[0], program.max_new_tokens
-    zero_B = jnp.zeros((B,), jnp.int32)
-    tokens_BM, logprobs_BM = jnp.zeros((B, M), jnp.int32), jnp.zeros((B, M), jnp.float32)
-    state = TurnState(lengths_B, zero_B, zero_B, requested_B, zero_B, tokens_BM, logprobs_BM, keys_B2, temperature_B)
-    return _append(program, state, nnx.merge(program.graphdef, params).unembed(x_BD))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
-def _decode(program: Program, window: int, params: Any, layers: Layers, state: TurnState) -> tuple[Layers, TurnState]:
-    """Decodes until every turn has ended or a slot that is still active has filled the window."""
-    policy = nnx.merge(program.graphdef, params)
-
-    def goes_on(carry: tuple[Layers, TurnState]) -> Array:
-        state = carry[1]
-        return state.active_B.any() & (jnp.where(state.active_B, state.lengths_B, 0).max() < window)
-
-    def step(carry: tuple[Layers, TurnState]) -> tuple[Layers, TurnState]:
-        part, state = carry
-        cache = transformer.Cache(part, state.lengths_B)
-        x_BTD, cache = policy.extend(state.last_B[:, None], state.active_B.astype(jnp.int32), cache)
-        state = dataclasses.replace(state, lengths_B=cache.lengths_B)
-        return cache.layers, _append(program, state, policy.unembed(x_BTD[:, 0]))
-
-    part, state = jax.lax.while_loop(goes_on, step, (_open_window(layers, window), state))
-    return _close_window(layers, part), state
-
-
-def trace(
-    program: Program, config: transformer.Config, mesh: Mesh, slots: int, prefill_chunk: int, dtype: Any
-) -> dict[str, Any]:
-    """The sampler's programs "prefill" (one chunk in every slot) and "decode" over the whole cache, traced from shapes.
-
-    For ahead-of-time compilation on any mesh. Decode is a loop whose body is one token in every slot.
-    """
-    rows = sharding.batch_sharding(mesh, sharding.DECODE)
-    heads = NamedSharding(mesh, PartitionSpec(*rows.spec, sharding.DECODE["kv_heads"]))
-
-    def array(shape: Sequence[int], dtype: Any, placed: NamedSharding = rows) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=placed)
-
-    params = jax.tree.map(
-        lambda x, placed: array(x.shape, x.dtype, placed),
-        jax.eval_shape(lambda: nnx.state(transformer.Transformer(config, dtype=dtype, rngs=nnx.Rngs(0)), nnx.Param)),
-        sharding.param_shardings(config, mesh, sharding.DECODE),
-    )
-    cache = jax.eval_shape(lambda: transformer.init_cache(config, slots, program.context, dtype).layers)
-    layers = jax.tree.map(lambda x: array(x.shape, x.dtype, heads), cache)
-    B, M = (slots,), program.max_new_tokens
-    int_B, bool_B, float_B = (array(B, kind) for kind in (jnp.int32, jnp.bool_, jnp.float32))
-    state = TurnState(
-        lengths_B=int_B, last_B=int_B, count_B=int_B, active_B=bool_B, reason_B=int_B,
-        tokens_BM=array((slots, M), jnp.int32), logprobs_BM=array((slots, M), jnp.float32),
-        keys_B2=array((slots, 2), jnp.uint32), temperature_B=float_B,
-    )  # fmt: skip
-    x_BD, chunk_BT = array((slots, config.hidden_size), dtype), array((slots, prefill_chunk), jnp.int32)
-    with jax.set_mesh(mesh):
-        return {
-            "prefill": _prefill.trace(program, program.context, params, layers, x_BD, int_B, chunk_BT, int_B),
-            "decode": _decode.trace(program, program.context, params, layers, state),
-        }
-
-
-def compilations() -> int:
-    """How many programs the sampler has compiled in this process; constant once every shape has been seen."""
-    return sum(function._cache_size() for function in (_empty, _prefill, _begin, _decode))
+    status: str = IDLE
+    length: int = 0
+    last: list[int] = dataclasses.field(default_factory=list)
+    pieces: list[list[int]] = dataclasses.field(default_factory=list)
+    keys: list[bytes] = dataclasses.field(default_factory=list)
+    held: int = 0
+    ended: bool = False
+    first: bool = False
+    order: int = 0
+    request: Request | None = None
 
 
 class Engine:
-    """Slots, their cache, and the turns sampled in them.
+    """Slots, their cache, and the turns under way in them.
 
     graphdef, config: of the policy (`nnx.split(policy)[0]`, `policy.config`). slots: episodes held side by side; a
     multiple of the size of the mesh axes that sharding.DECODE splits rows over. context: tokens per slot, prompt and
-    all turns together. prefill_chunk: tokens per slot and prefill call; short appends use a quarter of it.
-    max_new_tokens: budget of a turn. stop_ids: ids that end a turn. temperature, top_p, top_k: see model/draw.py. mesh: made by `sharding.make_mesh`; None is the
-    first device alone. dtype: of the cache. Raises ValueError for an impossible value, naming the key.
+    all turns together. prefill_chunk: tokens of a large piece; a small one has a quarter. prefill_rows: slots that
+    prefill a large piece in one call; four times as many a small one. decode_steps: tokens per decode call.
+    max_new_tokens: budget of a turn. stop_ids: ids that end a turn. temperature, top_p, top_k: see model/draw.py.
+    mesh: made by `sharding.make_mesh`; None is the first device alone. dtype: of the cache. share_prompts: whether
+    equal beginnings are computed once. Raises ValueError for an impossible value, naming the key.
 
-    Parameters are an argument of `turn`; `place` lays the learner's out for decoding.
+    Where slots are split over several devices, all of them prefill in one call and none takes over another's prompt,
+    because that would move caches between devices.
+
+    Parameters are an argument of `step` and `turn`; `place` makes it of the policy's.
     """
 
     def __init__(
@@ -273,11 +126,14 @@ class Engine:
         prefill_chunk: int,
         max_new_tokens: int,
         stop_ids: Sequence[int],
+        prefill_rows: int = 8,
+        decode_steps: int = 8,
         temperature: float = 1.0,
         top_p: float = 1.0,
         top_k: int = 0,
         mesh: Mesh | None = None,
         dtype: Any = jnp.float32,
+        share_prompts: bool = True,
     ):
         self.mesh = sharding.make_mesh({}, jax.devices()[:1]) if mesh is None else mesh
         shards = sharding.parts("rows", self.mesh, sharding.DECODE)
@@ -286,7 +142,10 @@ class Engine:
                 f"sampler.slots: expected a multiple of {shards}, the product of the mesh axes "
                 f"{sharding.DECODE['rows']}, found {slots}"
             )
-        for name, value in (("prefill_chunk", prefill_chunk), ("max_new_tokens", max_new_tokens)):
+        for name, value in (
+            ("prefill_chunk", prefill_chunk), ("max_new_tokens", max_new_tokens), ("prefill_rows", prefill_rows),
+            ("decode_steps", decode_steps),
+        ):  # fmt: skip
             if value < 1:
                 raise ValueError(f"sampler.{name}: must be positive, found {value}")
         if context < 2:
@@ -299,103 +158,276 @@ class Engine:
         self._put = functools.partial(jax.device_put, device=sharding.batch_sharding(self.mesh, sharding.DECODE))
         self.slots, self.context, self.temperature = slots, context, float(temperature)
         self.stats = Stats()
-        self._program = Program(
-            graphdef, context, max_new_tokens, tuple(sorted(int(token) for token in stop_ids)), top_k, float(top_p)
-        )
-        self._chunks = (max(1, prefill_chunk // 4), prefill_chunk)
-        # Attention costs as much as the cache is long: prefill and decode run on the first quarters of it that suffice.
-        quarters = {-(-context * quarter // 4) for quarter in (1, 2, 3)}
-        self._windows = sorted({context} | {window for window in quarters if window >= MIN_WINDOW})
-        self._lengths_B = np.zeros((slots,), np.int32)  # tokens in the cache
-        self._pending: list[list[int]] = [[] for _ in range(slots)]  # sampled last, not in the cache yet
+        stops = tuple(sorted(int(token) for token in stop_ids))
+        self._program = decoding.Program(graphdef, context, max_new_tokens, stops, top_k, float(top_p))
+        self._shares, self._decode_steps = share_prompts and shards == 1, decode_steps
+        # (tokens of a piece, slots that prefill such a piece in one call)
+        self._large = (prefill_chunk, rows_per_call(slots, prefill_rows, self.mesh))
+        self._small = (max(1, prefill_chunk // 4), rows_per_call(slots, 4 * prefill_rows, self.mesh))
+        self._lengths_B = np.zeros((slots,), np.int32)  # of the slots with a turn, as the devices know them
+        self._counts_B = np.zeros((slots,), np.int32)  # tokens sampled in these turns
+        self._slots = [_Slot() for _ in range(slots)]
+        self._submitted = 0
         self._params = sharding.param_shardings(config, self.mesh, sharding.DECODE)
+        self._unstack = jax.jit(functools.partial(transformer.unstack, config))
         with jax.set_mesh(self.mesh):
-            self._layers, self._x_BD = _empty(config, (slots, context), jnp.dtype(dtype))
+            self._layers, self._x_BD, self._end_BD, self._state = decoding.empty(
+                config, slots, cache_length(context), max_new_tokens, jnp.dtype(dtype)
+            )
 
     def place(self, params: Any) -> Any:
-        """The parameters split as decoding wants them, device to device; the same buffers where nothing changes."""
-        return jax.device_put(params, self._params)
+        """The parameters (`nnx.split(policy)[1]`) as `step` and `turn` want them: split for decoding, device to device,
+        and with every layer's in arrays of their own.
+
+        Prompts in the cache belong to the parameters they were computed with: call `forget` when they change.
+        """
+        return self._unstack(jax.device_put(params, self._params))
+
+    def forget(self) -> None:
+        """Lets no later prompt take over what slots hold now; for new parameters."""
+        for slot in self._slots:
+            slot.keys, slot.held, slot.ended = [], 0, False
+
+    @property
+    def busy(self) -> bool:
+        """Whether a turn is under way."""
+        return any(slot.status != IDLE for slot in self._slots)
 
     def room(self, slot: int) -> int:
         """How many tokens may be appended to the slot so that at least one can still be sampled; may be negative."""
-        return self.context - 1 - int(self._lengths_B[slot]) - len(self._pending[slot])
+        return self.context - 1 - self._slots[slot].length - len(self._slots[slot].last)
 
     def release(self, slot: int) -> None:
-        """Empties a slot for another episode."""
-        self._lengths_B[slot] = 0
-        self._pending[slot] = []
+        """Empties a slot for another episode; a turn under way there is dropped."""
+        held = self._slots[slot]
+        if held.status == DECODE:
+            active_B = np.array(self._state.active_B)
+            active_B[slot] = False
+            self._state = dataclasses.replace(self._state, active_B=self._put(active_B))
+        held.status, held.length, held.last, held.pieces, held.request = IDLE, 0, [], [], None
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        """Asks for turns. Raises ValueError, before anything is changed, for a slot that does not exist, is busy or is
+        asked for twice, an empty slot with nothing to append, or tokens that leave no room to sample (see `room`)."""
+        self._check(requests)
+        for request in requests:
+            slot = self._slots[request.slot]
+            tokens = [*slot.last, *request.tokens]
+            slot.pieces, slot.request, slot.status, slot.first = self._cut(tokens), request, PREFILL, slot.length == 0
+            slot.order = self._submitted = self._submitted + 1
+            if slot.first:
+                keys = _chain(slot.pieces)
+                # The slot's own last prompt may begin like this one; the hidden state of its end is gone.
+                kept = min(_shared(keys, slot), len(keys) - 1) if self._shares else 0
+                slot.keys, slot.ended = keys, False
+                self._take_over(slot, kept)
+
+    def step(self, params: Any) -> list[tuple[int, Sample]]:
+        """A prefill call for slots that have something to append, then a decode call for slots with a turn.
+
+        params: what `place` returned. Returns (slot, sample) of the turns that ended.
+        """
+        start = time.perf_counter()
+        with jax.set_mesh(self.mesh):
+            self._prefill(params)
+            self.stats.prefill_seconds += time.perf_counter() - start
+            start = time.perf_counter()
+            self._begin(params)
+            finished = self._decode(params)
+            self.stats.decode_seconds += time.perf_counter() - start
+        return finished
 
     def turn(self, params: Any, requests: Sequence[Request]) -> list[Sample]:
-        """Appends each request's tokens to its slot and samples a turn there; the other slots stay as they are.
+        """Appends each request's tokens to its slot and samples a turn there; returns a Sample per request, in order.
 
-        params: the policy's parameters, `nnx.split(policy)[1]`. Returns a Sample per request, in order. Raises
-        ValueError, before anything is changed, for a slot that does not exist or is asked for twice, an empty slot with
-        nothing to append, or tokens that leave no room to sample (see `room`).
+        Raises ValueError as `submit` does.
         """
-        self._check(requests)
-        if not requests:
-            return []
-        keys_B2, temperature_B = np.zeros((self.slots, 2), np.uint32), np.ones((self.slots,), np.float32)
-        requested_B = np.isin(np.arange(self.slots), [request.slot for request in requests])
-        for request in requests:
-            keys_B2[request.slot] = request.key
-            temperature_B[request.slot] = self.temperature if request.temperature is None else request.temperature
-        with jax.set_mesh(self.mesh):
-            self._append_tokens(params, {r.slot: [*self._pending[r.slot], *r.tokens] for r in requests})
-            start = time.perf_counter()
-            arrays = self._put((self._lengths_B, requested_B, keys_B2, temperature_B))
-            state = self._finish_turns(params, _begin(self._program, params, self._x_BD, *arrays))
-        samples = [state.sample(request.slot) for request in requests]
-        for request, sample in zip(requests, samples, strict=True):
-            self._pending[request.slot] = sample.tokens[-1:]
-        self._lengths_B = np.array(state.lengths_B)  # a copy: `release` writes to it
-        self.stats.sampled_tokens += sum(len(sample.tokens) for sample in samples)
-        self.stats.decode_seconds += time.perf_counter() - start
-        return samples
+        self.submit(requests)
+        samples: dict[int, Sample] = {}
+        while len(samples) < len(requests):
+            samples.update(self.step(params))
+        return [samples[request.slot] for request in requests]
 
     def _check(self, requests: Sequence[Request]) -> None:
-        """Raises ValueError as `turn` says."""
+        """Raises ValueError as `submit` says."""
         slots = [request.slot for request in requests]
         if len(set(slots)) < len(slots) or not all(0 <= slot < self.slots for slot in slots):
             raise ValueError(f"sampler: expected distinct slots from 0 to {self.slots - 1}, found {slots}")
         for request in requests:
-            if not request.tokens and not self._pending[request.slot]:
+            if self._slots[request.slot].status != IDLE:
+                raise ValueError(f"sampler: slot {request.slot} has a turn under way")
+            if not request.tokens and not self._slots[request.slot].last:
                 raise ValueError(f"sampler: slot {request.slot} is empty and the request appends nothing")
             if len(request.tokens) > self.room(request.slot):
                 raise ValueError(
                     f"sampler: slot {request.slot} has room for {self.room(request.slot)} tokens of "
                     f"{self.context}, the request appends {len(request.tokens)}"
                 )
+            budget, most = request.max_new_tokens, self._program.max_new_tokens
+            if budget is not None and not 0 < budget <= most:
+                raise ValueError(f"sampler: max_new_tokens of a request must be from 1 to {most}, found {budget}")
             if request.temperature is not None and request.temperature < 0:
                 raise ValueError(f"sampler: temperature must not be negative, found {request.temperature}")
 
-    def _append_tokens(self, params: Any, tokens: dict[int, list[int]]) -> None:
-        """Prefills tokens[slot] into each slot, chunk by chunk; leaves the last hidden states in self._x_BD."""
-        start = time.perf_counter()
-        done, longest = 0, max(len(ids) for ids in tokens.values())
-        while done < longest:
-            small, large = self._chunks
-            T = small if longest - done <= 2 * small else large
-            tokens_BT, valid_B = np.zeros((self.slots, T), np.int32), np.zeros((self.slots,), np.int32)
-            for slot, ids in tokens.items():
-                part = ids[done : done + T]
-                tokens_BT[slot, : len(part)], valid_B[slot] = part, len(part)
-            after_B = self._lengths_B + valid_B
-            window = self._windows[bisect.bisect_left(self._windows, after_B[valid_B > 0].max())]
-            arrays = self._put((self._lengths_B, tokens_BT, valid_B))
-            self._layers, self._x_BD = _prefill(self._program, window, params, self._layers, self._x_BD, *arrays)
-            self._lengths_B, done = after_B, done + T
-        self._x_BD.block_until_ready()  # so that the two phases' seconds are their own
-        self.stats.prefill_tokens += sum(len(ids) for ids in tokens.values())
-        self.stats.prefill_seconds += time.perf_counter() - start
+    def _cut(self, tokens: list[int]) -> list[list[int]]:
+        """The tokens in large pieces, and small ones for the rest where these are no more than two."""
+        pieces, small = [], self._small[0]
+        while tokens:
+            size = small if len(tokens) <= 2 * small else self._large[0]
+            pieces, tokens = [*pieces, tokens[:size]], tokens[size:]
+        return pieces
 
-    def _finish_turns(self, params: Any, state: TurnState) -> TurnState:
-        """Decodes until no slot is active, in windows as small as the longest allows. Returns arrays on the host."""
-        while (active_B := np.asarray(state.active_B)).any():
-            longest = int(np.asarray(state.lengths_B)[active_B].max()) + 1
-            window = self._windows[bisect.bisect_left(self._windows, longest)]
-            self._layers, state = _decode(self._program, window, params, self._layers, state)
-        return jax.device_get(state)
+    def _take_over(self, slot: _Slot, count: int) -> None:
+        """Counts the first pieces of the slot's prompt as done, because its cache holds them."""
+        tokens = sum(map(len, slot.pieces[:count]))
+        slot.pieces, slot.held, slot.length = slot.pieces[count:], count, tokens
+        self.stats.shared_tokens += tokens
+        slot.status = PREFILL if slot.pieces else READY
+
+    def _share(self) -> set[int]:
+        """Copies what prompts have in common from the slots that hold it.
+
+        Returns the slots that wait, because a slot before them is about to compute their next piece.
+        """
+        waiting, copies = set(), []
+        todo = [i for i, s in enumerate(self._slots) if s.status == PREFILL and s.first and not s.held]
+        if self.slots == 1:
+            return waiting
+        for index in sorted(todo, key=lambda i: self._slots[i].order):
+            slot = self._slots[index]
+            count, donor = max((_shared(slot.keys, s), -i) for i, s in enumerate(self._slots) if i != index)
+            ahead = any(
+                s.first and s.status in (PREFILL, READY) and s.order < slot.order and _common(slot.keys, s) > count
+                for s in self._slots
+            )
+            if ahead:
+                waiting.add(index)
+            elif count:
+                copies.append((-donor, index, count))
+        rows = self._large[1]
+        for first in range(0, len(copies), rows):
+            sources_P, targets_P = np.zeros((rows,), np.int32), np.full((rows,), self.slots, np.int32)
+            for row, (source, target, _) in enumerate(copies[first : first + rows]):
+                sources_P[row], targets_P[row] = source, target
+            self._layers, self._x_BD, self._end_BD = decoding.copy(
+                self._layers, self._x_BD, self._end_BD, sources_P, targets_P
+            )
+        for _, index, count in copies:
+            slot = self._slots[index]
+            slot.ended = count == len(slot.keys)
+            self._take_over(slot, count)
+        return waiting
+
+    def _prefill(self, params: Any) -> None:
+        """Prefills a piece in as many slots as one call takes; leaves their last hidden states in self._x_BD."""
+        waiting = self._share() if self._shares else set()
+        ready = [i for i, slot in enumerate(self._slots) if slot.status == PREFILL and i not in waiting]
+        if not ready:
+            return
+        ready.sort(key=lambda i: self._slots[i].order)
+        small = [len(self._slots[i].pieces[0]) <= self._small[0] for i in ready]
+        T, P = self._small if small[0] else self._large
+        chosen = [i for i, is_small in zip(ready, small) if is_small == small[0]][:P]
+        # In a call for all slots each has its own row.
+        place = {i: i if P == self.slots else row for row, i in enumerate(chosen)}
+        slots_P, tokens_PT = np.full((P,), self.slots, np.int32), np.zeros((P, T), np.int32)
+        lengths_P, valid_P = np.zeros((P,), np.int32), np.zeros((P,), np.int32)
+        for i, row in place.items():
+            piece = self._slots[i].pieces.pop(0)
+            slots_P[row], lengths_P[row], valid_P[row] = i, self._slots[i].length, len(piece)
+            tokens_PT[row, : len(piece)] = piece
+        arrays = (slots_P, lengths_P, tokens_PT, valid_P)
+        arrays = self._put(arrays) if P == self.slots else arrays
+        self._layers, self._x_BD = decoding.prefill(self._program, params, self._layers, self._x_BD, *arrays)
+        for i, row in place.items():
+            slot = self._slots[i]
+            slot.length += int(valid_P[row])
+            slot.held += slot.first
+            slot.status = PREFILL if slot.pieces else READY
+        self._x_BD.block_until_ready()  # so that the two phases' seconds are their own
+        self.stats.prefill_tokens += int(valid_P.sum())
+
+    def _begin(self, params: Any) -> None:
+        """Draws the first token in every slot whose tokens are all appended."""
+        starting = [i for i, slot in enumerate(self._slots) if slot.status == READY]
+        if not starting:
+            return
+        starting_B, first_B = np.zeros((2, self.slots), bool)
+        keys_B2, temperature_B = np.zeros((self.slots, 2), np.uint32), np.ones((self.slots,), np.float32)
+        budget_B = np.full((self.slots,), self._program.max_new_tokens, np.int32)
+        for i in starting:
+            slot = self._slots[i]
+            budget_B[i] = slot.request.max_new_tokens or budget_B[i]
+            starting_B[i], first_B[i], keys_B2[i] = True, slot.first, slot.request.key
+            temperature_B[i] = self.temperature if slot.request.temperature is None else slot.request.temperature
+            slot.status, slot.ended, slot.first = DECODE, slot.ended or slot.first, False
+            self._lengths_B[i], self._counts_B[i] = slot.length, 1
+        self.stats.sampled_tokens += len(starting)
+        arrays = self._put((starting_B, first_B, self._lengths_B, budget_B, keys_B2, temperature_B))
+        self._end_BD, self._state = decoding.begin(
+            self._program, params, self._x_BD, self._end_BD, self._state, *arrays
+        )
+
+    def _decode(self, params: Any) -> list[tuple[int, Sample]]:
+        """Some tokens for every slot with a turn; the turns that have ended."""
+        running = [i for i, slot in enumerate(self._slots) if slot.status == DECODE]
+        if not running:
+            return []
+        self._layers, self._state, steps = decoding.decode(
+            self._program, self._decode_steps, params, self._layers, self._state
+        )
+        active_B, lengths_B, counts_B = jax.device_get(
+            (self._state.active_B, self._state.lengths_B, self._state.count_B)
+        )
+        self.stats.sampled_tokens += int(counts_B[running].sum() - self._counts_B[running].sum())
+        self.stats.slot_steps += int(steps) * self.slots
+        self._lengths_B, self._counts_B = lengths_B.copy(), counts_B.copy()
+        ended = [i for i in running if not active_B[i]]
+        if not ended:
+            return []
+        tokens_BM, logprobs_BM, reason_B = jax.device_get(
+            (self._state.tokens_BM, self._state.logprobs_BM, self._state.reason_B)
+        )
+        samples = []
+        for i in ended:
+            count, slot = counts_B[i], self._slots[i]
+            reason = decoding.REASONS[reason_B[i]]
+            sample = Sample(tokens_BM[i, :count].tolist(), logprobs_BM[i, :count].tolist(), reason)
+            slot.status, slot.length, slot.last, slot.request = IDLE, int(lengths_B[i]), sample.tokens[-1:], None
+            samples.append((i, sample))
+        return samples
+
+
+def rows_per_call(slots: int, rows: int, mesh: Mesh) -> int:
+    """Slots that prefill in one call: all of them where they are split over devices."""
+    return slots if sharding.parts("rows", mesh, sharding.DECODE) > 1 else min(rows, slots)
+
+
+def cache_length(context: int) -> int:
+    """Entries of the cache for slots of so many tokens: whole blocks of attention.KEY_BLOCK."""
+    return -(-context // attention.KEY_BLOCK) * attention.KEY_BLOCK
+
+
+def _chain(pieces: Sequence[Sequence[int]]) -> list[bytes]:
+    """A key for each piece that stands for its tokens and all pieces before it."""
+    keys, digest = [], b""
+    for piece in pieces:
+        digest = hashlib.blake2b(digest + np.asarray(piece, np.int32).tobytes(), digest_size=16).digest()
+        keys.append(digest)
+    return keys
+
+
+def _common(keys: Sequence[bytes], slot: _Slot) -> int:
+    """How many pieces of a prompt the slot's prompt begins with, too; all of them only if it ends there as well,
+    because what follows a prompt needs the hidden state of its last token."""
+    count = next((i for i, (a, b) in enumerate(zip(keys, slot.keys)) if a != b), min(len(keys), len(slot.keys)))
+    return count - 1 if count == len(keys) and len(slot.keys) > count else count
+
+
+def _shared(keys: Sequence[bytes], slot: _Slot) -> int:
+    """How many pieces of a prompt can be taken over from the slot now."""
+    count = min(_common(keys, slot), slot.held)
+    return count - 1 if count == len(keys) and not slot.ended else count
 
 
 def generate(
@@ -425,6 +457,7 @@ def generate(
         slots=slots,
         context=max(len(prompt) for prompt in prompts) + max_new_tokens + 1,
         prefill_chunk=GENERATE_CHUNK,
+        prefill_rows=GENERATE_ROWS,
         max_new_tokens=max_new_tokens,
         stop_ids=stop_ids,
         temperature=temperature,
@@ -433,10 +466,15 @@ def generate(
         dtype=policy.dtype,
     )
     keys = draw.turn_keys(seed, ["generate"] * len(prompts), range(len(prompts)), [0] * len(prompts))
-    samples, params = [], engine.place(params)
-    for first in range(0, len(prompts), slots):
-        batch = range(first, min(first + slots, len(prompts)))
-        samples += engine.turn(params, [Request(i - first, list(prompts[i]), keys[i]) for i in batch])
-        for slot in range(slots):
+    params, free, todo = engine.place(params), list(range(slots)), list(range(len(prompts)))
+    samples: dict[int, Sample] = {}
+    playing: dict[int, int] = {}  # slot -> prompt
+    while len(samples) < len(prompts):
+        while free and todo:
+            playing[free[0]] = todo[0]
+            engine.submit([Request(free.pop(0), list(prompts[todo[0]]), keys[todo.pop(0)])])
+        for slot, sample in engine.step(params):
+            samples[playing.pop(slot)] = sample
             engine.release(slot)
-    return samples
+            free.append(slot)
+    return [samples[i] for i in range(len(prompts))]

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -248,6 +249,21 @@ def init_cache(config: Config, batch: int, length: int, dtype: Any = jnp.float32
     return Cache(layers, jnp.zeros((batch,), jnp.int32))
 
 
+def unstack(config: Config, params: Any) -> tuple[Any, list[Layer]]:
+    """(the parameters with nothing in place of the layers' ones, the parameters of each layer).
+
+    For decoding, which would otherwise copy every layer out of the stacked arrays for every token. Traceable.
+    """
+    layers: list[Layer] = [{} for _ in range(config.num_hidden_layers)]
+    for name, x in nnx.to_flat_state(params["layers"]):
+        for place, layer in enumerate(config.parameters()[f"layers.{name[0]}"].layers):
+            layers[layer][name[0]] = x[...][place]
+    rest = jax.tree_util.tree_map_with_path(
+        lambda path, x: jnp.zeros((0,), x.dtype) if path[0].key == "layers" else x, params
+    )
+    return rest, layers
+
+
 def segment_positions(segment_ids_BT: Array) -> Array:
     """Positions [B, T] int32 that count from 0 at the start of each run of equal segment ids."""
     T = segment_ids_BT.shape[1]
@@ -340,25 +356,28 @@ class Transformer(nnx.Module):
             return einsum("...D,VD->...V", x, self.embed[...], jnp.float32)
         return einsum("...D,DV->...V", x, self.head[...], jnp.float32)
 
-    def extend(self, tokens_BT: Array, valid_B: Array, cache: Cache) -> tuple[Array, Cache]:
+    def extend(
+        self, tokens_BT: Array, valid_B: Array, cache: Cache, layers: Sequence[Layer] | None = None
+    ) -> tuple[Array, Cache]:
         """Appends the first valid_B[b] of the T tokens of each slot b; T = 1 is decode, T = chunk is chunked prefill.
 
         Returns hidden states [B, T, D] after the final norm, meaningless beyond a slot's valid tokens, and the
         new cache. Slots with valid 0 stay as they are. The caller sees to lengths_B + valid_B <= S: what is beyond is
-        not stored.
+        not stored. layers: see `unstack`; None cuts them out of the stacked parameters.
         """
         B, T = tokens_BT.shape
         S = cache.layers[0][0].shape[2]
         offset_1T = jnp.arange(T, dtype=jnp.int32)[None]
         positions_BT = cache.lengths_B[:, None] + offset_1T
+        used_B = jnp.minimum(jnp.where(valid_B > 0, cache.lengths_B + valid_B, 0), S)
         # Invalid tokens are written at index S, that is nowhere.
         writes_BT = jnp.where(offset_1T < valid_B[:, None], positions_BT, S)
         slots_B11, heads_1K1 = jnp.arange(B)[:, None, None], jnp.arange(self.config.num_key_value_heads)[None, :, None]
         angles, rules = self._angles(positions_BT), sharding.DECODE
-        x_BTD, layers = self._embed(tokens_BT, rules), []
+        x_BTD, extended = self._embed(tokens_BT, rules), []
         # Unrolled: a cache stacked over layers and carried through a scan would be copied in every layer.
         for index, (k_BKSN, v_BKSN) in enumerate(cache.layers):
-            layer = self._layer(index)
+            layer = self._layer(index) if layers is None else layers[index]
             q_BTHN, k_BTKN, v_BTKN = self._project(layer, x_BTD, angles)
             k_BKSN, v_BKSN = (
                 cached.at[slots_B11, heads_1K1, writes_BT[:, None]].set(
@@ -366,12 +385,11 @@ class Transformer(nnx.Module):
                 )
                 for cached, new_BTKN in ((k_BKSN, k_BTKN), (v_BKSN, v_BTKN))
             )
-            keys_11S = jnp.arange(S)[None, None]
-            mask_BTS = attention.visible(positions_BT[:, :, None], keys_11S, self.config.window(index))
-            x_BTD, _ = self._finish(layer, x_BTD, attention.masked(q_BTHN, k_BKSN, v_BKSN, mask_BTS), rules)
-            layers.append((k_BKSN, v_BKSN))
+            heads_BTHN = attention.cached(q_BTHN, k_BKSN, v_BKSN, positions_BT, used_B, self.config.window(index))
+            x_BTD, _ = self._finish(layer, x_BTD, heads_BTHN, rules)
+            extended.append((k_BKSN, v_BKSN))
         x_BTD = rms_norm(x_BTD, self.final_norm[...], self.config.rms_norm_eps)
-        return x_BTD, Cache(layers, cache.lengths_B + valid_B.astype(jnp.int32))
+        return x_BTD, Cache(extended, cache.lengths_B + valid_B.astype(jnp.int32))
 
     def _stacked(self, run: Run) -> Layer:
         """The parameters of a run of layers, stacked."""

@@ -23,7 +23,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from model import hf_config, sampler, sharding, transformer
+from model import decoding, hf_config, sampler, sharding, transformer
 from rl import cost, learner, packing, setup
 
 GIB = 1 << 30
@@ -159,7 +159,8 @@ def _measure(
         with jax.set_mesh(mesh):
             compiled = traced.lower(lowering_platforms=("tpu",)).compile()
     except jax.errors.JaxRuntimeError as error:
-        sizes = [float(n) * 1024 ** "KMGT".index(unit) * 1024 for n, unit in re.findall(r"([\d.]+)([KMGT])", str(error))]
+        found = re.findall(r"([\d.]+)([KMGT])\b", str(error))
+        sizes = [float(number) * 1024 ** (1 + "KMGT".index(unit)) for number, unit in found]
         if "RESOURCE_EXHAUSTED" not in str(error) or not sizes:
             raise  # the compiler's own trouble
         return Refused(name, max(sizes), held, time.perf_counter() - start)
@@ -198,15 +199,16 @@ def learner_program(config: config_dict.ConfigDict, mesh: Mesh) -> Program | Ref
 
 
 def sampler_programs(config: config_dict.ConfigDict, mesh: Mesh) -> Iterator[Program | Refused]:
-    """One prefill chunk in every slot, and one decoded token in every slot."""
+    """One large piece of prefill in as many slots as a call takes, and one decoded token in every slot."""
     start, policy, c = time.perf_counter(), _policy(config, mesh), config.sampler
     architecture, dtype = policy.config, jnp.dtype(config.model.dtype)
-    program = sampler.Program(nnx.split(policy)[0], c.context, c.max_new_tokens, (0,), c.top_k, c.top_p)
-    traced = sampler.trace(program, architecture, mesh, c.slots, c.prefill_chunk, dtype)
+    program = decoding.Program(nnx.split(policy)[0], c.context, c.max_new_tokens, (0,), c.top_k, c.top_p)
+    length, rows = sampler.cache_length(c.context), sampler.rows_per_call(c.slots, c.prefill_rows, mesh)
+    traced = decoding.trace(program, architecture, mesh, c.slots, rows, length, c.prefill_chunk, dtype)
     held = _bytes_held(architecture, mesh, sharding.DECODE, dtype.itemsize)
-    for name, each in (("prefill", c.prefill_chunk), ("decode", 1)):
-        needed = model_flops(architecture, c.slots * each, c.context / 2, backward=False)
-        yield _measure(name, traced[name], mesh, c.slots * each, needed, 0.5, held, start)
+    for name, tokens in (("prefill", rows * c.prefill_chunk), ("decode", c.slots)):
+        needed = model_flops(architecture, tokens, c.context / 2, backward=False)
+        yield _measure(name, traced[name], mesh, tokens, needed, 0.5, held, start)
         start = time.perf_counter()
 
 

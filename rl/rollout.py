@@ -1,9 +1,9 @@
 """Group rollouts: many episodes of many tasks, played side by side in the slots of one sampler engine.
 
-The loop is turn-synchronous: the engine samples one turn for every episode that holds a slot, then all their
-environments take their step concurrently on asyncio, and so on; an episode that ends hands its slot to the next in the
-queue. What an episode says depends on (seed, task id, member, turn) and the parameters alone, not on its slot or its
-company.
+Each episode goes at its own pace: while its environment takes a step (concurrently on asyncio) its slot is parked and
+the engine goes on with the others; an episode that ends hands its slot to the next in the queue. What an episode says
+depends on (seed, task id, member, turn) and the parameters alone, to the bit: not on its slot, its company or the time
+its environment takes.
 """
 
 from __future__ import annotations
@@ -38,17 +38,25 @@ CUT_OFFS = {sampler.LENGTH: trajectory.LENGTH, sampler.CONTEXT: trajectory.CONTE
 class Stats:
     """One run in numbers. Seconds are wall clock; `seconds` is the whole run, the other three are parts of it.
 
-    prefill_tokens and sampled_tokens: over all slots. turns: assistant turns over all episodes.
+    turns: assistant turns over all episodes. The tokens and slot_steps are the engine's, see sampler.Stats.
+    env_seconds: when the engine had nothing to do but wait for environments.
     """
 
     episodes: int = 0
     turns: int = 0
     prefill_tokens: int = 0
+    shared_tokens: int = 0
     sampled_tokens: int = 0
+    slot_steps: int = 0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     env_seconds: float = 0.0
     seconds: float = 0.0
+
+    @property
+    def occupancy(self) -> float:
+        """Share of the places for a token in decode calls that got one."""
+        return (self.sampled_tokens - self.turns) / max(self.slot_steps, 1)
 
 
 @dataclasses.dataclass
@@ -181,8 +189,10 @@ class Rollouts:
             if (left.task.id, left.member) == (right.task.id, right.member):
                 raise ValueError(f"rollout: task {left.task.id!r}, member {left.member} stands twice")
         try:
+            self.engine.forget()  # what slots hold was computed with other parameters
             await self._open(episodes)
-            await self._play(self.engine.place(params), episodes, temperature, self.seed if seed is None else seed, on_progress)
+            seed = self.seed if seed is None else seed
+            await self._play(self.engine.place(params), episodes, temperature, seed, on_progress)
         finally:
             with contextlib.ExitStack() as stack:  # closes all that an exception left open, also if one close fails
                 for episode in episodes:
@@ -219,38 +229,59 @@ class Rollouts:
         """Plays the episodes that have been opened to their ends."""
         await self._in_envs(episode.finish() for episode in episodes if episode.reason)
         queue = collections.deque(episode for episode in episodes if not episode.reason)
-        free, playing = list(range(self.engine.slots)), []
-        while queue or playing:
-            while queue and free:
-                queue[0].slot = free.pop(0)
-                playing.append(queue.popleft())
-            samples = self._sample(params, playing, temperature, seed)
-            await self._in_envs(self._advance(episode, sample) for episode, sample in zip(playing, samples))
-            for episode in playing:
-                if episode.reason:
-                    free.append(episode.slot)
-                    self._free(episode)
-            playing = [episode for episode in playing if not episode.reason]
-            if on_progress is not None:
-                on_progress(len(episodes) - len(queue) - len(playing), len(episodes))
+        free, done = collections.deque(range(self.engine.slots)), len(episodes) - len(queue)
+        sampling: dict[int, _Episode] = {}  # by slot
+        stepping: dict[asyncio.Task[None], _Episode] = {}  # in their environments
+        try:
+            while queue or sampling or stepping:
+                admitted = [queue.popleft() for _ in range(min(len(queue), len(free)))]
+                for episode in admitted:  # the slot that was released first: others' prompts stay longer
+                    episode.slot = free.popleft()
+                sampling |= self._submit(admitted, temperature, seed)
+                if sampling:  # in a thread of its own, so that environments go on meanwhile
+                    for slot, sample in await asyncio.to_thread(self.engine.step, params):
+                        episode = sampling.pop(slot)
+                        stepping[asyncio.create_task(self._advance(episode, sample))] = episode
+                elif stepping:
+                    start = time.perf_counter()
+                    await asyncio.wait(stepping, return_when=asyncio.FIRST_COMPLETED)
+                    self.stats.env_seconds += time.perf_counter() - start
+                await asyncio.sleep(0)  # environments that need not wait for anything answer here
+                answered = [(task, episode) for task, episode in stepping.items() if task.done()]
+                for task, episode in answered:
+                    del stepping[task]
+                    task.result()
+                    if episode.reason:
+                        free.append(episode.slot)
+                        self._free(episode)
+                        done += 1
+                going = [episode for _, episode in answered if not episode.reason]
+                sampling |= self._submit(going, temperature, seed)
+                if on_progress is not None and len(going) < len(answered):
+                    on_progress(done, len(episodes))
+        finally:
+            for task in stepping:  # only after an exception; their environments are closed by `collect`
+                task.cancel()
+            await asyncio.gather(*stepping, return_exceptions=True)
 
-    def _sample(
-        self, params: Any, playing: Sequence[_Episode], temperature: float | None, seed: int
-    ) -> list[sampler.Sample]:
-        """One turn of every episode; records the tokens."""
-        ids, members, turns = zip(*((episode.task.id, episode.member, episode.turns) for episode in playing))
+    def _submit(
+        self, episodes: Sequence[_Episode], temperature: float | None, seed: int
+    ) -> dict[int, _Episode]:
+        """Asks for the episodes' next turns; returns them by slot."""
+        if not episodes:
+            return {}
+        ids, members, turns = zip(*((episode.task.id, episode.member, episode.turns) for episode in episodes))
         keys = draw.turn_keys(seed, ids, members, turns)
-        requests = [
-            sampler.Request(episode.slot, episode.pending, key, temperature) for episode, key in zip(playing, keys)
-        ]
-        samples = self.engine.turn(params, requests)
-        for episode, sample in zip(playing, samples):
-            episode.record(episode.pending)
-            episode.record(sample.tokens, sample.logprobs)
-        return samples
+        self.engine.submit(
+            [sampler.Request(e.slot, e.pending, key, temperature) for e, key in zip(episodes, keys, strict=True)]
+        )
+        return {episode.slot: episode for episode in episodes}
 
     async def _advance(self, episode: _Episode, sample: sampler.Sample) -> None:
-        """Lets the environment answer a sampled turn; scores and closes the episode if that was its last."""
+        """Records a sampled turn and lets the environment answer it; scores and closes the episode if that was its
+        last."""
+        episode.record(episode.pending)
+        episode.record(sample.tokens, sample.logprobs)
         message = self.chat.parse(sample.tokens, episode.turns)
         episode.messages.append(message)
         episode.turns += 1

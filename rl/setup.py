@@ -40,6 +40,8 @@ class Parts:
             slots=c.slots,
             context=c.context,
             prefill_chunk=c.prefill_chunk,
+            prefill_rows=c.prefill_rows,
+            decode_steps=c.decode_steps,
             max_new_tokens=c.max_new_tokens,
             stop_ids=tuple(self.chat.stop_ids),
             temperature=c.temperature,

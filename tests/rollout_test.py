@@ -127,7 +127,9 @@ def test_record_is_token_exact():
     stats = rollouts.stats
     assert stats.episodes == 12 and stats.turns == sum(t.turns for t in played)
     assert stats.sampled_tokens == sum(sum(t.loss_mask) for t in played)
-    assert stats.prefill_tokens >= sum(len(t.tokens) - sum(t.loss_mask) for t in played)
+    # Four prompts for twelve episodes; every turn but the last of each is read back with what the environment answered.
+    assert stats.prefill_tokens + stats.shared_tokens >= sum(len(t.tokens) - sum(t.loss_mask) for t in played)
+    assert stats.shared_tokens > 0 and 0 < stats.occupancy <= 1
     assert 0 < stats.prefill_seconds + stats.decode_seconds + stats.env_seconds < stats.seconds
 
 

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -33,11 +32,11 @@ def tiny():
     return graphdef, tree.unflatten([x + 0.2 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys)])
 
 
-def make_engine(min_window=CONTEXT, **changes):
-    """An engine of four slots for the tiny policy; a min_window below 36 gives it several cache windows."""
-    sizes = dict(slots=4, context=CONTEXT, prefill_chunk=8, max_new_tokens=6, stop_ids=[3, 5, 7, 11, 13])
-    with mock.patch.object(sampler, "MIN_WINDOW", min_window):
-        return sampler.Engine(tiny()[0], CONFIG, **{**sizes, **changes})
+def make_engine(**changes):
+    """An engine of four slots for the tiny policy."""
+    sizes = dict(slots=4, context=CONTEXT, prefill_chunk=8, max_new_tokens=6, stop_ids=[3, 5, 7, 11, 13],
+                 prefill_rows=2, decode_steps=3)
+    return sampler.Engine(tiny()[0], CONFIG, **{**sizes, **changes})
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -70,7 +69,7 @@ turns_of_slots = st.lists(st.dictionaries(st.integers(0, 3), asks, min_size=1), 
 @given(turns_of_slots, st.integers(0, 2**31))
 def test_logprobs_equal_the_learners(schedule, seed):
     """Whatever slots are asked, parked and released in between, over several turns of uneven lengths."""
-    engine, episodes = make_engine(min_window=12), {slot: [] for slot in range(4)}
+    engine, episodes = make_engine(), {slot: [] for slot in range(4)}
     for turn, asked in enumerate(schedule):
         requests, temperatures = [], []
         for slot, (length, temperature, release) in asked.items():
@@ -84,7 +83,7 @@ def test_logprobs_equal_the_learners(schedule, seed):
             key = draw.turn_keys(seed, [f"task {slot}"], [0], [turn])[0]
             requests.append(sampler.Request(slot, tokens, key, temperature))
             temperatures.append(temperature)
-        samples = engine.turn(tiny()[1], requests)
+        samples = engine.turn(engine.place(tiny()[1]), requests)
         for request, sample in zip(requests, samples, strict=True):
             episode = episodes[request.slot]
             episode += [*request.tokens, *sample.tokens]
@@ -164,7 +163,7 @@ def test_truncated_sampling_records_what_it_drew_from():
     """Through the engine: with top_k 2 no token is less probable than the second most probable one."""
     engine = make_engine(top_k=2, top_p=0.95)
     prompt = prompt_of(9)
-    sample = engine.turn(tiny()[1], [sampler.Request(1, prompt, draw.turn_keys(0, ["t"], [0], [0])[0])])[0]
+    sample = engine.turn(engine.place(tiny()[1]), [sampler.Request(1, prompt, draw.turn_keys(0, ["t"], [0], [0])[0])])[0]
     row = np.zeros((1, CONTEXT), np.int32)
     row[0, : len(prompt) + len(sample.tokens)] = prompt + sample.tokens
     for i, (token, logprob) in enumerate(zip(sample.tokens, sample.logprobs, strict=True)):
@@ -184,16 +183,16 @@ def test_tokens_do_not_depend_on_neighbours_slot_or_order():
 
     params, turns = tiny()[1], []
     for slot, others in ((0, []), (3, [2, 0, 1])):
-        engine = make_engine(min_window=12)
+        engine = make_engine()
         for turn, length in enumerate((11, 4)):
             requests = [sampler.Request(o, prompt_of(20 + o - 15 * turn, o), keys(f"other {o}", turn)) for o in others]
             requests.append(sampler.Request(slot, prompt_of(length, 99 + turn), keys("mine", turn)))
-            turns.append(engine.turn(params, requests)[-1])
+            turns.append(engine.turn(engine.place(params), requests)[-1])
     for alone, beside in ((turns[0], turns[2]), (turns[1], turns[3])):
         assert alone.tokens == beside.tokens and alone.finish_reason == beside.finish_reason
         np.testing.assert_allclose(alone.logprobs, beside.logprobs, atol=1e-5)
     engine = make_engine(stop_ids=[])  # another key, other tokens
-    a = engine.turn(params, [sampler.Request(s, prompt_of(11), keys("mine", s)) for s in range(4)])
+    a = engine.turn(engine.place(params), [sampler.Request(s, prompt_of(11), keys("mine", s)) for s in range(4)])
     assert len({tuple(sample.tokens) for sample in a}) == 4
 
 
@@ -202,7 +201,7 @@ def test_a_greedy_request_runs_beside_sampled_ones():
     engine, prompt = make_engine(stop_ids=[]), prompt_of(10)
     keys = draw.turn_keys(0, ["t"] * 4, range(4), [0] * 4)
     requests = [sampler.Request(s, prompt, keys[s], 0.0 if s == 2 else None) for s in range(4)]
-    samples = engine.turn(tiny()[1], requests)
+    samples = engine.turn(engine.place(tiny()[1]), requests)
     row = np.zeros((1, CONTEXT), np.int32)
     row[0, :16] = prompt + samples[2].tokens
     greedy = np.asarray(learner_logits(*tiny(), row))[0, 9:15].argmax(-1).tolist()
@@ -210,9 +209,18 @@ def test_a_greedy_request_runs_beside_sampled_ones():
     assert samples[1].tokens != greedy and samples[0].tokens != samples[1].tokens
 
 
+def test_a_request_may_have_a_smaller_budget():
+    engine = make_engine(stop_ids=[])
+    keys = draw.turn_keys(0, ["t"] * 4, range(4), [0] * 4)
+    budgets = [1, 3, None, 6]
+    samples = engine.turn(engine.place(tiny()[1]), [sampler.Request(s, [5], keys[s], None, n) for s, n in enumerate(budgets)])
+    assert [len(sample.tokens) for sample in samples] == [1, 3, 6, 6]
+    assert {sample.finish_reason for sample in samples} == {"length"}
+
+
 def test_no_recompilation_after_warm_up():
-    """Every window and chunk size is seen while the slots fill up once; no later length compiles anything."""
-    engine, params = make_engine(min_window=12), tiny()[1]
+    """Every program is seen while the slots fill up once; no later length compiles anything."""
+    engine, params = make_engine(), tiny()[1]
 
     def fill(lengths, members):
         for slot in range(4):
@@ -220,14 +228,13 @@ def test_no_recompilation_after_warm_up():
         for turn, length in enumerate(lengths):
             keys = draw.turn_keys(0, ["t"] * members, range(members), [turn] * members)
             requests = [sampler.Request(s, prompt_of(length + s, turn), keys[s]) for s in range(members)]
-            engine.turn(params, [r for r in requests if len(r.tokens) <= engine.room(r.slot)])
+            engine.turn(engine.place(params), [r for r in requests if len(r.tokens) <= engine.room(r.slot)])
 
     before = sampler.compilations()
     for lengths in ([1] * 16, [40], [20, 8, 5], [12], [25, 3]):
         fill(lengths, 4)
     warm = sampler.compilations()
-    # At most: empty cache, first token, 4 windows of decode, 4 windows x 2 chunk sizes of prefill.
-    assert warm - before <= 1 + 1 + 4 + 8
+    assert warm - before <= 6  # empty cache, large and small prefill, copies, first token, decode
     for lengths, members in (([7, 2, 9, 1], 3), ([33, 1, 1], 1), ([3] * 9, 2), ([17, 13], 4)):
         fill(lengths, members)
     assert sampler.compilations() == warm
@@ -242,7 +249,7 @@ def test_sharded_engine_equals_one_device():
     keys = draw.turn_keys(1, ["t"] * 8, range(8), [0] * 8)
     for turn in range(2):
         requests = [sampler.Request(s, prompt_of(2 * s + 2 - turn, s), keys[s]) for s in range(8) if s != 5 - turn]
-        one, many = (engine.turn(weights, requests) for engine, weights in engines)
+        one, many = (engine.turn(engine.place(weights), requests) for engine, weights in engines)
         for a, b in zip(one, many, strict=True):
             assert a.tokens == b.tokens and a.finish_reason == b.finish_reason
             np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-4)
@@ -308,10 +315,11 @@ def test_impossible_requests_change_nothing():
         ([request(0, [1]), request(2, [])], "slot 2"),
         ([request(3, [1] * CONTEXT)], "room"),
         ([request(3, [1], temperature=-0.5)], "temperature"),
+        ([request(3, [1], max_new_tokens=7)], "max_new_tokens"),
     ):
         with pytest.raises(ValueError, match=named):
-            engine.turn(params, requests)
+            engine.turn(engine.place(params), requests)
     assert all(engine.room(slot) == CONTEXT - 1 for slot in range(4))
-    sample = engine.turn(params, [request(3, [1] * (CONTEXT - 1), temperature=0.0)])[0]
+    sample = engine.turn(engine.place(params), [request(3, [1] * (CONTEXT - 1), temperature=0.0)])[0]
     assert len(sample.tokens) == 1 and sample.finish_reason in ("context", "stop")
     assert engine.room(3) == -1

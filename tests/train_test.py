@@ -81,12 +81,15 @@ def test_rollout_metrics_leave_faults_out_of_the_rates():
         episode(0.0, member=2, violations=["a", "b"]),
         episode(None, member=3, reason=trajectory.ERROR, mask=(0, 1, 1, 1, 1, 1, 1)),
     ]
-    stats = rollout.Stats(sampled_tokens=30, seconds=2.0, prefill_seconds=0.25, decode_seconds=1.0, env_seconds=0.5)
+    stats = rollout.Stats(
+        turns=6, prefill_tokens=8, shared_tokens=5, sampled_tokens=30, slot_steps=48, prefill_seconds=0.25,
+        decode_seconds=1.0, env_seconds=0.5, seconds=2.0,
+    )  # fmt: skip
     found = train.rollout_metrics(items, np.array([True, False]), stats)
     expected = {
         "reward": 0.5, "pass_rate": 1 / 3, "mixed_groups": 0.5, "violations": 1 / 3, "truncated": 1 / 3, "faults": 1,
         "turns": 2, "response_tokens": (2 + 4 + 1) / 3, "tokens_per_second": 15.0, "prefill_seconds": 0.25,
-        "decode_seconds": 1.0, "env_seconds": 0.5,
+        "decode_seconds": 1.0, "env_seconds": 0.5, "slot_occupancy": 0.5, "shared_tokens": 5, "prefill_tokens": 8,
     }  # fmt: skip
     assert found == pytest.approx(expected)
     faults = train.rollout_metrics(items[3:], np.array([False]), stats)

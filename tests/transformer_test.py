@@ -35,7 +35,8 @@ def make_policy(config=CONFIG, dtype=jnp.float32, remat="none"):
     rng, norms = np.random.default_rng(0), ("attention_norm", "query_norm", "key_norm", "mlp_norm", "final_norm")
 
     def draw(path, x):
-        return jnp.asarray(rng.normal(path[-2].key in norms, 0.2, x.shape), dtype)
+        with jax.ensure_compile_time_eval():  # the first caller may be under jit, and the policy is kept
+            return jnp.asarray(rng.normal(path[-2].key in norms, 0.2, x.shape), dtype)
 
     return nnx.merge(graphdef, jax.tree_util.tree_map_with_path(draw, params))
 
