@@ -46,10 +46,12 @@ def masked(q_BTHN: Array, k_BKSN: Array, v_BKSN: Array, mask_BTS: Array) -> Arra
 
 
 def cached(
-    q_BTHN: Array, k_BKSN: Array, v_BKSN: Array, positions_BT: Array, used_B: Array, window: int | None
+    q_BTHN: Array, k_BKSN: Array, v_BKSN: Array, positions_BT: Array, used_B: Array, window: int | None,
+    rows_B: Array | None = None,
 ) -> Array:
     """Attention on a cache -> [B, T, H, N]: a query sees the keys up to its own position, as `plain` does.
 
+    rows_B: which row of the cache, which may have others, each row of queries belongs to; None: they are the same.
     used_B: how many entries of the cache matter to each row; 0 for a row whose result does not matter. Rows go in
     groups of ROW_GROUP, where they are not split over devices, and each group reads blocks of KEY_BLOCK keys up to the
     last that one of its rows uses, with a running maximum and sum (FlashAttention, arXiv:2205.14135, algorithm 1). A
@@ -57,6 +59,13 @@ def cached(
     whatever the others use.
     """
     B = q_BTHN.shape[0]
+    if rows_B is not None:  # one by one, read where they lie
+
+        def one(inputs: tuple[Array, ...]) -> Array:
+            row, q, positions, used = inputs
+            return _cached_rows(q[None], k_BKSN, v_BKSN, positions[None], used, row, window)[0]
+
+        return jax.lax.map(one, (rows_B, q_BTHN, positions_BT, used_B))
     mesh = jax.sharding.get_abstract_mesh()
     split = not mesh.empty and sharding.parts("rows", mesh, sharding.DECODE) > 1
     if split or B <= ROW_GROUP or B % ROW_GROUP:

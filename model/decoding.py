@@ -104,17 +104,15 @@ def prefill(
     """
     policy, B = nnx.merge(program.graphdef, params[0]), x_BD.shape[0]
     every = slots_P.shape[0] == B
-    part = layers if every else jax.tree.map(lambda x: x[slots_P], layers)
-    x_PTD, cache = policy.extend(tokens_PT, valid_P, transformer.Cache(part, lengths_P), params[1])
+    cache = transformer.Cache(layers, lengths_P)
+    x_PTD, cache = policy.extend(tokens_PT, valid_P, cache, params[1], None if every else slots_P)
     last_P11 = jnp.maximum(valid_P - 1, 0)[:, None, None]
     last_PD = jnp.take_along_axis(x_PTD, last_P11, axis=1)[:, 0].astype(x_BD.dtype)
     if every:
-        layers = cache.layers
         x_BD = jnp.where(valid_P[:, None] > 0, last_PD, x_BD)
     else:
-        layers = jax.tree.map(lambda x, y: x.at[slots_P].set(y, mode="drop"), layers, cache.layers)
         x_BD = x_BD.at[slots_P].set(last_PD, mode="drop")
-    return _split_layers(layers), _rows(x_BD)
+    return _split_layers(cache.layers), _rows(x_BD)
 
 
 @functools.partial(jax.jit, donate_argnums=(0, 1, 2))

@@ -105,7 +105,7 @@ class Engine:
     graphdef, config: of the policy (`nnx.split(policy)[0]`, `policy.config`). slots: episodes held side by side; a
     multiple of the size of the mesh axes that sharding.DECODE splits rows over. context: tokens per slot, prompt and
     all turns together. prefill_chunk: tokens of a large piece; a small one has a quarter. prefill_rows: slots that
-    prefill a large piece in one call; four times as many a small one. decode_steps: tokens per decode call.
+    prefill a piece in one call. decode_steps: tokens per decode call.
     max_new_tokens: budget of a turn. stop_ids: ids that end a turn. temperature, top_p, top_k: see model/draw.py.
     mesh: made by `sharding.make_mesh`; None is the first device alone. dtype: of the cache. share_prompts: whether
     equal beginnings are computed once. Raises ValueError for an impossible value, naming the key.
@@ -163,7 +163,7 @@ class Engine:
         self._shares, self._decode_steps = share_prompts and shards == 1, decode_steps
         # (tokens of a piece, slots that prefill such a piece in one call)
         self._large = (prefill_chunk, rows_per_call(slots, prefill_rows, self.mesh))
-        self._small = (max(1, prefill_chunk // 4), rows_per_call(slots, 4 * prefill_rows, self.mesh))
+        self._small = (max(1, prefill_chunk // 4), rows_per_call(slots, prefill_rows, self.mesh))
         self._lengths_B = np.zeros((slots,), np.int32)  # of the slots with a turn, as the devices know them
         self._counts_B = np.zeros((slots,), np.int32)  # tokens sampled in these turns
         self._slots = [_Slot() for _ in range(slots)]
@@ -223,13 +223,16 @@ class Engine:
                 self._take_over(slot, kept)
 
     def step(self, params: Any) -> list[tuple[int, Sample]]:
-        """A prefill call for slots that have something to append, then a decode call for slots with a turn.
+        """Prefills whatever slots have to append, then makes a decode call for the slots with a turn.
+
+        Prefill comes first because a decode call costs nearly the same for few slots as for many.
 
         params: what `place` returned. Returns (slot, sample) of the turns that ended.
         """
         start = time.perf_counter()
         with jax.set_mesh(self.mesh):
-            self._prefill(params)
+            while self._prefill(params):
+                pass
             self.stats.prefill_seconds += time.perf_counter() - start
             start = time.perf_counter()
             self._begin(params)
@@ -318,12 +321,16 @@ class Engine:
             self._take_over(slot, count)
         return waiting
 
-    def _prefill(self, params: Any) -> None:
-        """Prefills a piece in as many slots as one call takes; leaves their last hidden states in self._x_BD."""
+    def _prefill(self, params: Any) -> bool:
+        """Prefills a piece in as many slots as one call takes; leaves their last hidden states in self._x_BD.
+
+        False if no slot has anything that can be done now: a prompt that waits for another's end can be taken over
+        once that one's turn has begun.
+        """
         waiting = self._share() if self._shares else set()
         ready = [i for i, slot in enumerate(self._slots) if slot.status == PREFILL and i not in waiting]
         if not ready:
-            return
+            return False
         ready.sort(key=lambda i: self._slots[i].order)
         small = [len(self._slots[i].pieces[0]) <= self._small[0] for i in ready]
         T, P = self._small if small[0] else self._large
@@ -346,6 +353,7 @@ class Engine:
             slot.status = PREFILL if slot.pieces else READY
         self._x_BD.block_until_ready()  # so that the two phases' seconds are their own
         self.stats.prefill_tokens += int(valid_P.sum())
+        return True
 
     def _begin(self, params: Any) -> None:
         """Draws the first token in every slot whose tokens are all appended."""

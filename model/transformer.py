@@ -357,13 +357,15 @@ class Transformer(nnx.Module):
         return einsum("...D,DV->...V", x, self.head[...], jnp.float32)
 
     def extend(
-        self, tokens_BT: Array, valid_B: Array, cache: Cache, layers: Sequence[Layer] | None = None
+        self, tokens_BT: Array, valid_B: Array, cache: Cache, layers: Sequence[Layer] | None = None,
+        rows_B: Array | None = None,
     ) -> tuple[Array, Cache]:
         """Appends the first valid_B[b] of the T tokens of each slot b; T = 1 is decode, T = chunk is chunked prefill.
 
         Returns hidden states [B, T, D] after the final norm, meaningless beyond a slot's valid tokens, and the
         new cache. Slots with valid 0 stay as they are. The caller sees to lengths_B + valid_B <= S: what is beyond is
-        not stored. layers: see `unstack`; None cuts them out of the stacked parameters.
+        not stored. layers: see `unstack`; None cuts them out of the stacked parameters. rows_B: the rows of the cache
+        that the B slots are, where it has more (a row beyond the last is none); then cache.lengths_B is theirs.
         """
         B, T = tokens_BT.shape
         S = cache.layers[0][0].shape[2]
@@ -372,7 +374,8 @@ class Transformer(nnx.Module):
         used_B = jnp.minimum(jnp.where(valid_B > 0, cache.lengths_B + valid_B, 0), S)
         # Invalid tokens are written at index S, that is nowhere.
         writes_BT = jnp.where(offset_1T < valid_B[:, None], positions_BT, S)
-        slots_B11, heads_1K1 = jnp.arange(B)[:, None, None], jnp.arange(self.config.num_key_value_heads)[None, :, None]
+        slots_B11 = (jnp.arange(B) if rows_B is None else rows_B)[:, None, None]
+        heads_1K1 = jnp.arange(self.config.num_key_value_heads)[None, :, None]
         angles, rules = self._angles(positions_BT), sharding.DECODE
         x_BTD, extended = self._embed(tokens_BT, rules), []
         # Unrolled: a cache stacked over layers and carried through a scan would be copied in every layer.
@@ -385,7 +388,8 @@ class Transformer(nnx.Module):
                 )
                 for cached, new_BTKN in ((k_BKSN, k_BTKN), (v_BKSN, v_BTKN))
             )
-            heads_BTHN = attention.cached(q_BTHN, k_BKSN, v_BKSN, positions_BT, used_B, self.config.window(index))
+            window = self.config.window(index)
+            heads_BTHN = attention.cached(q_BTHN, k_BKSN, v_BKSN, positions_BT, used_B, window, rows_B)
             x_BTD, _ = self._finish(layer, x_BTD, heads_BTHN, rules)
             extended.append((k_BKSN, v_BKSN))
         x_BTD = rms_norm(x_BTD, self.final_norm[...], self.config.rms_norm_eps)
