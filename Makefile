@@ -25,6 +25,7 @@ base: $(VENV)/.runtime
 
 benchmarks: $(VENV)/.dev $(VENV)/.tunix
 	$(RUN) -m benchmarks.model
+	$(RUN) -m benchmarks.rollout
 
 setup: $(VENV)/.dev $(VENV)/.tpu
 

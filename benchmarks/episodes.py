@@ -5,7 +5,7 @@ them short, and tool results of 20 to 60 tokens that take 20 to 200 ms. Lengths 
 and are the same for both ways.
 
 The static way samples one turn of the whole batch, waits for all of its tools, and prefills every conversation from its
-first token for the next one. It runs on the same programs, with all slots in one prefill call.
+first token for the next one. It runs on the same programs.
 """
 
 import asyncio
