@@ -4,10 +4,9 @@ bit, no slot is lost, no prompt is computed twice and no slot reads another's ca
 import dataclasses
 import functools
 
-import jax
 import numpy as np
+import policies
 import pytest
-from flax import nnx
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -21,18 +20,20 @@ CONFIG = transformer.Config(
 )  # fmt: skip
 
 
-@functools.cache
 def tiny():
-    """(graphdef, params) of a random policy with peaked, context-dependent distributions."""
-    graphdef, params = nnx.split(transformer.Transformer(CONFIG, rngs=nnx.Rngs(0)))
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    return graphdef, tree.unflatten([x + 0.2 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys)])
+    """(graphdef, params) of the policy under test."""
+    return policies.sharp(CONFIG)
 
 
-def make_engine(**changes):
+def make_engine(config=CONFIG, **changes):
     sizes = dict(slots=SLOTS, context=CONTEXT, prefill_chunk=16, max_new_tokens=7, stop_ids=range(12))
-    return sampler.Engine(tiny()[0], CONFIG, **{**sizes, "prefill_rows": 2, "decode_steps": 3, **changes})
+    sizes |= {"prefill_rows": 2, "decode_steps": 3, **changes}
+    return sampler.Engine(policies.sharp(config)[0], config, **sizes)
+
+
+MIXTURE = dataclasses.replace(
+    CONFIG, model_type="qwen3_moe", num_experts=6, num_experts_per_tok=2, moe_intermediate_size=24, norm_topk_prob=True
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +105,17 @@ def test_turns_are_the_same_to_the_bit_whatever_the_order_and_the_company(seed):
     assert engine.stats.shared_tokens > 2 * len(SYSTEM)
     read_back = sum(len(samples) - 1 for samples in found.values())  # the last token of each turn but the last
     assert engine.stats.prefill_tokens + engine.stats.shared_tokens == given + read_back
+
+
+@pytest.mark.parametrize("config", [CONFIG, MIXTURE], ids=["dense", "mixture of experts"])
+def test_every_slot_gives_the_same(config):
+    """One prompt and one key in all of many slots, each prefilling for itself: wherever a row lies in a product, it is
+    the same to the bit."""
+    engine = make_engine(config, slots=24, prefill_rows=5, stop_ids=(), share_prompts=False)
+    params, key = engine.place(policies.sharp(config)[1]), draw.turn_keys(0, ["t"], [0], [0])[0]
+    for turn in range(2):
+        samples = engine.turn(params, [sampler.Request(i, tokens(50, turn), key) for i in range(24)])
+        assert samples == samples[:1] * 24
 
 
 def test_a_group_computes_its_prompt_once():

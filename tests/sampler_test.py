@@ -6,6 +6,7 @@ import hashlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import policies
 import pytest
 import torch
 import transformers
@@ -23,13 +24,9 @@ CONFIG = transformer.Config(
 )  # fmt: skip
 
 
-@functools.cache
 def tiny():
-    """(graphdef, params) of a random policy with weights large enough for peaked, context-dependent distributions."""
-    graphdef, params = nnx.split(transformer.Transformer(CONFIG, rngs=nnx.Rngs(0)))
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    return graphdef, tree.unflatten([x + 0.2 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys)])
+    """(graphdef, params) of the policy under test."""
+    return policies.sharp(CONFIG)
 
 
 def make_engine(**changes):
