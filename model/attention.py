@@ -22,6 +22,7 @@ SPLASH_BLOCKS = (1024, 512, 256, 128)  # tokens per block of the TPU kernel; the
 LANES = 128  # width of a TPU's vector registers
 
 KEY_BLOCK = 128  # keys of a cache read at a time
+CACHE_LOOP = "cache_blocks"  # the name, in programs, of the loop over them, whose length depends on what is used
 ROW_GROUP = 8  # slots of a cache that read together
 QUERY_BLOCK = 128  # queries per attention block of a row: 64 to 192 are alike on CPU, none at all is a half slower
 
@@ -104,7 +105,8 @@ def _cached_rows(
 
     zero = jnp.zeros((R, K, T, H // K, 1), jnp.float32)
     carry = (zero + least, zero, jnp.zeros(q_RKTGN.shape, jnp.float32))
-    _, sums_RKTG1, heads_RKTGN = jax.lax.fori_loop(0, -(-used // block), attend, carry)
+    with jax.named_scope(CACHE_LOOP):
+        _, sums_RKTG1, heads_RKTGN = jax.lax.fori_loop(0, -(-used // block), attend, carry)
     # A row of which nothing is used may have seen no key: zeros instead of 0 / 0.
     heads_RKTGN = heads_RKTGN / jnp.maximum(sums_RKTG1, jnp.finfo(jnp.float32).tiny)
     return heads_RKTGN.transpose(0, 2, 1, 3, 4).reshape(R, T, H, N).astype(q_RTHN.dtype)

@@ -2,7 +2,8 @@
 
 XLA's own cost analysis counts the body of a loop once; here every loop counts as often as it runs, because both
 representations tell how often that is. A loop of unknown length (the sampler's decode loop, the learner's loop over
-micro-batches) counts once: its body is what one wants to know of it.
+micro-batches) counts once, because its body is what one wants to know of it, unless `loops` names it: a name
+(jax.named_scope) -> how often such a loop runs.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import dataclasses
 import math
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -27,10 +29,11 @@ NO_TRAFFIC = {
 }  # fmt: skip
 
 
-def flops(jaxpr: Any, attended: float) -> float:
+def flops(jaxpr: Any, attended: float, loops: Mapping[str, int] = {}) -> float:
     """FLOPs of the matrix products of a jaxpr, over all devices (a multiply-add is two).
 
-    attended: share of the query-key pairs of a row that an attention kernel computes: about a half if causal.
+    attended: share of the query-key pairs of a row that an attention kernel computes: about a half if causal. loops:
+    see the top of the file.
     """
     total = 0.0
     for equation in jaxpr.eqns:
@@ -49,11 +52,18 @@ def flops(jaxpr: Any, attended: float) -> float:
             total += _kernel(equation, attended)
         else:
             times = params.get("length", 1) if name == "scan" else 1
+            times = _named(str(equation.source_info.name_stack), loops) if name == "while" else times
             times *= math.prod(params["mesh"].shape.values()) if name == "shard_map" else 1
             for inner in jax.tree.leaves(list(params.values()), is_leaf=_is_jaxpr):
                 if _is_jaxpr(inner):
-                    total += times * flops(getattr(inner, "jaxpr", inner), attended)
+                    total += times * flops(getattr(inner, "jaxpr", inner), attended, loops)
     return total
+
+
+def _named(path: str, loops: Mapping[str, int]) -> int:
+    """How often the loop at the end of a path of scopes runs, by its own name; 1 if it has none of these."""
+    scopes = path.removesuffix("/while").split("/")
+    return loops.get(scopes[-1], 1)
 
 
 def _is_jaxpr(x: Any) -> bool:
@@ -126,8 +136,9 @@ def parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
     return computations, entry
 
 
-def trips(loop: Instruction, computations: dict[str, list[Instruction]]) -> int:
-    """How often a loop runs: as XLA's CPU backend notes it or, for TPU, as its condition says; 1 where that is unknown.
+def trips(loop: Instruction, computations: dict[str, list[Instruction]], loops: Mapping[str, int] = {}) -> int:
+    """How often a loop runs: as XLA's CPU backend notes it or, for TPU, as its condition says; where that is unknown,
+    as `loops` says of its name; or else 1.
 
     JAX's loops of known length count from 0 in steps of 1 while `index < length`.
     """
@@ -138,11 +149,12 @@ def trips(loop: Instruction, computations: dict[str, list[Instruction]]) -> int:
     root = next(i for i in condition if i.root)
     if root.opcode == "compare" and "direction=LT" in root.rest and root.operands[-1] in constants:
         return int(constants[root.operands[-1]])
-    return 1
+    named = re.search(r'op_name="([^"]*)"', loop.rest)
+    return _named(named[1], loops) if named else 1
 
 
-def traffic(text: str) -> Traffic:
-    """The traffic of one run of a compiled module, from `compiled.as_text()`."""
+def traffic(text: str, loops: Mapping[str, int] = {}) -> Traffic:
+    """The traffic of one run of a compiled module, from `compiled.as_text()`. loops: see the top of the file."""
     computations, entry = parse(text)
     done: dict[tuple[str, bool], Traffic] = {}
 
@@ -162,7 +174,7 @@ def traffic(text: str) -> Traffic:
                         continue
                     times = 1
                     if attribute == "body":
-                        times = trips(instruction, computations)
+                        times = trips(instruction, computations, loops)
                     total.add(of(callee, fused or instruction.opcode == "fusion"), times)
             done[name, fused] = total
         return done[name, fused]

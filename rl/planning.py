@@ -13,7 +13,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -23,7 +23,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from model import decoding, hf_config, sampler, sharding, transformer
+from model import attention, decoding, hf_config, sampler, sharding, transformer
 from rl import cost, learner, packing, setup
 
 GIB = 1 << 30
@@ -151,10 +151,11 @@ def model_flops(config: transformer.Config, tokens: float, attended: float, back
 
 
 def _measure(
-    name: str, traced: Any, mesh: Mesh, tokens: int, needed: float, attended: float, held: float, start: float
+    name: str, traced: Any, mesh: Mesh, tokens: int, needed: float, attended: float, held: float, start: float,
+    loops: Mapping[str, int] = {},
 ) -> Program | Refused:
-    """Compiles a traced program for TPU and counts what it needs. attended: see `cost.flops`. held: bytes of what stays
-    on a chip between runs."""
+    """Compiles a traced program for TPU and counts what it needs. attended, loops: see rl/cost.py. held: bytes of what
+    stays on a chip between runs."""
     try:
         with jax.set_mesh(mesh):
             compiled = traced.lower(lowering_platforms=("tpu",)).compile()
@@ -164,13 +165,13 @@ def _measure(
         if "RESOURCE_EXHAUSTED" not in str(error) or not sizes:
             raise  # the compiler's own trouble
         return Refused(name, max(sizes), held, time.perf_counter() - start)
-    memory, found = compiled.memory_analysis(), cost.traffic(compiled.as_text())
+    memory, found = compiled.memory_analysis(), cost.traffic(compiled.as_text(), loops)
     return Program(
         name=name,
         arguments=memory.argument_size_in_bytes,
         outputs=memory.output_size_in_bytes - memory.alias_size_in_bytes,
         temporaries=memory.temp_size_in_bytes,
-        flops=cost.flops(traced.jaxpr.jaxpr, attended) / mesh.size,
+        flops=cost.flops(traced.jaxpr.jaxpr, attended, loops) / mesh.size,
         traffic=found.memory,
         collectives=dict(found.collectives),
         tokens=tokens,
@@ -199,16 +200,18 @@ def learner_program(config: config_dict.ConfigDict, mesh: Mesh) -> Program | Ref
 
 
 def sampler_programs(config: config_dict.ConfigDict, mesh: Mesh) -> Iterator[Program | Refused]:
-    """One large piece of prefill in as many slots as a call takes, and one decoded token in every slot."""
+    """One large piece of prefill in as many slots as a call takes, and one decoded token in every slot, both with full
+    caches."""
     start, policy, c = time.perf_counter(), _policy(config, mesh), config.sampler
     architecture, dtype = policy.config, jnp.dtype(config.model.dtype)
     program = decoding.Program(nnx.split(policy)[0], c.context, c.max_new_tokens, (0,), c.top_k, c.top_p)
     length, rows = sampler.cache_length(c.context), sampler.rows_per_call(c.slots, c.prefill_rows, mesh)
     traced = decoding.trace(program, architecture, mesh, c.slots, rows, length, c.prefill_chunk, dtype)
     held = _bytes_held(architecture, mesh, sharding.DECODE, dtype.itemsize)
+    loops = {attention.CACHE_LOOP: length // attention.KEY_BLOCK}
     for name, tokens in (("prefill", rows * c.prefill_chunk), ("decode", c.slots)):
-        needed = model_flops(architecture, tokens, c.context / 2, backward=False)
-        yield _measure(name, traced[name], mesh, tokens, needed, 0.5, held, start)
+        needed = model_flops(architecture, tokens, length, backward=False)
+        yield _measure(name, traced[name], mesh, tokens, needed, 0.5, held, start, loops)
         start = time.perf_counter()
 
 

@@ -167,6 +167,21 @@ def test_model_flops_are_those_of_the_program():
     assert cost.flops(program.jaxpr, 1.0) == pytest.approx(expected + again, rel=1e-6)
 
 
+def test_attention_on_a_full_cache_counts_all_of_it():
+    """Its loop is as long as the cache is full: 2 products of [B T H, N] by all keys, and every block is read."""
+    B, T, H, K, S, N = 4, 2, 4, 2, 5 * attention.KEY_BLOCK, 16
+    q, k, v = jnp.zeros((B, T, H, N)), jnp.zeros((B, K, S, N)), jnp.zeros((B, K, S, N))
+    positions, used = jnp.zeros((B, T), jnp.int32), jnp.full((B,), S)
+    traced = jax.jit(lambda k, v, used: attention.cached(q, k, v, positions, used, None)).trace(k, v, used)
+    full = 2 * 2 * B * T * H * S * N
+    assert cost.flops(traced.jaxpr.jaxpr, 0.5) == full / 5
+    assert cost.flops(traced.jaxpr.jaxpr, 0.5, {attention.CACHE_LOOP: 5}) == full
+    text = traced.lower().compile().as_text()
+    one, two, five = (cost.traffic(text, {attention.CACHE_LOOP: n}).memory for n in (1, 2, 5))
+    assert five - one == 4 * (two - one) and two - one > (k.nbytes + v.nbytes) / 5
+    assert cost.traffic(text).memory == cost.traffic(text, {"another": 9}).memory == one
+
+
 @pytest.mark.parametrize(("name", "billions", "active"), [
     ("qwen3_0p6b", 0.596, 0.596), ("qwen3_8b", 8.19, 8.19), ("qwen3_30b_a3b", 30.5, 3.35),
 ])  # fmt: skip
