@@ -57,7 +57,7 @@ class Checkpoints:
     def __init__(self, directory: str | os.PathLike[str], keep: int, read_only: bool = False):
         self.directory = pathlib.Path(directory).resolve()
         self.directory.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() == 0 and not read_only:  # orbax's own clean-up runs in the background, into the first save
+        if jax.process_index() == 0 and not read_only:  # orbax's own clean-up goes on in the first save
             for unfinished in ocp.utils.tmp_checkpoints(self.directory):
                 shutil.rmtree(unfinished.get())
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)

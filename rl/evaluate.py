@@ -25,7 +25,7 @@ def derive_seed(*parts: Any) -> int:
 def clustered_interval(by_root: Mapping[str, Sequence[float]], resamples: int, seed: int) -> Interval:
     """Mean over all values with a 95 % percentile bootstrap interval that resamples whole roots.
 
-    Tasks of one root share tree and wording, so they are not independent; resampling them singly would make the interval
+    Tasks of one root share tree and wording, so they are not independent; resampling them singly makes the interval
     too narrow (cluster bootstrap, Davison & Hinkley 1997, section 3.8). Raises ValueError when there is no value.
     """
     roots = sorted(root for root, values in by_root.items() if len(values))
@@ -52,7 +52,7 @@ def pass_rate(tasks: Sequence[Task], trajectories: Sequence[Trajectory], resampl
             by_root[root_of[item.task_id]].append(float(item.passed))
             rewards.append(item.reward)
     if trajectories and not rewards:
-        raise ValueError(f"evaluate: all {len(trajectories)} episodes faulted; the first: {trajectories[0].score.error}")
+        raise ValueError(f"evaluate: all {len(trajectories)} episodes faulted; first: {trajectories[0].score.error}")
     interval = clustered_interval(by_root, resamples, seed=0)
     faults = len(trajectories) - len(rewards)
     return {**interval, "episodes": len(rewards), "faults": faults, "reward_mean": float(np.mean(rewards))}

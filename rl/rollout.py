@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from envs import base
-from envs.base import Env, Message, Score, Step
+from envs.base import Env, Message, Score
 from model import draw, sampler
 from model.chat import Chat
 from rl import trajectory
@@ -107,19 +107,32 @@ class _Episode:
             self.reason, self.score = trajectory.ERROR, dataclasses.replace(known, reward=None, error=told)
             return None
 
-    async def reset(self, make_env: Callable[[Task], Env]) -> None:
-        """Makes and resets the environment."""
+    async def reset(self, make_env: Callable[[Task], Env], chat: Chat) -> None:
+        """Makes and resets the environment and encodes the prompt."""
 
         async def call() -> None:
             self.env = make_env(self.task)
             self.tools = list(self.env.tools)
             self.messages = list(await self.env.reset())
+            self.pending = chat.prompt(self.messages, self.tools)
 
         await self.guard("reset", call)
 
-    async def step(self, message: Message) -> Step | None:
-        """Hands the assistant's message to the environment; None if that failed."""
-        return await self.guard("step", lambda: self.env.step(message))
+    async def step(self, message: Message, chat: Chat, max_turns: int, room: int) -> None:
+        """Hands the assistant's message to the environment and encodes its answer for a slot that has room left."""
+
+        async def call() -> None:
+            step = await self.env.step(message)
+            self.messages += step.messages
+            if step.done:
+                self.reason = trajectory.ENDED
+            elif self.turns == max_turns:
+                self.reason = trajectory.MAX_TURNS
+            else:
+                self.pending = chat.increment(step.messages)
+                self.reason = "" if len(self.pending) <= room else trajectory.CONTEXT
+
+        await self.guard("step", call)
 
     async def finish(self) -> None:
         """Scores the episode, unless it has failed, and closes the environment."""
@@ -176,9 +189,10 @@ class Rollouts:
         params: the policy's parameters. policy_version: recorded as it is. temperature: None for the engine's, 0.0 for
         greedy. seed: None for the constructor's. on_progress: called with (finished episodes, all episodes).
 
-        All environments are reset before the first turn is sampled. An exception raised by an environment ends its own
-        episode with reason ERROR and reward None (with no tokens if it was raised by reset); an episode cut off by a
-        budget is scored as it stands. What the environment answers last is among the messages, not among the tokens.
+        All environments are reset before the first turn is sampled. An environment that raises or says what the chat
+        format cannot ends its own episode with reason ERROR and reward None (with no tokens if that was in reset); an
+        episode cut off by a budget is scored as it stands. What the environment answers last is among the messages,
+        not among the tokens.
         Raises ValueError, before anything is sampled, when a task stands twice or a prompt leaves no room to sample.
         """
         start, before = time.perf_counter(), dataclasses.replace(self.engine.stats)
@@ -206,13 +220,10 @@ class Rollouts:
         return [episode.to_trajectory(policy_version) for episode in episodes]
 
     async def _open(self, episodes: Sequence[_Episode]) -> None:
-        """Makes and resets every environment and encodes the prompts. Raises ValueError for one that does not fit."""
-        await self._in_envs(episode.reset(self.make_env) for episode in episodes)
+        """Makes and resets every environment. Raises ValueError for a prompt that does not fit."""
+        await self._in_envs(episode.reset(self.make_env, self.chat) for episode in episodes)
         for episode in episodes:
-            if episode.reason:
-                continue
-            episode.pending = self.chat.prompt(episode.messages, episode.tools)
-            if len(episode.pending) >= self.engine.context:
+            if not episode.reason and len(episode.pending) >= self.engine.context:
                 raise ValueError(
                     f"task {episode.task.id!r}: the prompt has {len(episode.pending)} tokens, which leaves no room in "
                     f"sampler.context={self.engine.context}"
@@ -238,8 +249,8 @@ class Rollouts:
                 for episode in admitted:  # the slot that was released first: others' prompts stay longer
                     episode.slot = free.popleft()
                 sampling |= self._submit(admitted, temperature, seed)
-                if sampling:  # in a thread of its own, so that environments go on meanwhile
-                    for slot, sample in await asyncio.to_thread(self.engine.step, params):
+                if sampling:
+                    for slot, sample in await self._step(params):
                         episode = sampling.pop(slot)
                         stepping[asyncio.create_task(self._advance(episode, sample))] = episode
                 elif stepping:
@@ -259,10 +270,25 @@ class Rollouts:
                 sampling |= self._submit(going, temperature, seed)
                 if on_progress is not None and len(going) < len(answered):
                     on_progress(done, len(episodes))
-        finally:
-            for task in stepping:  # only after an exception; their environments are closed by `collect`
+        except BaseException as error:
+            for task in stepping:  # their environments are closed by `collect`
                 task.cancel()
-            await asyncio.gather(*stepping, return_exceptions=True)
+            for other in await asyncio.gather(*stepping, return_exceptions=True):
+                if isinstance(other, Exception):  # no cancellation: failed at the same time
+                    error.add_note(f"And another episode:\n{''.join(traceback.format_exception(other))}")
+            raise
+
+    async def _step(self, params: Any) -> list[tuple[int, sampler.Sample]]:
+        """A step of the engine, in a thread of its own, so that environments go on meanwhile.
+
+        A cancellation waits for the thread, because nobody may touch the engine while it is at work.
+        """
+        work = asyncio.ensure_future(asyncio.to_thread(self.engine.step, params))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await asyncio.wait([work])
+            raise
 
     def _submit(
         self, episodes: Sequence[_Episode], temperature: float | None, seed: int
@@ -287,21 +313,9 @@ class Rollouts:
         episode.turns += 1
         episode.reason = CUT_OFFS.get(sample.finish_reason, "")
         if not episode.reason:
-            step = await episode.step(message)
-            if step is not None:
-                episode.messages += step.messages
-                episode.reason = self._next(episode, step)
+            await episode.step(message, self.chat, self.max_turns, self.engine.room(episode.slot))
         if episode.reason:
             await episode.finish()
-
-    def _next(self, episode: _Episode, step: Step) -> str:
-        """Why the episode ends here; "" if it goes on, with the environment's answer pending."""
-        if step.done:
-            return trajectory.ENDED
-        if episode.turns == self.max_turns:
-            return trajectory.MAX_TURNS
-        episode.pending = self.chat.increment(step.messages)
-        return "" if len(episode.pending) <= self.engine.room(episode.slot) else trajectory.CONTEXT
 
     def _free(self, episode: _Episode) -> None:
         """Empties the episode's slot, if it has one."""

@@ -22,7 +22,7 @@ from rl import learner, packing, rollout
 
 @dataclasses.dataclass
 class Parts:
-    """What a run is made of. Engine and steps are built on first use, so that no stage pays for what it does not use."""
+    """What a run is made of. Engine and steps are built on first use, so that none pays for what it does not use."""
 
     config: config_dict.ConfigDict
     chat: Chat

@@ -103,7 +103,7 @@ class Trainer:
 
 
 def rollout_metrics(items: Sequence[Trajectory], mixed: np.ndarray, stats: rollout.Stats) -> dict[str, float | None]:
-    """What a batch of episodes looks like; means are over episodes without an infrastructure fault, None if all had one."""
+    """What a batch of episodes looks like; means are over episodes without a fault, None if all had one."""
     valid = [t for t in items if t.reward is not None]
 
     def mean(values: Iterable[float]) -> float | None:

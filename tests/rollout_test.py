@@ -4,6 +4,8 @@ import asyncio
 import dataclasses
 import functools
 import json
+import threading
+import time
 
 import jax
 import numpy as np
@@ -241,6 +243,68 @@ def test_an_interrupted_run_leaves_nothing_open():
     assert [rollouts.engine.room(slot) for slot in range(3)] == [CONTEXT - 1] * 3
     again = rollouts.run(parts()[3], TASKS, range(2), 0)
     assert again == make_rollouts().run(parts()[3], TASKS, range(2), 0)
+
+
+def test_a_cancelled_run_leaves_the_engine_only_when_its_step_is_over(monkeypatch):
+    """And then the same engine plays as a fresh one does."""
+    rollouts, inside, events = make_rollouts(), threading.Event(), []
+    step = rollouts.engine.step
+
+    def slow(params):
+        inside.set()
+        time.sleep(0.3)
+        found = step(params)
+        events.append("step over")
+        return found
+
+    async def play():
+        running = asyncio.create_task(rollouts.collect(parts()[3], TASKS, range(2), 0))
+        await asyncio.to_thread(inside.wait)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        events.append("run over")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rollouts.engine, "step", slow)
+        asyncio.run(play())
+    assert events == ["step over", "run over"]
+    assert all(env.closed for env in SumEnv.opened) and not rollouts.engine.busy
+    assert rollouts.run(parts()[3], TASKS, range(2), 0) == make_rollouts().run(parts()[3], TASKS, range(2), 0)
+
+
+def test_what_fails_at_the_same_time_is_told_together(monkeypatch):
+    """Our own mistakes stop the run; every episode's are told, not the first's alone."""
+
+    def parse(tokens, turn):
+        raise ValueError(f"no message in {len(tokens)} tokens")
+
+    rollouts = make_rollouts(stops=1, prefill_rows=3, share_prompts=False)  # all turns end at once
+    monkeypatch.setattr(rollouts.chat, "parse", parse)
+    with pytest.raises(ValueError, match="no message") as caught:
+        rollouts.run(parts()[3], TASKS[:1], range(3), 0)
+    assert "no message" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("stage", ["reset", "step"])
+def test_messages_that_cannot_be_said_end_their_own_episode(stage):
+    class Wrong(SumEnv):
+        async def reset(self):
+            return await super().reset() + ([{"role": "user", "content": 7}] if self.wrong("reset") else [])
+
+        async def step(self, message):
+            return Step([{"role": "user", "content": 7}], False) if self.wrong("step") else await super().step(message)
+
+        def wrong(self, now):
+            return self.task.id == "b" and now == stage
+
+    played = make_rollouts(make_env=Wrong).run(parts()[3], TASKS, range(2), 0)
+    assert {t.task_id for t in played if t.reason == trajectory.ERROR} == {"b"}
+    wrong = next(t for t in played if t.task_id == "b")
+    assert wrong.reward is None and f"{stage}: ValueError" in wrong.score.error and "as a string" in wrong.score.error
+    assert [t for t in played if t.task_id != "b"] == make_rollouts().run(
+        parts()[3], [task for task in TASKS if task.id != "b"], range(2), 0
+    )
 
 
 def test_write_appends_what_read_returns(tmp_path):
