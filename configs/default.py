@@ -30,8 +30,10 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.sampler.decode_steps = 8  # tokens per decode call and slot; a turn that has ended waits for the rest of its call
     c.sampler.max_new_tokens = 512  # budget of one turn
     c.sampler.temperature = 1.0  # of training rollouts and of sampled evaluation trials
-    c.sampler.top_p = 1.0  # must be 1 for training: the keep-set is not recorded
-    c.sampler.top_k = 0  # 0 is off; must be 0 for training
+    c.sampler.top_k = 0  # only the most probable tokens; 0 is off. To train with top_p or min_p it must be on: it
+    # bounds the keep-set that is recorded with every token
+    c.sampler.top_p = 1.0  # of these only the smallest set with that mass; 1 is off
+    c.sampler.min_p = 0.0  # of these only what is that probable, in shares of the most probable one; 0 is off
 
     c.synth = config_dict.ConfigDict()
     c.synth.domains = "all"  # comma-separated names from synth/domains.py, or "all"

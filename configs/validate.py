@@ -42,6 +42,7 @@ _RULES: dict[str, Rule] = {
     "sampler.temperature": _POSITIVE,
     "sampler.top_p": (lambda x: 0 < x <= 1, "> 0 and <= 1"),
     "sampler.top_k": _at_least(0),
+    "sampler.min_p": _BELOW_ONE,
     **{f"synth.{key}": _at_least(1) for key in ("train_roots", "heldout_roots", "variants")},
     "synth.expand_share": _SHARE,
     "synth.legal_share": _SHARE,
@@ -100,8 +101,8 @@ def validate(config: config_dict.ConfigDict, stage: str = "flywheel") -> None:
         raise ValueError(f"{' and '.join(axes)} are -1, at most one axis may take the devices that are left")
     _check_relations(values)
     if stage in TRAINING_STAGES:
-        _require(values["sampler.top_p"] == 1, "sampler.top_p", f"1 for stage {stage}", values["sampler.top_p"])
-        _require(values["sampler.top_k"] == 0, "sampler.top_k", f"0 for stage {stage}", values["sampler.top_k"])
+        for key, off in (("sampler.top_k", 0), ("sampler.top_p", 1), ("sampler.min_p", 0)):
+            _require(values[key] == off, key, f"{off} for stage {stage}", values[key])
     if stage == "sft":
         _require(values["rl.sft_steps"] >= 1, "rl.sft_steps", ">= 1 for stage sft", values["rl.sft_steps"])
     _check_checkpoint(config)

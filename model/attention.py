@@ -5,7 +5,7 @@ Shapes: B batch, T queries, S keys, H query heads, K kv heads, G query heads per
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,20 @@ Array = jax.Array
 SPLASH_BLOCKS = (1024, 512, 256, 128)  # tokens per block of the TPU kernel; the largest that fits is taken
 LANES = 128  # width of a TPU's vector registers
 
-KEY_BLOCK = 128  # keys of a cache read at a time
-CACHE_LOOP = "cache_blocks"  # the name, in programs, of the loop over them, whose length depends on what is used
-ROW_GROUP = 8  # slots of a cache that read together
+CACHE_LOOP = "cache_blocks"  # the name, in programs, of the loop over a cache, whose length depends on what is used
 QUERY_BLOCK = 128  # queries per attention block of a row: 64 to 192 are alike on CPU, none at all is a half slower
+
+
+class Blocks(NamedTuple):
+    """How a cache is read: so many keys at a time, and so many slots together (None: all)."""
+
+    keys: int
+    rows: int | None
+
+
+# By platform. On CPU a block's scores should stay in its cache and short slots should not wait for long ones; on the
+# others large products pay, and every block costs a read and a write of what is summed up.
+CACHE_BLOCKS = {"cpu": Blocks(128, 8), "gpu": Blocks(512, None), "tpu": Blocks(512, None)}
 
 
 def masked(q_BTHN: Array, k_BKSN: Array, v_BKSN: Array, mask_BTS: Array) -> Array:
@@ -48,14 +58,14 @@ def masked(q_BTHN: Array, k_BKSN: Array, v_BKSN: Array, mask_BTS: Array) -> Arra
 
 def cached(
     q_BTHN: Array, k_BKSN: Array, v_BKSN: Array, positions_BT: Array, used_B: Array, window: int | None,
-    rows_B: Array | None = None,
+    rows_B: Array | None = None, blocks: Blocks = CACHE_BLOCKS["cpu"],
 ) -> Array:
     """Attention on a cache -> [B, T, H, N]: a query sees the keys up to its own position, as `plain` does.
 
     rows_B: which row of the cache, which may have others, each row of queries belongs to; None: they are the same.
     used_B: how many entries of the cache matter to each row; 0 for a row whose result does not matter. Rows go in
-    groups of ROW_GROUP, where they are not split over devices, and each group reads blocks of KEY_BLOCK keys up to the
-    last that one of its rows uses, with a running maximum and sum (FlashAttention, arXiv:2205.14135, algorithm 1). A
+    groups of blocks.rows, where they are not split over devices, and each group reads blocks.keys keys at a time up to
+    the last that one of its rows uses, with a running maximum and sum (FlashAttention, arXiv:2205.14135, algorithm 1). A
     block beyond a row's own position multiplies by one and adds zero, so a row's result is the same to the bit
     whatever the others use.
     """
@@ -64,28 +74,30 @@ def cached(
 
         def one(inputs: tuple[Array, ...]) -> Array:
             row, q, positions, used = inputs
-            return _cached_rows(q[None], k_BKSN, v_BKSN, positions[None], used, row, window)[0]
+            return _cached_rows(q[None], k_BKSN, v_BKSN, positions[None], used, row, window, blocks.keys)[0]
 
         return jax.lax.map(one, (rows_B, q_BTHN, positions_BT, used_B))
     mesh = jax.sharding.get_abstract_mesh()
     split = not mesh.empty and sharding.parts("rows", mesh, sharding.DECODE) > 1
-    if split or B <= ROW_GROUP or B % ROW_GROUP:
-        return _cached_rows(q_BTHN, k_BKSN, v_BKSN, positions_BT, used_B.max(), jnp.zeros((), jnp.int32), window)
+    if split or blocks.rows is None or B % blocks.rows:
+        first = jnp.zeros((), jnp.int32)
+        return _cached_rows(q_BTHN, k_BKSN, v_BKSN, positions_BT, used_B.max(), first, window, blocks.keys)
 
     def group(inputs: tuple[Array, ...]) -> Array:
         index, q, positions, used = inputs
-        return _cached_rows(q, k_BKSN, v_BKSN, positions, used.max(), index * ROW_GROUP, window)
+        return _cached_rows(q, k_BKSN, v_BKSN, positions, used.max(), index * blocks.rows, window, blocks.keys)
 
-    grouped = [x.reshape(-1, ROW_GROUP, *x.shape[1:]) for x in (q_BTHN, positions_BT, used_B)]
-    return jax.lax.map(group, (jnp.arange(B // ROW_GROUP), *grouped)).reshape(q_BTHN.shape)
+    grouped = [x.reshape(-1, blocks.rows, *x.shape[1:]) for x in (q_BTHN, positions_BT, used_B)]
+    return jax.lax.map(group, (jnp.arange(B // blocks.rows), *grouped)).reshape(q_BTHN.shape)
 
 
 def _cached_rows(
-    q_RTHN: Array, k_BKSN: Array, v_BKSN: Array, positions_RT: Array, used: Array, first: Array, window: int | None
+    q_RTHN: Array, k_BKSN: Array, v_BKSN: Array, positions_RT: Array, used: Array, first: Array, window: int | None,
+    keys: int,
 ) -> Array:
     """`cached` for R rows, of which the first has the cache's row `first`, on its first `used` entries."""
     (R, T, H, N), (K, S) = q_RTHN.shape, k_BKSN.shape[1:3]
-    block = KEY_BLOCK if S % KEY_BLOCK == 0 else S
+    block = keys if S % keys == 0 else S
     q_RKTGN = (q_RTHN * N**-0.5).astype(q_RTHN.dtype).reshape(R, T, K, H // K, N).transpose(0, 2, 1, 3, 4)
     least = jnp.finfo(jnp.float32).min
 

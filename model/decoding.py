@@ -6,7 +6,7 @@ bit, on which other slots are in use (of the cache only the part that some slot 
 `params` is what `transformer.unstack` makes of the policy's parameters.
 
 Shapes: B slots, P slots of a prefill call, T tokens of a piece, S cache length, M token budget of a turn,
-D model width, K kv heads, N head size, V vocabulary.
+D model width, K kv heads (or kept tokens, see model/draw.py), N head size, V vocabulary.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class TurnState:
 
     lengths_B: tokens in the cache. last_B: the token sampled last, not yet in the cache. count_B: tokens sampled;
     budget_B: how many may be. active_B: still sampling. reason_B: index into REASONS once not active. tokens_BM,
-    logprobs_BM: what was sampled. keys_B2 (uint32) and temperature_B as requested.
+    logprobs_BM: what was sampled, kept_BMK: out of what. keys_B2 (uint32) and temperature_B as requested.
     """
 
     lengths_B: Array
@@ -48,6 +48,7 @@ class TurnState:
     reason_B: Array
     tokens_BM: Array
     logprobs_BM: Array
+    kept_BMK: Array
     keys_B2: Array
     temperature_B: Array
 
@@ -59,8 +60,7 @@ class Program(NamedTuple):
     context: int
     max_new_tokens: int
     stop_ids: tuple[int, ...]
-    top_k: int
-    top_p: float
+    truncation: draw.Truncation
 
 
 def _rows(x: Array) -> Array:
@@ -74,18 +74,19 @@ def _split_layers(layers: Layers) -> Layers:
     return jax.tree.map(lambda x_BKSN: jax.lax.with_sharding_constraint(x_BKSN, spec), layers)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
 def empty(
-    config: transformer.Config, slots: int, length: int, max_new_tokens: int, dtype: Any
+    config: transformer.Config, slots: int, length: int, max_new_tokens: int, dtype: Any, most_kept: int
 ) -> tuple[Layers, Array, Array, TurnState]:
     """An empty cache of `length` entries a slot, zeros [B, D] for the hidden states of every slot's last token and of
-    its prompt's last token, and no turn in any slot."""
+    its prompt's last token, and no turn in any slot. most_kept: tokens of a recorded keep-set."""
     layers = transformer.init_cache(config, slots, length, dtype).layers
     int_B, float_B = jnp.zeros((slots,), jnp.int32), jnp.zeros((slots,), jnp.float32)
     state = TurnState(
         lengths_B=int_B, last_B=int_B, count_B=int_B, budget_B=int_B, active_B=int_B > 0, reason_B=int_B,
         tokens_BM=jnp.zeros((slots, max_new_tokens), jnp.int32),
         logprobs_BM=jnp.zeros((slots, max_new_tokens), jnp.float32),
+        kept_BMK=jnp.zeros((slots, max_new_tokens, most_kept), jnp.int32),
         keys_B2=jnp.zeros((slots, 2), jnp.uint32), temperature_B=float_B,
     )  # fmt: skip
     x_BD = _rows(jnp.zeros((slots, config.hidden_size), dtype))
@@ -130,7 +131,7 @@ def _append(program: Program, state: TurnState, logits_BV: Array) -> TurnState:
     """Draws the next token of every active slot and decides which slots have finished their turn."""
     active_B, count_B = state.active_B, state.count_B
     rows = (logits_BV, state.keys_B2, count_B, state.temperature_B)
-    tokens_B, logprobs_B = draw.tokens(*rows, program.top_k, program.top_p)
+    tokens_B, logprobs_B, kept_BK = draw.tokens(*rows, program.truncation)
     slots_B, M = jnp.arange(active_B.shape[0]), program.max_new_tokens
     place_B = jnp.where(active_B, count_B, M)  # M is nowhere
     count_B = count_B + active_B.astype(jnp.int32)
@@ -146,6 +147,7 @@ def _append(program: Program, state: TurnState, logits_BV: Array) -> TurnState:
         reason_B=jnp.where(active_B, reason_B, state.reason_B),
         tokens_BM=state.tokens_BM.at[slots_B, place_B].set(tokens_B, mode="drop"),
         logprobs_BM=state.logprobs_BM.at[slots_B, place_B].set(logprobs_B, mode="drop"),
+        kept_BMK=state.kept_BMK.at[slots_B, place_B].set(kept_BK, mode="drop"),
     )
     return jax.tree.map(_rows, state)
 
@@ -194,6 +196,12 @@ def decode(
     return _split_layers(layers), state, done
 
 
+@jax.jit
+def kept(state: TurnState, slot: Array) -> Array:
+    """The keep-sets [M, K] of a slot's turn; those of all slots may be too much to bring to the host."""
+    return state.kept_BMK[slot]
+
+
 def trace(
     program: Program, config: transformer.Config, mesh: Mesh, slots: int, rows: int, length: int, piece: int, dtype: Any
 ) -> dict[str, Any]:
@@ -221,7 +229,9 @@ def trace(
         for layer in layers
     ]
     with jax.set_mesh(mesh):
-        layers, x_BD, _, state = empty.eval_shape(config, slots, length, program.max_new_tokens, dtype)
+        layers, x_BD, _, state = empty.eval_shape(
+            config, slots, length, program.max_new_tokens, dtype, program.truncation.top_k
+        )
         layers = jax.tree.map(lambda x: array(x, heads), layers)
         x_BD, state = array(x_BD), jax.tree.map(array, state)
         int_P, tokens_PT = (
@@ -236,4 +246,4 @@ def trace(
 
 def compilations() -> int:
     """How many programs the sampler has compiled in this process; constant once every shape has been seen."""
-    return sum(function._cache_size() for function in (empty, prefill, copy, begin, decode))
+    return sum(function._cache_size() for function in (empty, prefill, copy, begin, decode, kept))

@@ -1,18 +1,19 @@
 """Drawing tokens: temperature, truncation, random keys, and the logprobs that are recorded.
 
-With temperature t > 0, token i of a turn is argmax(z + g), where z are the logits over t, truncated to the top k and
-then to the top p, and g is standard Gumbel noise from fold_in(key, i). That is an exact draw from softmax(z) (the
-Gumbel-max trick, see Maddison et al., arXiv:1411.0030). The recorded logprob is log_softmax(z)[token] in float32,
-that of the distribution drawn from. With t = 0 the token is the argmax of the logits and the recorded logprob that of
-the plain distribution (t = 1, no truncation).
+With temperature t > 0, token i of a turn is argmax(z + g), where z are the logits over t, -inf where truncated, and g
+is standard Gumbel noise from fold_in(key, i). That is an exact draw from softmax(z) (the Gumbel-max trick, see Maddison
+et al., arXiv:1411.0030). The recorded logprob is log_softmax(z)[token] in float32, that of the distribution drawn from.
+With t = 0 the token is the argmax of the logits and the recorded logprob that of the plain distribution (t = 1, no
+truncation).
 
-Shapes: B rows (slots), V vocabulary, P keys of a block, W words folded into a key.
+Shapes: B rows (slots), V vocabulary, K most tokens that may be kept, P keys of a block, W words folded into a key.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,34 +22,55 @@ import numpy as np
 Array = jax.Array
 
 KEY_BLOCK = 64  # keys derived per call of the jitted fold: one shape, so one compilation
+NOTHING = -1  # in a keep-set's array, where it holds no token
 
 
-def truncate(logits_BV: Array, top_k: int, top_p: float) -> Array:
-    """Sets logits outside the top k and then outside the nucleus of mass top_p (arXiv:1904.09751) to -inf.
-
-    top_k 0 and top_p 1.0 are off. The nucleus is the smallest set of most probable tokens whose mass reaches top_p,
-    measured after top-k. Tokens that tie with the last one kept are kept too.
+class Truncation(NamedTuple):
+    """Which tokens may be drawn: the top_k most probable (0: all); of these, at their temperature, the nucleus, which
+    is the smallest set of most probable tokens whose mass reaches top_p (arXiv:1904.09751); and of these the ones at
+    least min_p times as probable as the most probable one (arXiv:2407.01082). Of equal ones the smaller id comes first.
     """
-    if not top_k and top_p >= 1.0:
-        return logits_BV
+
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    @property
+    def off(self) -> bool:
+        """Whether every token may be drawn."""
+        return self == Truncation()
+
+    def check(self) -> None:
+        """Raises ValueError for an impossible value, naming its key."""
+        if self.top_k < 0 or not 0 < self.top_p <= 1 or not 0 <= self.min_p < 1:
+            raise ValueError(
+                "sampler: expected top_k >= 0, 0 < top_p <= 1 and 0 <= min_p < 1, found "
+                f"top_k {self.top_k}, top_p {self.top_p}, min_p {self.min_p}"
+            )
+
+
+def truncate(logits_BV: Array, truncation: Truncation) -> tuple[Array, Array]:
+    """(logits [B, K] of the most probable tokens, -inf where they are not kept; their ids [B, K]), best first.
+
+    K is top_k, or V without one.
+    """
     V = logits_BV.shape[-1]
-    sorted_BV = -jnp.sort(-logits_BV, axis=-1)
-    if 0 < top_k < V:
-        sorted_BV = jnp.where(jnp.arange(V)[None] < top_k, sorted_BV, -jnp.inf)
-    probs_BV = jax.nn.softmax(sorted_BV, axis=-1)
-    before_BV = jnp.cumsum(probs_BV, axis=-1) - probs_BV  # mass of the more probable tokens
-    first_1V = jnp.arange(V)[None] == 0  # the most probable token stays, whatever top_p
-    kept_BV = (probs_BV > 0) & ((before_BV < top_p) | first_1V)
-    least_B1 = jnp.min(jnp.where(kept_BV, sorted_BV, jnp.inf), axis=-1, keepdims=True)
-    return jnp.where(logits_BV >= least_B1, logits_BV, -jnp.inf)
+    logits_BK, ids_BK = jax.lax.top_k(logits_BV, min(truncation.top_k or V, V))
+    probs_BK = jax.nn.softmax(logits_BK, axis=-1)
+    before_BK = jnp.cumsum(probs_BK, axis=-1) - probs_BK  # mass of the more probable tokens
+    first_1K = jnp.arange(logits_BK.shape[-1])[None] == 0  # the most probable token stays, whatever top_p
+    kept_BK = first_1K | ((before_BK < truncation.top_p) & (probs_BK >= truncation.min_p * probs_BK[:, :1]))
+    return jnp.where(kept_BK & (probs_BK > 0), logits_BK, -jnp.inf), ids_BK
 
 
 def tokens(
-    logits_BV: Array, keys_B2: Array, index_B: Array, temperature_B: Array, top_k: int, top_p: float
-) -> tuple[Array, Array]:
-    """Draws one token per row: (tokens_B int32, logprobs_B float32), as the top of the file says.
+    logits_BV: Array, keys_B2: Array, index_B: Array, temperature_B: Array, truncation: Truncation = Truncation()
+) -> tuple[Array, Array, Array]:
+    """Draws one token per row: (tokens_B int32, logprobs_B float32, kept_BK int32), as the top of the file says.
 
     logits_BV: float32. keys_B2: uint32. index_B: int32, the token's place in its turn. temperature_B: >= 0.
+    kept_BK: the ids that could be drawn, best first, then NOTHING; all NOTHING in a greedy row. K is top_k: without
+    one a keep-set may be as large as the vocabulary and is not recorded.
     """
 
     def noise(key_2: Array, index: Array) -> Array:
@@ -56,12 +78,19 @@ def tokens(
         return jax.random.gumbel(key, logits_BV.shape[-1:], jnp.float32)
 
     greedy_B1 = temperature_B[:, None] == 0
-    scaled_BV = truncate(logits_BV / jnp.where(greedy_B1, 1.0, temperature_B[:, None]), top_k, top_p)
-    scaled_BV = jnp.where(greedy_B1, logits_BV, scaled_BV)
+    scaled_BV = logits_BV / jnp.where(greedy_B1, 1.0, temperature_B[:, None])
     noise_BV = jnp.where(greedy_B1, 0.0, jax.vmap(noise)(keys_B2, index_B))
-    tokens_B = jnp.argmax(scaled_BV + noise_BV, axis=-1).astype(jnp.int32)
-    chosen_B = jnp.take_along_axis(scaled_BV, tokens_B[:, None], axis=-1)[:, 0]
-    return tokens_B, chosen_B - jax.nn.logsumexp(scaled_BV, axis=-1)
+    plain_B = jax.nn.logsumexp(scaled_BV, axis=-1)
+    if truncation.off:
+        tokens_B = jnp.argmax(scaled_BV + noise_BV, axis=-1).astype(jnp.int32)
+        chosen_B = jnp.take_along_axis(scaled_BV, tokens_B[:, None], axis=-1)[:, 0]
+        return tokens_B, chosen_B - plain_B, jnp.zeros((tokens_B.shape[0], 0), jnp.int32)
+    kept_logits_BK, ids_BK = truncate(scaled_BV, truncation)
+    place_B1 = jnp.argmax(kept_logits_BK + jnp.take_along_axis(noise_BV, ids_BK, axis=-1), axis=-1)[:, None]
+    tokens_B, chosen_B = (jnp.take_along_axis(x, place_B1, axis=-1)[:, 0] for x in (ids_BK, kept_logits_BK))
+    mass_B = jnp.where(greedy_B1[:, 0], plain_B, jax.nn.logsumexp(kept_logits_BK, axis=-1))
+    kept_BK = jnp.where(jnp.isfinite(kept_logits_BK) & ~greedy_B1, ids_BK, NOTHING)
+    return tokens_B.astype(jnp.int32), chosen_B - mass_B, kept_BK[:, : truncation.top_k].astype(jnp.int32)
 
 
 @jax.jit

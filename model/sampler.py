@@ -55,12 +55,14 @@ class Request:
 class Sample:
     """One sampled turn. A stop token that ended it is the last of tokens and has its logprob.
 
-    finish_reason: "stop" (a stop id), "length" (max_new_tokens) or "context" (the slot is full).
+    finish_reason: "stop" (a stop id), "length" (max_new_tokens) or "context" (the slot is full). kept: for each token
+    the ids it was drawn from, best first, [] if greedily; no lists at all without top_k, see `draw.tokens`.
     """
 
     tokens: list[int]
     logprobs: list[float]
     finish_reason: str
+    kept: list[list[int]] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass
@@ -107,7 +109,7 @@ class Engine:
     multiple of the size of the mesh axes that sharding.DECODE splits rows over. context: tokens per slot, prompt and
     all turns together. prefill_chunk: tokens of a large piece; a small one has a quarter. prefill_rows: slots that
     prefill a piece in one call. decode_steps: tokens per decode call.
-    max_new_tokens: budget of a turn. stop_ids: ids that end a turn. temperature, top_p, top_k: see model/draw.py.
+    max_new_tokens: budget of a turn. stop_ids: ids that end a turn. temperature, truncation: see model/draw.py.
     mesh: made by `sharding.make_mesh`; None is the first device alone. dtype: of the cache. share_prompts: whether
     equal beginnings are computed once. Raises ValueError for an impossible value, naming the key.
 
@@ -130,8 +132,7 @@ class Engine:
         prefill_rows: int = 8,
         decode_steps: int = 8,
         temperature: float = 1.0,
-        top_p: float = 1.0,
-        top_k: int = 0,
+        truncation: draw.Truncation = draw.Truncation(),
         mesh: Mesh | None = None,
         dtype: Any = jnp.float32,
         share_prompts: bool = True,
@@ -151,16 +152,15 @@ class Engine:
                 raise ValueError(f"sampler.{name}: must be positive, found {value}")
         if context < 2:
             raise ValueError(f"sampler.context: must hold a prompt token and a sampled one, found {context}")
-        if temperature < 0 or not 0 < top_p <= 1 or top_k < 0:
-            raise ValueError(
-                "sampler: expected temperature >= 0, 0 < top_p <= 1 and top_k >= 0, found "
-                f"temperature {temperature}, top_p {top_p}, top_k {top_k}"
-            )
+        if temperature < 0:
+            raise ValueError(f"sampler.temperature: must not be negative, found {temperature}")
+        truncation = truncation._replace(top_k=min(truncation.top_k, config.vocab_size))
+        truncation.check()
         self._put = functools.partial(jax.device_put, device=sharding.batch_sharding(self.mesh, sharding.DECODE))
         self.slots, self.context, self.temperature = slots, context, float(temperature)
         self.stats = Stats()
         stops = tuple(sorted(int(token) for token in stop_ids))
-        self._program = decoding.Program(graphdef, context, max_new_tokens, stops, top_k, float(top_p))
+        self._program = decoding.Program(graphdef, context, max_new_tokens, stops, truncation)
         self._shares, self._decode_steps = share_prompts and shards == 1, decode_steps
         # (tokens of a piece, slots that prefill such a piece in one call)
         self._large = (prefill_chunk, rows_per_call(slots, prefill_rows, self.mesh))
@@ -173,7 +173,7 @@ class Engine:
         self._unstack = jax.jit(functools.partial(transformer.unstack, config))
         with jax.set_mesh(self.mesh):
             self._layers, self._x_BD, self._end_BD, self._state = decoding.empty(
-                config, slots, cache_length(context), max_new_tokens, jnp.dtype(dtype)
+                config, slots, cache_length(context, self.mesh), max_new_tokens, jnp.dtype(dtype), truncation.top_k
             )
 
     def place(self, params: Any) -> Any:
@@ -401,7 +401,9 @@ class Engine:
         for i in ended:
             count, slot = counts_B[i], self._slots[i]
             reason = decoding.REASONS[reason_B[i]]
-            sample = Sample(tokens_BM[i, :count].tolist(), logprobs_BM[i, :count].tolist(), reason)
+            kept_MK = jax.device_get(decoding.kept(self._state, np.int32(i))) if self._program.truncation.top_k else ()
+            kept = [ids[ids != draw.NOTHING].tolist() for ids in kept_MK[:count]]
+            sample = Sample(tokens_BM[i, :count].tolist(), logprobs_BM[i, :count].tolist(), reason, kept)
             slot.status, slot.length, slot.last, slot.request = IDLE, int(lengths_B[i]), sample.tokens[-1:], None
             samples.append((i, sample))
         return samples
@@ -412,9 +414,10 @@ def rows_per_call(slots: int, rows: int, mesh: Mesh) -> int:
     return slots if sharding.parts("rows", mesh, sharding.DECODE) > 1 else min(rows, slots)
 
 
-def cache_length(context: int) -> int:
-    """Entries of the cache for slots of so many tokens: whole blocks of attention.KEY_BLOCK."""
-    return -(-context // attention.KEY_BLOCK) * attention.KEY_BLOCK
+def cache_length(context: int, mesh: Mesh) -> int:
+    """Entries of the cache for slots of so many tokens: whole blocks, as attention.CACHE_BLOCKS says."""
+    block = attention.CACHE_BLOCKS[sharding.platform(mesh)].keys
+    return -(-context // block) * block
 
 
 def _chain(pieces: Sequence[Sequence[int]]) -> list[bytes]:
@@ -470,7 +473,7 @@ def generate(
         max_new_tokens=max_new_tokens,
         stop_ids=stop_ids,
         temperature=temperature,
-        top_p=top_p,
+        truncation=draw.Truncation(top_p=top_p),
         mesh=mesh,
         dtype=policy.dtype,
     )

@@ -376,7 +376,7 @@ class Transformer(nnx.Module):
         writes_BT = jnp.where(offset_1T < valid_B[:, None], positions_BT, S)
         slots_B11 = (jnp.arange(B) if rows_B is None else rows_B)[:, None, None]
         heads_1K1 = jnp.arange(self.config.num_key_value_heads)[None, :, None]
-        angles, rules = self._angles(positions_BT), sharding.DECODE
+        angles, rules, blocks = self._angles(positions_BT), sharding.DECODE, attention.CACHE_BLOCKS[self.platform]
         x_BTD, extended = self._embed(tokens_BT, rules), []
         # Unrolled: a cache stacked over layers and carried through a scan would be copied in every layer.
         for index, (k_BKSN, v_BKSN) in enumerate(cache.layers):
@@ -389,7 +389,7 @@ class Transformer(nnx.Module):
                 for cached, new_BTKN in ((k_BKSN, k_BTKN), (v_BKSN, v_BTKN))
             )
             window = self.config.window(index)
-            heads_BTHN = attention.cached(q_BTHN, k_BKSN, v_BKSN, positions_BT, used_B, window, rows_B)
+            heads_BTHN = attention.cached(q_BTHN, k_BKSN, v_BKSN, positions_BT, used_B, window, rows_B, blocks)
             x_BTD, _ = self._finish(layer, x_BTD, heads_BTHN, rules)
             extended.append((k_BKSN, v_BKSN))
         x_BTD = rms_norm(x_BTD, self.final_norm[...], self.config.rms_norm_eps)

@@ -204,11 +204,11 @@ def sampler_programs(config: config_dict.ConfigDict, mesh: Mesh) -> Iterator[Pro
     caches."""
     start, policy, c = time.perf_counter(), _policy(config, mesh), config.sampler
     architecture, dtype = policy.config, jnp.dtype(config.model.dtype)
-    program = decoding.Program(nnx.split(policy)[0], c.context, c.max_new_tokens, (0,), c.top_k, c.top_p)
-    length, rows = sampler.cache_length(c.context), sampler.rows_per_call(c.slots, c.prefill_rows, mesh)
+    program = decoding.Program(nnx.split(policy)[0], c.context, c.max_new_tokens, (0,), setup.truncation(config))
+    length, rows = sampler.cache_length(c.context, mesh), sampler.rows_per_call(c.slots, c.prefill_rows, mesh)
     traced = decoding.trace(program, architecture, mesh, c.slots, rows, length, c.prefill_chunk, dtype)
     held = _bytes_held(architecture, mesh, sharding.DECODE, dtype.itemsize)
-    loops = {attention.CACHE_LOOP: length // attention.KEY_BLOCK}
+    loops = {attention.CACHE_LOOP: length // attention.CACHE_BLOCKS[sharding.platform(mesh)].keys}
     for name, tokens in (("prefill", rows * c.prefill_chunk), ("decode", c.slots)):
         needed = model_flops(architecture, tokens, length, backward=False)
         yield _measure(name, traced[name], mesh, tokens, needed, 0.5, held, start, loops)

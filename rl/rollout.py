@@ -77,15 +77,18 @@ class _Episode:
     tokens: list[int] = dataclasses.field(default_factory=list)
     loss_mask: list[int] = dataclasses.field(default_factory=list)
     logprobs: list[float] = dataclasses.field(default_factory=list)
+    kept: list[list[int]] = dataclasses.field(default_factory=list)
     messages: list[Message] = dataclasses.field(default_factory=list)
     tools: list[dict] = dataclasses.field(default_factory=list)
     turns: int = 0
 
-    def record(self, tokens: Sequence[int], logprobs: Sequence[float] | None = None) -> None:
-        """Appends tokens: sampled ones with their logprobs, or given ones (None)."""
-        self.tokens += tokens
-        self.loss_mask += [int(logprobs is not None)] * len(tokens)
-        self.logprobs += [0.0] * len(tokens) if logprobs is None else logprobs
+    def record(self, sample: sampler.Sample) -> None:
+        """Appends the tokens that were pending and those that were sampled after them."""
+        given = len(self.pending)
+        self.tokens += self.pending + sample.tokens
+        self.loss_mask += [0] * given + [1] * len(sample.tokens)
+        self.logprobs += [0.0] * given + sample.logprobs
+        self.kept += [[] for _ in range(given)] + sample.kept if sample.kept else []
 
     async def guard(self, stage: str, call: Callable[[], Awaitable[Result]]) -> Result | None:
         """Awaits call(); an exception gives None and ends this episode, and no other, with reward None.
@@ -306,8 +309,7 @@ class Rollouts:
     async def _advance(self, episode: _Episode, sample: sampler.Sample) -> None:
         """Records a sampled turn and lets the environment answer it; scores and closes the episode if that was its
         last."""
-        episode.record(episode.pending)
-        episode.record(sample.tokens, sample.logprobs)
+        episode.record(sample)
         message = self.chat.parse(sample.tokens, episode.turns)
         episode.messages.append(message)
         episode.turns += 1

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from ml_collections import config_dict
 
 from envs import world
-from model import load, sampler, sharding, tokenizer, transformer
+from model import draw, load, sampler, sharding, tokenizer, transformer
 from model.chat import Chat
 from rl import learner, packing, rollout
 
@@ -45,8 +45,7 @@ class Parts:
             max_new_tokens=c.max_new_tokens,
             stop_ids=tuple(self.chat.stop_ids),
             temperature=c.temperature,
-            top_p=c.top_p,
-            top_k=c.top_k,
+            truncation=truncation(self.config),
             mesh=self.mesh,
             dtype=jnp.dtype(self.config.model.dtype),
         )
@@ -101,6 +100,11 @@ def train_step(
         router_coef=c.router_coef,
     )
     return optimiser, step
+
+
+def truncation(config: config_dict.ConfigDict) -> draw.Truncation:
+    """Which tokens the config lets the sampler draw."""
+    return draw.Truncation(config.sampler.top_k, float(config.sampler.top_p), float(config.sampler.min_p))
 
 
 def make_mesh(config: config_dict.ConfigDict, devices: Sequence[jax.Device]) -> Mesh:

@@ -19,6 +19,8 @@ class Trajectory:
     loss_mask: 1 exactly on the tokens the policy sampled, else 0; length T.
     logprobs: log-probability of each sampled token under the distribution it was drawn from
         (temperature and truncation included), 0.0 elsewhere; length T.
+    kept: for each token the ids it was drawn from, best first; [] where it was not drawn or could be any. No lists at
+        all in an episode without truncation (sampler.top_k).
     policy_version: number of optimiser updates the sampling parameters had seen.
     reason: ENDED (the environment closed the episode), MAX_TURNS, LENGTH (a turn ran over its token budget),
         CONTEXT (the slot's cache is full) or ERROR (infrastructure fault; score.reward is None).
@@ -36,6 +38,7 @@ class Trajectory:
     messages: list[Message]
     tools: list[dict]
     turns: int
+    kept: list[list[int]] = dataclasses.field(default_factory=list)
 
     @property
     def reward(self) -> float | None:

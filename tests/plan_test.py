@@ -169,7 +169,7 @@ def test_model_flops_are_those_of_the_program():
 
 def test_attention_on_a_full_cache_counts_all_of_it():
     """Its loop is as long as the cache is full: 2 products of [B T H, N] by all keys, and every block is read."""
-    B, T, H, K, S, N = 4, 2, 4, 2, 5 * attention.KEY_BLOCK, 16
+    B, T, H, K, S, N = 4, 2, 4, 2, 5 * attention.CACHE_BLOCKS["cpu"].keys, 16
     q, k, v = jnp.zeros((B, T, H, N)), jnp.zeros((B, K, S, N)), jnp.zeros((B, K, S, N))
     positions, used = jnp.zeros((B, T), jnp.int32), jnp.full((B,), S)
     traced = jax.jit(lambda k, v, used: attention.cached(q, k, v, positions, used, None)).trace(k, v, used)

@@ -123,22 +123,28 @@ LOGITS = np.array([2.0, 1.0, 0.5, 0.0, -1.0, -3.0])
 
 
 @pytest.mark.parametrize(
-    "temperature, top_k, top_p, kept",
-    [(1.0, 0, 1.0, 6), (0.7, 0, 1.0, 6), (1.3, 4, 1.0, 4), (1.0, 0, 0.8, 3), (1.0, 0, 0.5, 1), (2.0, 3, 0.7, 2)],
-)
-def test_draws_follow_the_truncated_softmax(temperature, top_k, top_p, kept):
-    """Chi-square of 4,000 draws. `kept` by hand: softmax(LOGITS) = .560 .206 .125 .076 .028 .004; for the last case
-    exp(LOGITS/2) = 2.718 1.649 1.284, shares .481 .292 .227."""
+    "temperature, truncation, kept",
+    [
+        (1.0, (0, 1.0, 0.0), 6), (0.7, (0, 1.0, 0.0), 6), (1.3, (4, 1.0, 0.0), 4), (1.0, (0, 0.8, 0.0), 3),
+        (1.0, (0, 0.5, 0.0), 1), (2.0, (3, 0.7, 0.0), 2), (1.0, (0, 1.0, 0.13), 4), (1.0, (5, 0.9, 0.3), 2),
+    ],
+)  # fmt: skip
+def test_draws_follow_the_truncated_softmax(temperature, truncation, kept):
+    """Chi-square of 4,000 draws. `kept` by hand: softmax(LOGITS) = .560 .206 .125 .076 .028 .004, so .135 and .223 of
+    the first are the fourth and third; for temperature 2 exp(LOGITS/2) = 2.718 1.649 1.284, shares .481 .292 .227."""
     n = 4000
     keys = draw.turn_keys(7, ["task"] * n, range(n), [0] * n)
     logits_BV = jnp.tile(jnp.asarray(LOGITS, jnp.float32)[None], (n, 1))
     temperature_B = jnp.full((n,), temperature)
-    tokens, logprobs = draw.tokens(logits_BV, keys, jnp.zeros((n,), jnp.int32), temperature_B, top_k, top_p)
+    truncation = draw.Truncation(*truncation)
+    tokens, logprobs, recorded = draw.tokens(logits_BV, keys, jnp.zeros((n,), jnp.int32), temperature_B, truncation)
     weights = np.exp(LOGITS / temperature) * (np.arange(6) < kept)
     expected = weights / weights.sum()
     np.testing.assert_allclose(logprobs, np.log(expected[:kept])[np.asarray(tokens)], atol=1e-5)
     counts = np.bincount(np.asarray(tokens), minlength=6)
     assert counts[kept:].sum() == 0
+    ids = list(range(kept)) + [draw.NOTHING] * (truncation.top_k - kept) if truncation.top_k else []
+    np.testing.assert_array_equal(recorded, [ids] * n)
     if kept > 1:
         assert stats.chisquare(counts[:kept], n * expected[:kept]).pvalue > 1e-3
 
@@ -150,7 +156,8 @@ def test_nucleus_is_the_smallest_set_that_reaches_top_p(logits, top_p):
     logits = np.array(logits) / 10
     probs = np.exp(logits)
     probs /= probs.sum()
-    kept = np.isfinite(np.asarray(draw.truncate(jnp.asarray(logits[None], jnp.float32), 0, top_p))[0])
+    found, ids = draw.truncate(jnp.asarray(logits[None], jnp.float32), draw.Truncation(top_p=top_p))
+    kept = np.isin(np.arange(8), np.asarray(ids)[np.isfinite(found)])
     assert kept.any() and probs[kept].min() > probs[~kept].max(initial=0.0)
     assert probs[kept].sum() >= top_p - 1e-6
     assert probs[kept].sum() - probs[kept].min() < top_p + 1e-6
@@ -158,7 +165,7 @@ def test_nucleus_is_the_smallest_set_that_reaches_top_p(logits, top_p):
 
 def test_truncated_sampling_records_what_it_drew_from():
     """Through the engine: with top_k 2 no token is less probable than the second most probable one."""
-    engine = make_engine(top_k=2, top_p=0.95)
+    engine = make_engine(truncation=draw.Truncation(2, 0.95))
     prompt = prompt_of(9)
     sample = engine.turn(engine.place(tiny()[1]), [sampler.Request(1, prompt, draw.turn_keys(0, ["t"], [0], [0])[0])])[0]
     row = np.zeros((1, CONTEXT), np.int32)
@@ -170,6 +177,31 @@ def test_truncated_sampling_records_what_it_drew_from():
         own = np.exp(logits[token] - logits.max())
         assert own >= top.min() * (1 - 1e-5)
         assert logprob == pytest.approx(np.log(own / top.sum()), abs=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.3])
+def test_logprobs_equal_the_learners_over_the_recorded_keep_set(temperature):
+    """Nucleus sampling over several turns; greedy turns keep no set and have the plain logprob."""
+    engine, episodes = make_engine(truncation=draw.Truncation(1000, 0.9, 0.02)), {slot: [] for slot in range(4)}
+    params, sizes = engine.place(tiny()[1]), []
+    for turn in range(3):
+        keys = draw.turn_keys(2, ["t"] * 4, range(4), [turn] * 4)
+        given = {slot: prompt_of(3 + slot, turn) for slot in range(4)}
+        heats = {slot: 0.0 if slot == 3 else temperature for slot in range(4)}
+        samples = engine.turn(params, [sampler.Request(s, given[s], keys[s], heats[s]) for s in range(4)])
+        for slot, sample in enumerate(samples):
+            episodes[slot] += [*given[slot], *sample.tokens]
+            row = np.zeros((1, CONTEXT), np.int32)
+            row[0, : len(episodes[slot])] = episodes[slot]
+            logits = np.asarray(learner_logits(*tiny(), row), np.float64)[0] / (heats[slot] or 1.0)
+            logits = logits[len(episodes[slot]) - len(sample.tokens) - 1 :]
+            assert len(sample.kept) == len(sample.tokens)
+            for place, (token, logprob, kept) in enumerate(zip(sample.tokens, sample.logprobs, sample.kept)):
+                assert (kept == []) == (slot == 3) and (token in kept or slot == 3)
+                among = logits[place][kept] if kept else logits[place]
+                assert logprob == pytest.approx(logits[place][token] - np.log(np.exp(among).sum()), abs=1e-4)
+                sizes += [len(kept)] if kept else []
+    assert min(sizes) < max(sizes) < V
 
 
 def test_tokens_do_not_depend_on_neighbours_slot_or_order():
@@ -292,7 +324,8 @@ def test_turn_keys_are_a_chain_of_folds():
         ({"prefill_chunk": 0}, "prefill_chunk"),
         ({"max_new_tokens": -1}, "max_new_tokens"),
         ({"context": 1}, "context"),
-        ({"top_p": 0.0}, "top_p"),
+        ({"truncation": draw.Truncation(top_p=0.0)}, "top_p 0.0"),
+        ({"truncation": draw.Truncation(min_p=1.0)}, "min_p 1.0"),
         ({"temperature": -1.0}, "temperature"),
     ],
 )
