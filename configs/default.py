@@ -34,6 +34,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     # bounds the keep-set that is recorded with every token
     c.sampler.top_p = 1.0  # of these only the smallest set with that mass; 1 is off
     c.sampler.min_p = 0.0  # of these only what is that probable, in shares of the most probable one; 0 is off
+    c.sampler.constrain_calls = False  # only tool names that exist and JSON that parses can be sampled in calls
 
     c.synth = config_dict.ConfigDict()
     c.synth.domains = "all"  # comma-separated names from synth/domains.py, or "all"

@@ -101,8 +101,9 @@ def validate(config: config_dict.ConfigDict, stage: str = "flywheel") -> None:
         raise ValueError(f"{' and '.join(axes)} are -1, at most one axis may take the devices that are left")
     _check_relations(values)
     if stage in TRAINING_STAGES:
-        for key, off in (("sampler.top_k", 0), ("sampler.top_p", 1), ("sampler.min_p", 0)):
-            _require(values[key] == off, key, f"{off} for stage {stage}", values[key])
+        for key, off in (("top_k", 0), ("top_p", 1), ("min_p", 0), ("constrain_calls", False)):
+            found = values[f"sampler.{key}"]
+            _require(found == off, f"sampler.{key}", f"{off} for stage {stage}", found)
     if stage == "sft":
         _require(values["rl.sft_steps"] >= 1, "rl.sft_steps", ">= 1 for stage sft", values["rl.sft_steps"])
     _check_checkpoint(config)

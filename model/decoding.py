@@ -127,9 +127,16 @@ def copy(
     return layers, x_BD, end_BD
 
 
-def _append(program: Program, state: TurnState, logits_BV: Array) -> TurnState:
-    """Draws the next token of every active slot and decides which slots have finished their turn."""
+def _append(program: Program, state: TurnState, logits_BV: Array, allowed_BW: Array | None = None) -> TurnState:
+    """Draws the next token of every active slot and decides which slots have finished their turn.
+
+    allowed_BW: uint32, 32 tokens a word, lowest bit first: which tokens may be drawn; None: all.
+    """
     active_B, count_B = state.active_B, state.count_B
+    if allowed_BW is not None:
+        ids_1V = jnp.arange(logits_BV.shape[1], dtype=jnp.uint32)[None]
+        words_BV = jnp.take_along_axis(allowed_BW, ids_1V // 32, axis=1)
+        logits_BV = jnp.where((words_BV >> (ids_1V % 32)) & 1 == 1, logits_BV, -jnp.inf)
     rows = (logits_BV, state.keys_B2, count_B, state.temperature_B)
     tokens_B, logprobs_B, kept_BK = draw.tokens(*rows, program.truncation)
     slots_B, M = jnp.arange(active_B.shape[0]), program.max_new_tokens
@@ -155,11 +162,12 @@ def _append(program: Program, state: TurnState, logits_BV: Array) -> TurnState:
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
 def begin(
     program: Program, params: Any, x_BD: Array, end_BD: Array, state: TurnState, starting_B: Array, first_B: Array,
-    lengths_B: Array, budget_B: Array, keys_B2: Array, temperature_B: Array
+    lengths_B: Array, budget_B: Array, keys_B2: Array, temperature_B: Array, allowed_BW: Array | None = None
 ) -> tuple[Array, TurnState]:
     """Draws the first token of the turns that start, from the hidden states that prefill left; (end_BD, state).
 
     first_B: the turns that are the first of their slots, whose prompts end here. The other slots go on as they are.
+    allowed_BW: see `_append`.
     """
     turns = dataclasses.replace(
         state,
@@ -170,16 +178,19 @@ def begin(
         keys_B2=jnp.where(starting_B[:, None], keys_B2, state.keys_B2),
         temperature_B=jnp.where(starting_B, temperature_B, state.temperature_B),
     )
-    turns = _append(program, turns, nnx.merge(program.graphdef, params[0]).unembed(x_BD))
+    turns = _append(program, turns, nnx.merge(program.graphdef, params[0]).unembed(x_BD), allowed_BW)
     turns = dataclasses.replace(turns, active_B=_rows(jnp.where(starting_B, turns.active_B, state.active_B)))
     return _rows(jnp.where(first_B[:, None], x_BD, end_BD)), turns
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3, 4))
 def decode(
-    program: Program, steps: int, params: Any, layers: Layers, state: TurnState
+    program: Program, steps: int, params: Any, layers: Layers, state: TurnState, allowed_BW: Array | None = None
 ) -> tuple[Layers, TurnState, Array]:
-    """Decodes up to `steps` tokens in every active slot; fewer when all turns have ended. Also returns how many."""
+    """Decodes up to `steps` tokens in every active slot; fewer when all turns have ended. Also returns how many.
+
+    allowed_BW: see `_append`; the same for all steps, so one at a time.
+    """
     policy = nnx.merge(program.graphdef, params[0])
 
     def goes_on(carry: tuple[Layers, TurnState, Array]) -> Array:
@@ -190,7 +201,7 @@ def decode(
         cache = transformer.Cache(layers, state.lengths_B)
         x_BTD, cache = policy.extend(state.last_B[:, None], state.active_B.astype(jnp.int32), cache, params[1])
         state = dataclasses.replace(state, lengths_B=cache.lengths_B)
-        return cache.layers, _append(program, state, policy.unembed(x_BTD[:, 0])), done + 1
+        return cache.layers, _append(program, state, policy.unembed(x_BTD[:, 0]), allowed_BW), done + 1
 
     layers, state, done = jax.lax.while_loop(goes_on, step, (layers, state, jnp.zeros((), jnp.int32)))
     return _split_layers(layers), state, done

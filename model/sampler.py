@@ -29,7 +29,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
-from model import attention, decoding, draw, sharding, transformer
+from model import attention, constrain, decoding, draw, sharding, transformer
 from model.decoding import CONTEXT, LENGTH, compilations  # noqa: F401  for callers
 
 GENERATE_SLOTS, GENERATE_CHUNK, GENERATE_ROWS = 64, 128, 8  # of `generate`
@@ -42,6 +42,8 @@ class Request:
 
     slot: 0 <= slot < slots. tokens: ids to append before sampling (prompt, tool results, user messages), without
     anything sampled before. key: uint32[2], see `draw.turn_keys`. temperature: None for the engine's, 0.0 for greedy.
+    max_new_tokens: None for the engine's, and at most that. constraint: which tokens may be drawn; then all slots
+    decode a token at a time, and recorded logprobs are those of what was allowed.
     """
 
     slot: int
@@ -49,6 +51,7 @@ class Request:
     key: np.ndarray
     temperature: float | None = None
     max_new_tokens: int | None = None
+    constraint: constrain.Turn | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,6 +161,7 @@ class Engine:
         truncation.check()
         self._put = functools.partial(jax.device_put, device=sharding.batch_sharding(self.mesh, sharding.DECODE))
         self.slots, self.context, self.temperature = slots, context, float(temperature)
+        self._vocab_size = config.vocab_size
         self.stats = Stats()
         stops = tuple(sorted(int(token) for token in stop_ids))
         self._program = decoding.Program(graphdef, context, max_new_tokens, stops, truncation)
@@ -374,7 +378,7 @@ class Engine:
         self.stats.sampled_tokens += len(starting)
         arrays = self._put((starting_B, first_B, self._lengths_B, budget_B, keys_B2, temperature_B))
         self._end_BD, self._state = decoding.begin(
-            self._program, params, self._x_BD, self._end_BD, self._state, *arrays
+            self._program, params, self._x_BD, self._end_BD, self._state, *arrays, self._allowed(starting)
         )
 
     def _decode(self, params: Any) -> list[tuple[int, Sample]]:
@@ -382,8 +386,11 @@ class Engine:
         running = [i for i, slot in enumerate(self._slots) if slot.status == DECODE]
         if not running:
             return []
+        self._consume(running)
+        allowed_BW = self._allowed(running)
+        decode_steps = self._decode_steps if allowed_BW is None else 1
         self._layers, self._state, steps = decoding.decode(
-            self._program, self._decode_steps, params, self._layers, self._state
+            self._program, decode_steps, params, self._layers, self._state, allowed_BW
         )
         active_B, lengths_B, counts_B = jax.device_get(
             (self._state.active_B, self._state.lengths_B, self._state.count_B)
@@ -407,6 +414,26 @@ class Engine:
             slot.status, slot.length, slot.last, slot.request = IDLE, int(lengths_B[i]), sample.tokens[-1:], None
             samples.append((i, sample))
         return samples
+
+
+    def _consume(self, running: Sequence[int]) -> None:
+        """Tells the turns' constraints the one token that was drawn since."""
+        constrained = [i for i in running if self._slots[i].request.constraint is not None]
+        if constrained:
+            last_B = jax.device_get(self._state.last_B)
+            for i in constrained:
+                self._slots[i].request.constraint.consume(int(last_B[i]))
+
+    def _allowed(self, slots: Sequence[int]) -> jax.Array | None:
+        """What may be drawn next in the slots, as decoding.decode wants it; None if none of them has a constraint."""
+        constraints = {i: self._slots[i].request.constraint for i in slots}
+        if not any(constraints.values()):
+            return None
+        allowed_BW = np.full((self.slots, -(-self._vocab_size // 32)), 2**32 - 1, np.uint32)
+        for i, constraint in constraints.items():
+            bits_W = constraint.allowed() if constraint is not None else None
+            allowed_BW[i] = allowed_BW[i] if bits_W is None else bits_W
+        return self._put(allowed_BW)
 
 
 def rows_per_call(slots: int, rows: int, mesh: Mesh) -> int:

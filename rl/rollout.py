@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from envs import base
 from envs.base import Env, Message, Score
-from model import draw, sampler
+from model import constrain, draw, sampler
 from model.chat import Chat
 from rl import trajectory
 from rl.trajectory import Trajectory
@@ -162,15 +162,23 @@ class Rollouts:
     """Plays episodes with one engine, which it needs to itself while a run lasts.
 
     engine: with chat.stop_ids as its stop ids. make_env: a fresh environment of a task. max_turns: assistant turns per
-    episode. seed: of the sampling. stats: of the latest run. Raises ValueError when max_turns is not positive.
+    episode. seed: of the sampling. calls: constrains tool calls to those that can be read. stats: of the latest run.
+    Raises ValueError when max_turns is not positive.
     """
 
     def __init__(
-        self, engine: sampler.Engine, chat: Chat, make_env: Callable[[Task], Env], max_turns: int, seed: int
+        self,
+        engine: sampler.Engine,
+        chat: Chat,
+        make_env: Callable[[Task], Env],
+        max_turns: int,
+        seed: int,
+        calls: constrain.Calls | None = None,
     ):
         if max_turns < 1:
             raise ValueError(f"env.max_turns: must be positive, found {max_turns}")
         self.engine, self.chat, self.make_env, self.max_turns, self.seed = engine, chat, make_env, max_turns, seed
+        self.calls = calls
         self.stats = Stats()
 
     def run(self, *args: Any, **kwargs: Any) -> list[Trajectory]:
@@ -301,8 +309,12 @@ class Rollouts:
             return {}
         ids, members, turns = zip(*((episode.task.id, episode.member, episode.turns) for episode in episodes))
         keys = draw.turn_keys(seed, ids, members, turns)
+        constraints = [self.calls and self.calls.turn(episode.tools) for episode in episodes]
         self.engine.submit(
-            [sampler.Request(e.slot, e.pending, key, temperature) for e, key in zip(episodes, keys, strict=True)]
+            [
+                sampler.Request(episode.slot, episode.pending, key, temperature, constraint=constraint)
+                for episode, key, constraint in zip(episodes, keys, constraints, strict=True)
+            ]
         )
         return {episode.slot: episode for episode in episodes}
 

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from ml_collections import config_dict
 
 from envs import world
-from model import draw, load, sampler, sharding, tokenizer, transformer
+from model import constrain, draw, load, sampler, sharding, tokenizer, transformer
 from model.chat import Chat
 from rl import learner, packing, rollout
 
@@ -49,7 +49,8 @@ class Parts:
             mesh=self.mesh,
             dtype=jnp.dtype(self.config.model.dtype),
         )
-        return rollout.Rollouts(engine, self.chat, world.make, self.config.env.max_turns, self.config.seed)
+        calls = constrain.Calls(self.chat.tokenizer, self.architecture.vocab_size) if c.constrain_calls else None
+        return rollout.Rollouts(engine, self.chat, world.make, self.config.env.max_turns, self.config.seed, calls)
 
     @property
     def initial_params(self) -> Any:
