@@ -47,6 +47,10 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
 
     c.env = config_dict.ConfigDict()
     c.env.max_turns = 12  # assistant turns per episode
+    c.env.concurrency = 0  # environments open at a time; 0: as many as a batch has episodes
+    c.env.timeout = 0.0  # seconds for an answer of an environment; 0: any time, so that runs replay to the bit
+    c.env.retries = 0  # how often an episode is played again from its beginning when its environment has failed
+    c.env.max_faults = 0  # failures in a row that stop the run, because then a backend is down; 0: any number
 
     c.rl = config_dict.ConfigDict()
     c.rl.rounds = 3  # flywheel rounds

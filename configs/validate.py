@@ -47,6 +47,7 @@ _RULES: dict[str, Rule] = {
     "synth.expand_share": _SHARE,
     "synth.legal_share": _SHARE,
     "env.max_turns": _at_least(1),
+    **{f"env.{key}": _at_least(0) for key in ("concurrency", "timeout", "retries", "max_faults")},
     **{f"rl.{key}": _at_least(1) for key in ("rounds", "groups", "minibatches", "row_length", "rows", "sft_episodes")},
     **{f"rl.{key}": _at_least(0) for key in ("steps", "warmup_updates", "weight_decay", "sft_steps")},
     **{f"rl.{key}": _at_least(0) for key in ("logits_chunk", "router_coef")},

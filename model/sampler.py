@@ -72,9 +72,10 @@ class Sample:
 class Stats:
     """Running totals of an engine: tokens, slot-steps (places for a token in decode calls), seconds of wall clock.
 
-    prefill_tokens: computed. shared_tokens: taken over from another slot instead.
+    turns: begun. prefill_tokens: computed. shared_tokens: taken over from another slot instead.
     """
 
+    turns: int = 0
     prefill_tokens: int = 0
     shared_tokens: int = 0
     sampled_tokens: int = 0
@@ -375,6 +376,7 @@ class Engine:
             temperature_B[i] = self.temperature if slot.request.temperature is None else slot.request.temperature
             slot.status, slot.ended, slot.first = DECODE, slot.ended or slot.first, False
             self._lengths_B[i], self._counts_B[i] = slot.length, 1
+        self.stats.turns += len(starting)
         self.stats.sampled_tokens += len(starting)
         arrays = self._put((starting_B, first_B, self._lengths_B, budget_B, keys_B2, temperature_B))
         self._end_BD, self._state = decoding.begin(

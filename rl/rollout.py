@@ -17,33 +17,58 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from envs import base
-from envs.base import Env, Message, Score
+from envs.base import Env
 from model import constrain, draw, sampler
 from model.chat import Chat
 from rl import trajectory
+from rl.episode import FIELDS, Episode
 from rl.trajectory import Trajectory
 from synth.task import Task
 
-Result = TypeVar("Result")
 
-FIELDS = {field.name for field in dataclasses.fields(Trajectory)}
-CUT_OFFS = {sampler.LENGTH: trajectory.LENGTH, sampler.CONTEXT: trajectory.CONTEXT}
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What episodes and their environments may take.
+
+    max_turns: assistant turns per episode. concurrency: environments open at a time; None: all of a run. timeout:
+    seconds for an answer of an environment; None: any time, so that nothing depends on the clock. retries: how often
+    an episode is played again, from its beginning, when its environment has failed. max_faults: how many attempts may
+    fail in a row, over all episodes, before the run stops, because then a backend is down; None: any number.
+    end_long_prompts: an episode whose prompt leaves no room to sample ends with reason CONTEXT and is scored as it
+    stands, instead of stopping the run. Raises ValueError for an impossible value.
+    """
+
+    max_turns: int
+    concurrency: int | None = None
+    timeout: float | None = None
+    retries: int = 0
+    max_faults: int | None = None
+    end_long_prompts: bool = False
+
+    def __post_init__(self):
+        for name in ("max_turns", "concurrency", "timeout", "max_faults"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"env.{name}: must be positive, found {value}")
+        if self.retries < 0:
+            raise ValueError(f"env.retries: must not be negative, found {self.retries}")
 
 
 @dataclasses.dataclass
 class Stats:
     """One run in numbers. Seconds are wall clock; `seconds` is the whole run, the other three are parts of it.
 
-    turns: assistant turns over all episodes. The tokens and slot_steps are the engine's, see sampler.Stats.
-    env_seconds: when the engine had nothing to do but wait for environments.
+    retries: attempts that failed and were played again; their turns and tokens are among the engine's, for which see
+    sampler.Stats. env_seconds: when the engine had nothing to do but wait for environments.
     """
 
     episodes: int = 0
     turns: int = 0
+    retries: int = 0
     prefill_tokens: int = 0
     shared_tokens: int = 0
     sampled_tokens: int = 0
@@ -59,111 +84,11 @@ class Stats:
         return (self.sampled_tokens - self.turns) / max(self.slot_steps, 1)
 
 
-@dataclasses.dataclass
-class _Episode:
-    """An episode under way.
-
-    env: None before it is made and after it is closed. slot: in the engine, -1 for none. pending: tokens that the
-    policy is to see next. reason: why the episode ended, "" while it goes on. The rest is as in Trajectory.
-    """
-
-    task: Task
-    member: int
-    env: Env | None = None
-    slot: int = -1
-    pending: list[int] = dataclasses.field(default_factory=list)
-    reason: str = ""
-    score: Score | None = None
-    tokens: list[int] = dataclasses.field(default_factory=list)
-    loss_mask: list[int] = dataclasses.field(default_factory=list)
-    logprobs: list[float] = dataclasses.field(default_factory=list)
-    kept: list[list[int]] = dataclasses.field(default_factory=list)
-    messages: list[Message] = dataclasses.field(default_factory=list)
-    tools: list[dict] = dataclasses.field(default_factory=list)
-    turns: int = 0
-
-    def record(self, sample: sampler.Sample) -> None:
-        """Appends the tokens that were pending and those that were sampled after them."""
-        given = len(self.pending)
-        self.tokens += self.pending + sample.tokens
-        self.loss_mask += [0] * given + [1] * len(sample.tokens)
-        self.logprobs += [0.0] * given + sample.logprobs
-        self.kept += [[] for _ in range(given)] + sample.kept if sample.kept else []
-
-    async def guard(self, stage: str, call: Callable[[], Awaitable[Result]]) -> Result | None:
-        """Awaits call(); an exception gives None and ends this episode, and no other, with reward None.
-
-        This is the one place where a broad except is right: environments are foreign code with backends of their own
-        and may fail in any way, and such a failure must neither become a reward nor stop the run. Nothing is lost by
-        it: the error holds stage, exception and traceback, what failed before stays in front of it, and so does what
-        was known of the ending; a score that was already computed keeps all but its reward. KeyboardInterrupt and
-        cancellation are no Exception and pass through.
-        """
-        try:
-            return await call()
-        except Exception as error:
-            known = self.score or Score(None, {}, [])
-            ending = f"after {self.reason}, " if self.reason not in ("", trajectory.ERROR) else ""
-            ending += "" if known.reward is None else f"reward {known.reward} was due, "
-            told = f"{ending}{stage}: {error!r}\n{''.join(traceback.format_exception(error))}"
-            told = told if known.error is None else f"{known.error}\n{told}"
-            self.reason, self.score = trajectory.ERROR, dataclasses.replace(known, reward=None, error=told)
-            return None
-
-    async def reset(self, make_env: Callable[[Task], Env], chat: Chat) -> None:
-        """Makes and resets the environment and encodes the prompt."""
-
-        async def call() -> None:
-            self.env = make_env(self.task)
-            self.tools = list(self.env.tools)
-            self.messages = list(await self.env.reset())
-            self.pending = chat.prompt(self.messages, self.tools)
-
-        await self.guard("reset", call)
-
-    async def step(self, message: Message, chat: Chat, max_turns: int, room: int) -> None:
-        """Hands the assistant's message to the environment and encodes its answer for a slot that has room left."""
-
-        async def call() -> None:
-            step = await self.env.step(message)
-            self.messages += step.messages
-            if step.done:
-                self.reason = trajectory.ENDED
-            elif self.turns == max_turns:
-                self.reason = trajectory.MAX_TURNS
-            else:
-                self.pending = chat.increment(step.messages)
-                self.reason = "" if len(self.pending) <= room else trajectory.CONTEXT
-
-        await self.guard("step", call)
-
-    async def finish(self) -> None:
-        """Scores the episode, unless it has failed, and closes the environment."""
-
-        async def close() -> None:
-            env, self.env = self.env, None
-            if env is not None:
-                env.close()
-
-        if self.reason != trajectory.ERROR:
-            score = await self.guard("score", self.env.score)
-            if score is not None:
-                self.score = score
-                self.reason = trajectory.ERROR if score.reward is None else self.reason
-        await self.guard("close", close)
-
-    def to_trajectory(self, policy_version: int) -> Trajectory:
-        """The record of the finished episode."""
-        values = {name: getattr(self, name) for name in FIELDS - {"task_id", "policy_version"}}
-        return Trajectory(task_id=self.task.id, policy_version=policy_version, **values)
-
-
 class Rollouts:
     """Plays episodes with one engine, which it needs to itself while a run lasts.
 
-    engine: with chat.stop_ids as its stop ids. make_env: a fresh environment of a task. max_turns: assistant turns per
-    episode. seed: of the sampling. calls: constrains tool calls to those that can be read. stats: of the latest run.
-    Raises ValueError when max_turns is not positive.
+    engine: with chat.stop_ids as its stop ids. make_env: a fresh environment of a task. seed: of the sampling. calls:
+    constrains tool calls to those that can be read. stats: of the latest run.
     """
 
     def __init__(
@@ -171,15 +96,12 @@ class Rollouts:
         engine: sampler.Engine,
         chat: Chat,
         make_env: Callable[[Task], Env],
-        max_turns: int,
+        limits: Limits,
         seed: int,
         calls: constrain.Calls | None = None,
     ):
-        if max_turns < 1:
-            raise ValueError(f"env.max_turns: must be positive, found {max_turns}")
-        self.engine, self.chat, self.make_env, self.max_turns, self.seed = engine, chat, make_env, max_turns, seed
-        self.calls = calls
-        self.stats = Stats()
+        self.engine, self.chat, self.make_env, self.limits, self.seed = engine, chat, make_env, limits, seed
+        self.calls, self.stats = calls, Stats()
 
     def run(self, *args: Any, **kwargs: Any) -> list[Trajectory]:
         """`collect` for callers that are not asynchronous."""
@@ -200,22 +122,22 @@ class Rollouts:
         params: the policy's parameters. policy_version: recorded as it is. temperature: None for the engine's, 0.0 for
         greedy. seed: None for the constructor's. on_progress: called with (finished episodes, all episodes).
 
-        All environments are reset before the first turn is sampled. An environment that raises or says what the chat
-        format cannot ends its own episode with reason ERROR and reward None (with no tokens if that was in reset); an
-        episode cut off by a budget is scored as it stands. What the environment answers last is among the messages,
-        not among the tokens.
-        Raises ValueError, before anything is sampled, when a task stands twice or a prompt leaves no room to sample.
+        An environment that raises, is too late or says what the chat format cannot ends its own episode with reason
+        ERROR and reward None (with no tokens if that was in reset), after `limits.retries` more attempts; an episode
+        cut off by a budget is scored as it stands. What the environment answers last is among the messages, not among
+        the tokens.
+        Raises ValueError when a task stands twice or, as soon as its environment has said it, a prompt leaves no room
+        to sample; RuntimeError after `limits.max_faults` failures in a row.
         """
         start, before = time.perf_counter(), dataclasses.replace(self.engine.stats)
         self.stats = Stats()
         pairs = sorted(itertools.product(tasks, members), key=lambda pair: (pair[0].id, pair[1]))
-        episodes = [_Episode(task, member) for task, member in pairs]
+        episodes = [Episode(task, member, self.limits.timeout) for task, member in pairs]
         for left, right in itertools.pairwise(episodes):
             if (left.task.id, left.member) == (right.task.id, right.member):
                 raise ValueError(f"rollout: task {left.task.id!r}, member {left.member} stands twice")
         try:
             self.engine.forget()  # what slots hold was computed with other parameters
-            await self._open(episodes)
             seed = self.seed if seed is None else seed
             await self._play(self.engine.place(params), episodes, temperature, seed, on_progress)
         finally:
@@ -226,65 +148,91 @@ class Rollouts:
                         stack.callback(episode.env.close)
         for field in dataclasses.fields(before):
             setattr(self.stats, field.name, getattr(self.engine.stats, field.name) - getattr(before, field.name))
-        self.stats.episodes, self.stats.turns = len(episodes), sum(episode.turns for episode in episodes)
+        self.stats.episodes, self.stats.retries = len(episodes), sum(len(episode.failures) for episode in episodes)
         self.stats.seconds = time.perf_counter() - start
         return [episode.to_trajectory(policy_version) for episode in episodes]
 
-    async def _open(self, episodes: Sequence[_Episode]) -> None:
-        """Makes and resets every environment. Raises ValueError for a prompt that does not fit."""
-        await self._in_envs(episode.reset(self.make_env, self.chat) for episode in episodes)
-        for episode in episodes:
-            if not episode.reason and len(episode.pending) >= self.engine.context:
+    async def _open(self, episode: Episode) -> None:
+        """Makes and resets the episode's environment. Raises ValueError for a prompt that does not fit."""
+        await episode.reset(self.make_env, self.chat)
+        if not episode.reason and len(episode.pending) >= self.engine.context:
+            if not self.limits.end_long_prompts:
                 raise ValueError(
                     f"task {episode.task.id!r}: the prompt has {len(episode.pending)} tokens, which leaves no room in "
                     f"sampler.context={self.engine.context}"
                 )
+            episode.reason = trajectory.CONTEXT
+        if episode.reason:
+            await episode.finish()
 
     async def _play(
         self,
         params: Any,
-        episodes: Sequence[_Episode],
+        episodes: list[Episode],
         temperature: float | None,
         seed: int,
         on_progress: Callable[[int, int], None] | None,
     ) -> None:
-        """Plays the episodes that have been opened to their ends."""
-        await self._in_envs(episode.finish() for episode in episodes if episode.reason)
-        queue = collections.deque(episode for episode in episodes if not episode.reason)
-        free, done = collections.deque(range(self.engine.slots)), len(episodes) - len(queue)
-        sampling: dict[int, _Episode] = {}  # by slot
-        stepping: dict[asyncio.Task[None], _Episode] = {}  # in their environments
+        """Plays the episodes to their ends; one that is played again takes its predecessor's place in the list.
+
+        An episode (its place) is waiting to be opened, at work in its environment, ready for a slot, or sampling.
+        """
+        waiting, free = collections.deque(range(len(episodes))), collections.deque(range(self.engine.slots))
+        working: dict[asyncio.Task[None], int] = {}
+        ready: set[int] = set()
+        sampling: dict[int, int] = {}  # by slot
+        open_, most, done, faults = 0, self.limits.concurrency or len(episodes), 0, 0
         try:
-            while queue or sampling or stepping:
-                admitted = [queue.popleft() for _ in range(min(len(queue), len(free)))]
-                for episode in admitted:  # the slot that was released first: others' prompts stay longer
-                    episode.slot = free.popleft()
-                sampling |= self._submit(admitted, temperature, seed)
+            while waiting or working or ready or sampling:
+                while waiting and open_ < most:
+                    place = waiting.popleft()
+                    working[asyncio.create_task(self._open(episodes[place]))] = place
+                    open_ += 1
                 if sampling:
                     for slot, sample in await self._step(params):
-                        episode = sampling.pop(slot)
-                        stepping[asyncio.create_task(self._advance(episode, sample))] = episode
-                elif stepping:
+                        place = sampling.pop(slot)
+                        answer = episodes[place].play(sample, self.chat, self.limits.max_turns, self.engine.room(slot))
+                        working[asyncio.create_task(answer)] = place
+                elif working:
                     start = time.perf_counter()
-                    await asyncio.wait(stepping, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
                     self.stats.env_seconds += time.perf_counter() - start
                 await asyncio.sleep(0)  # environments that need not wait for anything answer here
-                answered = [(task, episode) for task, episode in stepping.items() if task.done()]
-                for task, episode in answered:
-                    del stepping[task]
+                going = []
+                for task in [task for task in working if task.done()]:
+                    place = working.pop(task)
                     task.result()
-                    if episode.reason:
+                    episode = episodes[place]
+                    if not episode.reason:
+                        ready.add(place) if episode.slot < 0 else going.append(place)
+                        continue
+                    if episode.slot >= 0:
                         free.append(episode.slot)
-                        self._free(episode)
+                    self._free(episode)
+                    open_ -= 1
+                    faults = faults + 1 if episode.reason == trajectory.ERROR else 0
+                    if faults == self.limits.max_faults:
+                        raise RuntimeError(
+                            f"rollout: {faults} attempts at episodes failed in a row (env.max_faults), the last one, "
+                            f"task {episode.task.id!r}, with {episode.score.error or 'no reward'}"
+                        )
+                    if faults and len(episode.failures) < self.limits.retries:
+                        episodes[place] = episode.again()
+                        waiting.append(place)
+                    else:
                         done += 1
-                going = [episode for _, episode in answered if not episode.reason]
-                sampling |= self._submit(going, temperature, seed)
-                if on_progress is not None and len(going) < len(answered):
-                    on_progress(done, len(episodes))
+                        if on_progress is not None:
+                            on_progress(done, len(episodes))
+                for place in sorted(ready)[: len(free)]:  # neighbours have prompts in common
+                    ready.remove(place)
+                    episodes[place].slot = free.popleft()  # the one released first: others' prompts stay longer
+                    going.append(place)
+                self._submit([episodes[place] for place in going], temperature, seed)
+                sampling |= {episodes[place].slot: place for place in going}
         except BaseException as error:
-            for task in stepping:  # their environments are closed by `collect`
+            for task in working:  # their environments are closed by `collect`
                 task.cancel()
-            for other in await asyncio.gather(*stepping, return_exceptions=True):
+            for other in await asyncio.gather(*working, return_exceptions=True):
                 if isinstance(other, Exception):  # no cancellation: failed at the same time
                     error.add_note(f"And another episode:\n{''.join(traceback.format_exception(other))}")
             raise
@@ -301,12 +249,10 @@ class Rollouts:
             await asyncio.wait([work])
             raise
 
-    def _submit(
-        self, episodes: Sequence[_Episode], temperature: float | None, seed: int
-    ) -> dict[int, _Episode]:
-        """Asks for the episodes' next turns; returns them by slot."""
+    def _submit(self, episodes: Sequence[Episode], temperature: float | None, seed: int) -> None:
+        """Asks for the episodes' next turns."""
         if not episodes:
-            return {}
+            return
         ids, members, turns = zip(*((episode.task.id, episode.member, episode.turns) for episode in episodes))
         keys = draw.turn_keys(seed, ids, members, turns)
         constraints = [self.calls and self.calls.turn(episode.tools) for episode in episodes]
@@ -316,32 +262,12 @@ class Rollouts:
                 for episode, key, constraint in zip(episodes, keys, constraints, strict=True)
             ]
         )
-        return {episode.slot: episode for episode in episodes}
 
-    async def _advance(self, episode: _Episode, sample: sampler.Sample) -> None:
-        """Records a sampled turn and lets the environment answer it; scores and closes the episode if that was its
-        last."""
-        episode.record(sample)
-        message = self.chat.parse(sample.tokens, episode.turns)
-        episode.messages.append(message)
-        episode.turns += 1
-        episode.reason = CUT_OFFS.get(sample.finish_reason, "")
-        if not episode.reason:
-            await episode.step(message, self.chat, self.max_turns, self.engine.room(episode.slot))
-        if episode.reason:
-            await episode.finish()
-
-    def _free(self, episode: _Episode) -> None:
+    def _free(self, episode: Episode) -> None:
         """Empties the episode's slot, if it has one."""
         if episode.slot >= 0:
             self.engine.release(episode.slot)
             episode.slot = -1
-
-    async def _in_envs(self, calls: Iterable[Awaitable[None]]) -> None:
-        """Runs what waits for environments concurrently, and counts the time."""
-        start = time.perf_counter()
-        await asyncio.gather(*calls)
-        self.stats.env_seconds += time.perf_counter() - start
 
 
 def write(trajectories: Iterable[Trajectory], path: str | os.PathLike[str], **tags: int | str) -> None:

@@ -50,7 +50,7 @@ class Parts:
             dtype=jnp.dtype(self.config.model.dtype),
         )
         calls = constrain.Calls(self.chat.tokenizer, self.architecture.vocab_size) if c.constrain_calls else None
-        return rollout.Rollouts(engine, self.chat, world.make, self.config.env.max_turns, self.config.seed, calls)
+        return rollout.Rollouts(engine, self.chat, world.make, limits(self.config), self.config.seed, calls)
 
     @property
     def initial_params(self) -> Any:
@@ -106,6 +106,12 @@ def train_step(
 def truncation(config: config_dict.ConfigDict) -> draw.Truncation:
     """Which tokens the config lets the sampler draw."""
     return draw.Truncation(config.sampler.top_k, float(config.sampler.top_p), float(config.sampler.min_p))
+
+
+def limits(config: config_dict.ConfigDict) -> rollout.Limits:
+    """What the config allows episodes and environments; there 0 says that there is no limit."""
+    c = config.env
+    return rollout.Limits(c.max_turns, c.concurrency or None, c.timeout or None, c.retries, c.max_faults or None)
 
 
 def make_mesh(config: config_dict.ConfigDict, devices: Sequence[jax.Device]) -> Mesh:

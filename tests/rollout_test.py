@@ -84,13 +84,17 @@ def parts():
     return chat, config, graphdef, tree.unflatten(leaves)
 
 
+LIMITS = {field.name for field in dataclasses.fields(rollout.Limits)}
+
+
 def make_rollouts(slots=3, make_env=SumEnv, max_turns=MAX_TURNS, stops=5, **changes):
     """Rollouts whose turns end at every `stops`-th token, since a random policy would hardly ever say <|im_end|>."""
     chat, config, graphdef, _ = parts()
     stop_ids = set(chat.stop_ids) | set(range(0, 320, stops) if stops else ())
     sizes = dict(slots=slots, context=CONTEXT, prefill_chunk=32, max_new_tokens=BUDGET, stop_ids=stop_ids)
+    limits = rollout.Limits(max_turns, **{name: changes.pop(name) for name in LIMITS & changes.keys()})
     engine = sampler.Engine(graphdef, config, **{**sizes, **changes})
-    return rollout.Rollouts(engine, chat, make_env, max_turns, seed=3)
+    return rollout.Rollouts(engine, chat, make_env, limits, seed=3)
 
 
 def runs_of(mask):
@@ -225,8 +229,105 @@ def test_a_prompt_that_does_not_fit_is_refused():
     assert len(SumEnv.opened) == 4 and all(env.closed for env in SumEnv.opened)
     with pytest.raises(ValueError, match="'a', member 1 stands twice"):
         rollouts.run(parts()[3], [task("a"), task("a")], [1], 0)
-    with pytest.raises(ValueError, match="max_turns"):
-        make_rollouts(max_turns=0)
+
+
+def test_a_hanging_environment_never_delays_the_others():
+    """It hangs until all others are over, in reset or in step; then it ends its own episode with the reason."""
+    for stage in ("reset", "step"):
+        over = asyncio.Event()
+
+        class Hanging(SumEnv):
+            async def reset(self):
+                return await super().reset() if self.task.id != "hangs" or stage != "reset" else await self.hang()
+
+            async def step(self, message):
+                return await super().step(message) if self.task.id != "hangs" else await self.hang()
+
+            async def hang(self):
+                await over.wait()
+                raise ConnectionError("the others are over")
+
+        def on_progress(done, count):
+            if done == count - 2:
+                over.set()
+
+        tasks = [*TASKS, task("hangs", 2)]
+        played = make_rollouts(make_env=Hanging).run(parts()[3], tasks, range(2), 0, on_progress=on_progress)
+        assert {t.task_id for t in played if t.reason == trajectory.ERROR} == {"hangs"}
+        assert all("the others are over" in t.score.error for t in played if t.task_id == "hangs")
+        assert [t for t in played if t.task_id != "hangs"] == make_rollouts().run(parts()[3], TASKS, range(2), 0)
+
+
+def test_an_environment_that_is_too_late_ends_its_own_episode():
+    class Late(SumEnv):
+        async def step(self, message):
+            return await (asyncio.Event().wait() if self.task.id == "b" else super().step(message))
+
+    SumEnv.opened.clear()
+    played = make_rollouts(make_env=Late, timeout=0.5, stops=1).run(parts()[3], TASKS, range(2), 0)
+    late = [t for t in played if t.reason == trajectory.ERROR]
+    assert {t.task_id for t in late} == {"b"} and all(t.reward is None for t in late)
+    assert all("step took longer than env.timeout = 0.5 s" in t.score.error for t in late)
+    assert all(env.closed for env in SumEnv.opened)
+
+
+def test_a_failed_episode_is_played_again_as_if_nothing_had_been():
+    """From its beginning, with the same tokens; when all attempts fail the record says how each of them did."""
+    left = {"a": 1, "b": 2, "d": 5}
+
+    class Flaky(SumEnv):
+        async def step(self, message):
+            if self.heard and left.get(self.task.id, 0):
+                left[self.task.id] -= 1
+                raise ConnectionError(f"{left[self.task.id]} to go")
+            return await super().step(message)
+
+    tasks = [task(name, 3) for name in "abcd"]
+    calm = make_rollouts(stops=1).run(parts()[3], tasks, [0], 0)
+    rollouts = make_rollouts(make_env=Flaky, stops=1, retries=2)
+    played = rollouts.run(parts()[3], tasks, [0], 0)
+    assert played[:3] == calm[:3] and rollouts.stats.retries == 1 + 2 + 2
+    assert played[3].reward is None and all(f"{n} to go" in played[3].score.error for n in (4, 3, 2))
+    assert rollouts.stats.sampled_tokens > sum(sum(t.loss_mask) for t in played)
+
+
+def test_a_backend_that_is_down_stops_the_run():
+    """After so many failures in a row, retries included; failures with successes between them do not."""
+    SumEnv.opened.clear()
+    down = [task(name, 2, "reset") for name in "vwxyz"]
+    with pytest.raises(RuntimeError, match="4 attempts .* failed in a row .*env.max_faults.*backend lost in reset"):
+        make_rollouts(max_faults=4, retries=1, concurrency=1).run(parts()[3], down, [0], 0)
+    assert len(SumEnv.opened) == 4 and all(env.closed for env in SumEnv.opened)
+    mixed = [task("a"), *down[:3], task("w2"), *down[3:]]
+    played = make_rollouts(max_faults=4, concurrency=1).run(parts()[3], mixed, [0], 0)
+    assert sum(t.reward is None for t in played) == 5
+
+
+def test_no_more_environments_are_open_than_allowed():
+    """And the episodes are the same."""
+    counts = []
+
+    class Counted(SumEnv):
+        async def reset(self):
+            counts.append(sum(not env.closed for env in SumEnv.opened))
+            return await super().reset()
+
+    SumEnv.opened.clear()
+    few = make_rollouts(make_env=Counted, concurrency=2).run(parts()[3], TASKS, range(3), 0)
+    assert max(counts) == 2 and few == make_rollouts().run(parts()[3], TASKS, range(3), 0)
+
+
+def test_a_prompt_that_does_not_fit_may_end_its_episode():
+    tasks = [task("fits", 2), task("too long", text="again " * 2000)]
+    played = make_rollouts(end_long_prompts=True).run(parts()[3], tasks, [0], 0)
+    assert played[0].tokens and played[1].tokens == [] and played[1].reason == trajectory.CONTEXT
+    assert played[1].reward == 0.0 and played[1].turns == 0
+
+
+@pytest.mark.parametrize("limit", ["max_turns", "concurrency", "timeout", "retries", "max_faults"])
+def test_impossible_limits_are_named(limit):
+    with pytest.raises(ValueError, match=f"env.{limit}"):
+        rollout.Limits(**{"max_turns": 1, limit: -1})
 
 
 def test_an_interrupted_run_leaves_nothing_open():
