@@ -58,13 +58,13 @@ def parse(argv: Sequence[str]) -> Command:
 def check_workdir(config: config_dict.ConfigDict, workdir: Path, stage: str) -> None:
     """Raises ValueError naming the keys in which the config differs from the one the workdir was made with.
 
-    These may change: rl.rounds upwards, checkpoint.*, plan.*, and evaluate.* for stage=evaluate.
+    These may change: rl.rounds upwards, checkpoint.*, plan.*, mesh.processes, and evaluate.* for stage=evaluate.
     """
     path = workdir / "config.json"
     if not path.exists():
         return
     old, new = (dict(validate.leaves(c)) for c in (json.loads(path.read_text()), config))
-    free = ("checkpoint.", "plan.", *(("evaluate.",) if stage == "evaluate" else ()))
+    free = ("checkpoint.", "plan.", "mesh.processes", *(("evaluate.",) if stage == "evaluate" else ()))
     changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and not k.startswith(free))
     if "rl.rounds" in changed and new["rl.rounds"] > old.get("rl.rounds", 0):
         changed.remove("rl.rounds")
@@ -104,9 +104,6 @@ def main(argv: Sequence[str]) -> int:
         return 2
     if only_check:
         return 0
-    leaves_as_it_was = stage == "plan" or (stage == "evaluate" and (workdir / "config.json").exists())
-    if not leaves_as_it_was:
-        save_config(config, workdir)
     os.chdir(validate.REPOSITORY)  # model.checkpoint may be relative to it
     if stage == "plan":
         sys.path.append(str(validate.REPOSITORY / ".venv" / "tpu"))  # where make puts libtpu, see the Makefile
@@ -115,6 +112,17 @@ def main(argv: Sequence[str]) -> int:
         os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # several plans at a time, and any after a killed one
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TFDS and XLA: warnings only
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that torch is absent is no news
+    from rl import hosts  # imports jax, which a mistyped command need not wait for
+
+    if stage != "plan":
+        try:
+            hosts.initialize(config.mesh.processes)
+        except ValueError as error:
+            print(f"main.py: {error}", file=sys.stderr)
+            return 2
+    leaves_as_it_was = stage == "plan" or (stage == "evaluate" and (workdir / "config.json").exists())
+    if not leaves_as_it_was and hosts.first():
+        save_config(config, workdir)
     flags.FLAGS.mark_as_parsed()  # libraries that define absl flags see their defaults
     logging.set_verbosity(logging.WARNING)
     stage_function(stage)(config, workdir)

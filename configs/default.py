@@ -16,6 +16,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.model.remat = "none"  # activation rematerialisation in the learner: REMAT in model/transformer.py
 
     c.mesh = config_dict.ConfigDict()  # axis sizes; -1 (at most one) takes the devices that are left
+    c.mesh.processes = 1  # of the run, one a host: rl/hosts.py says how they find each other
     c.mesh.data = 1  # copies of the parameters; the batch is split over data, fsdp and expert
     c.mesh.fsdp = -1  # parameters, optimiser state and batch are split over it
     c.mesh.expert = 1  # experts of MoE layers

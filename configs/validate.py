@@ -36,6 +36,7 @@ _RULES: dict[str, Rule] = {
     "model.init": _one_of("checkpoint", "random"),
     "model.dtype": _one_of("float32", "bfloat16"),
     "model.remat": _one_of("none", "dots", "attention", "full"),
+    "mesh.processes": _at_least(1),
     **{f"mesh.{axis}": _AXIS for axis in ("data", "fsdp", "expert", "context", "tensor")},
     **{f"sampler.{key}": _at_least(1) for key in ("slots", "context", "prefill_chunk", "prefill_rows")},
     **{f"sampler.{key}": _at_least(1) for key in ("decode_steps", "max_new_tokens")},

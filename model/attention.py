@@ -65,8 +65,8 @@ def cached(
     rows_B: which row of the cache, which may have others, each row of queries belongs to; None: they are the same.
     used_B: how many entries of the cache matter to each row; 0 for a row whose result does not matter. Rows go in
     groups of blocks.rows, where they are not split over devices, and each group reads blocks.keys keys at a time up to
-    the last that one of its rows uses, with a running maximum and sum (FlashAttention, arXiv:2205.14135, algorithm 1). A
-    block beyond a row's own position multiplies by one and adds zero, so a row's result is the same to the bit
+    the last that one of its rows uses, with a running maximum and sum (FlashAttention, arXiv:2205.14135, algorithm 1).
+    A block beyond a row's own position multiplies by one and adds zero, so a row's result is the same to the bit
     whatever the others use.
     """
     B = q_BTHN.shape[0]

@@ -80,7 +80,8 @@ class Calls:
 
     def _compiled(self, names: tuple[str, ...]) -> llguidance.LLMatcher:
         """Raises ValueError when llguidance refuses the grammar."""
-        spelled = " | ".join(json.dumps(json.dumps(name, ensure_ascii=False)[1:-1], ensure_ascii=False) for name in names)
+        inside = (json.dumps(name, ensure_ascii=False)[1:-1] for name in names)  # as it stands in a call
+        spelled = " | ".join(json.dumps(text, ensure_ascii=False) for text in inside)
         matcher = llguidance.LLMatcher(self._tokenizer, _GRAMMAR % (self.close, spelled))
         if matcher.is_error():
             raise ValueError(f"constrained calls of {names}: {matcher.get_error()}")

@@ -90,8 +90,8 @@ class _Slot:
 
     length: tokens in the cache. last: the token sampled last, which is not in the cache yet. pieces: tokens to prefill.
     keys: a key for each piece of the prompt that stands for it and all before it; held: how many of them the cache
-    holds; ended: whether it holds the hidden state of the prompt's end. first: whether the turn's tokens are the prompt,
-    until it has begun. order: of submission.
+    holds; ended: whether it holds the hidden state of the prompt's end. first: whether the turn's tokens are the
+    prompt, until it has begun. order: of submission.
     """
 
     status: str = IDLE

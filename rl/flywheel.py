@@ -26,7 +26,7 @@ from ml_collections import config_dict
 
 from envs import world
 from model import load, tokenizer
-from rl import checkpoint, evaluate, report, rollout, setup, sft, show, train
+from rl import checkpoint, evaluate, hosts, report, rollout, setup, sft, show, train
 from rl.trajectory import Trajectory
 from synth import dataset, domains, gates, generate, operators, tree, workflow
 from synth.generate import Outcome
@@ -122,14 +122,18 @@ def round_tasks(
                 raise ValueError(f"round {round_number}: no {split} task passed the gates: {reports[split]}")
         if leaks := gates.split_leaks(splits["train"], splits["heldout"]):
             raise ValueError(f"round {round_number}: roots on both sides of the split: {leaks[:5]}")
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        write_json(directory.with_name(f"gates_{round_number}.json"), reports)
-        dataset.write(directory, splits)
+        if hosts.first():
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            write_json(directory.with_name(f"gates_{round_number}.json"), reports)
+            dataset.write(directory, splits)
+    hosts.wait(f"tasks of round {round_number}")
     return {split: dataset.read(directory, split) for split in SPLITS}
 
 
 def write_json(path: Path, record: Any) -> None:
-    """Writes a JSON file in one rename, so that it stands whole or not at all."""
+    """Writes a JSON file in one rename, so that it stands whole or not at all. The first process does."""
+    if not hosts.first():
+        return
     partial = path.with_name(f".{path.name}")
     partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
     os.replace(partial, path)
@@ -167,7 +171,7 @@ class Flywheel:
             self.trainer.state, meta = restored
             self.progress, files = Progress(**meta["progress"]), meta["files"]
             print(f"resuming at round {self.progress.round}, step {self.progress.step}", flush=True)
-        if not self.read_only:
+        if not self.read_only and hosts.first():
             checkpoint.cut_back(self.workdir, files, FILES)
         self.before = self.progress.seconds
 
@@ -202,7 +206,8 @@ class Flywheel:
     def export(self) -> None:
         """Writes the current policy as an HF folder, workdir/policy."""
         load.save_pretrained(self.policy(), self.parts.architecture, self.workdir / "policy")
-        tokenizer.save(self.parts.chat.tokenizer, self.workdir / "policy")
+        if hosts.first():
+            tokenizer.save(self.parts.chat.tokenizer, self.workdir / "policy")
 
     def policy(self) -> nnx.Module:
         """The policy with the current parameters."""
@@ -221,10 +226,10 @@ class Flywheel:
             seed = evaluate.derive_seed(self.config.seed, "evaluate", number)
             version = int(self.trainer.state.step)
             with show.Progress(f"round {number}: held-out, {label}") as bar:
-                items = self.parts.rollouts.run(
+                items = self.parts.play(
                     params, tasks, members, version, seed=seed, on_progress=bar.update, **sampling
                 )
-            if not self.read_only:
+            if not self.read_only and hosts.first():
                 path = self.workdir / "rollouts" / f"round_{number}_heldout_{label}.jsonl"
                 rollout.write(items, path, round=number, phase=label)
             show.faults(items)
@@ -274,10 +279,11 @@ class Flywheel:
                 items, metrics = self.trainer.step(tasks, seed, bar.update)
             self.progress.count(items, tasks)
             self.progress.step += 1
-            path = self.workdir / "rollouts" / f"round_{number}.jsonl"
-            rollout.write(items, path, round=number, phase="train", step=step)
-            with open(self.workdir / "metrics.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps({"round": number, "step": step, **metrics}) + "\n")
+            if hosts.first():
+                path = self.workdir / "rollouts" / f"round_{number}.jsonl"
+                rollout.write(items, path, round=number, phase="train", step=step)
+                with open(self.workdir / "metrics.jsonl", "a", encoding="utf-8") as file:
+                    file.write(json.dumps({"round": number, "step": step, **metrics}) + "\n")
             show.faults(items)
             show.line(show.step(number, step, c.steps, metrics))
             if self.progress.step % self.config.checkpoint.every == 0 or self.progress.step == c.steps:

@@ -84,6 +84,12 @@ class Stats:
         return (self.sampled_tokens - self.turns) / max(self.slot_steps, 1)
 
 
+def total(parts: Sequence[Stats]) -> Stats:
+    """The numbers of several processes that played side by side: sums, and of the seconds the longest."""
+    names = [field.name for field in dataclasses.fields(Stats)]
+    return Stats(**{n: (max if n.endswith("seconds") else sum)(getattr(part, n) for part in parts) for n in names})
+
+
 class Rollouts:
     """Plays episodes with one engine, which it needs to itself while a run lasts.
 

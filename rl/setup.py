@@ -17,27 +17,40 @@ from ml_collections import config_dict
 from envs import world
 from model import constrain, draw, load, sampler, sharding, tokenizer, transformer
 from model.chat import Chat
-from rl import learner, packing, rollout
+from rl import hosts, learner, packing, rollout
+from rl.trajectory import Trajectory
+from synth.task import Task
 
 
 @dataclasses.dataclass
 class Parts:
-    """What a run is made of. Engine and steps are built on first use, so that none pays for what it does not use."""
+    """What a run is made of. Engine and steps are built on first use, so that none pays for what it does not use.
+
+    stats: of the latest `play`, over all processes.
+    """
 
     config: config_dict.ConfigDict
     chat: Chat
     policy: nnx.Module  # the initial policy; its parameters stay as loaded
     architecture: transformer.Config
     mesh: Mesh
+    stats: rollout.Stats = dataclasses.field(default_factory=rollout.Stats)
+
+    @functools.cached_property
+    def sampling(self) -> hosts.Sampling:
+        """Where this process samples."""
+        return hosts.Sampling.create(self.mesh)
 
     @functools.cached_property
     def rollouts(self) -> rollout.Rollouts:
-        """Episodes in the executable worlds."""
-        c = self.config.sampler
+        """This process's episodes in the executable worlds."""
+        c, processes = self.config.sampler, jax.process_count()
+        if c.slots % processes:
+            raise ValueError(f"sampler.slots = {c.slots} does not divide among {processes} processes")
         engine = sampler.Engine(
             nnx.split(self.policy)[0],
             self.architecture,
-            slots=c.slots,
+            slots=c.slots // processes,
             context=c.context,
             prefill_chunk=c.prefill_chunk,
             prefill_rows=c.prefill_rows,
@@ -46,11 +59,23 @@ class Parts:
             stop_ids=tuple(self.chat.stop_ids),
             temperature=c.temperature,
             truncation=truncation(self.config),
-            mesh=self.mesh,
+            mesh=self.sampling.mesh,
             dtype=jnp.dtype(self.config.model.dtype),
         )
         calls = constrain.Calls(self.chat.tokenizer, self.architecture.vocab_size) if c.constrain_calls else None
         return rollout.Rollouts(engine, self.chat, world.make, limits(self.config), self.config.seed, calls)
+
+    def play(self, params: Any, tasks: Sequence[Task], *arguments: Any, **options: Any) -> list[Trajectory]:
+        """`Rollouts.run` with the learner's parameters: each process plays its share of the tasks, all get all."""
+        params = self.sampling.params(params, self.architecture)
+        own = self.rollouts.run(params, hosts.share(tasks), *arguments, **options)
+        self.stats = self.rollouts.stats
+        if jax.process_count() == 1:
+            return own
+        records = hosts.gather({"items": [item.to_json() for item in own], "stats": dataclasses.asdict(self.stats)})
+        self.stats = rollout.total([rollout.Stats(**record["stats"]) for record in records])
+        found = [Trajectory.from_json(item) for record in records for item in record["items"]]
+        return sorted(found, key=lambda item: (item.task_id, item.member))
 
     @property
     def initial_params(self) -> Any:

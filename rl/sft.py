@@ -16,7 +16,7 @@ from flax import nnx
 from ml_collections import config_dict
 
 from model import load, tokenizer
-from rl import checkpoint, demonstrations, drills, setup, show
+from rl import checkpoint, demonstrations, drills, hosts, setup, show
 from rl.trajectory import Trajectory
 from synth import domains, operators, script, workflow
 
@@ -84,7 +84,8 @@ def run(config: config_dict.ConfigDict, workdir: Path) -> Path:
     checkpoints = checkpoint.Checkpoints(workdir / "sft_checkpoints", config.checkpoint.keep)
     restored = checkpoints.restore(state)
     state, meta = restored if restored else (state, {"step": 0, "files": {}})
-    checkpoint.cut_back(workdir, meta["files"], FILES)
+    if hosts.first():
+        checkpoint.cut_back(workdir, meta["files"], FILES)
 
     def batch_of(index: int) -> object:
         return _packed(data.batch(index), pack)
@@ -98,8 +99,9 @@ def run(config: config_dict.ConfigDict, workdir: Path) -> Path:
             state, metrics = step(state, batch)
             metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
             metrics |= {"step": index, "seconds": time.perf_counter() - began}
-            with open(workdir / FILES[0], "a", encoding="utf-8") as file:
-                file.write(json.dumps(metrics) + "\n")
+            if hosts.first():
+                with open(workdir / FILES[0], "a", encoding="utf-8") as file:
+                    file.write(json.dumps(metrics) + "\n")
             if index % 20 == 0:
                 show.line(f"sft  step {index:>5}/{steps}  loss {metrics['loss']:.4f}  {metrics['seconds']:.2f} s")
             if (index + 1) % config.checkpoint.sft_every == 0 and index + 1 < steps:
@@ -107,8 +109,10 @@ def run(config: config_dict.ConfigDict, workdir: Path) -> Path:
     checkpoints.close()
     partial = workdir / ".policy"
     load.save_pretrained(nnx.merge(nnx.split(parts.policy)[0], state.params), parts.architecture, partial)
-    tokenizer.save(parts.chat.tokenizer, partial)
-    partial.rename(policy_dir)
+    if hosts.first():
+        tokenizer.save(parts.chat.tokenizer, partial)
+        partial.rename(policy_dir)
+    hosts.wait("warm start")
     return policy_dir
 
 

@@ -77,7 +77,7 @@ class Trainer:
         """
         c, start = self.parts.config.rl, time.perf_counter()
         version = int(self.state.step)
-        items = self.parts.rollouts.run(
+        items = self.parts.play(
             self.state.params, tasks, range(c.group_size), version, seed=seed, on_progress=on_progress
         )
         sampled = time.perf_counter()
@@ -94,7 +94,7 @@ class Trainer:
         updates = jax.device_get(updates)
         done = time.perf_counter()
         return items, {
-            **rollout_metrics(items, mixed, self.parts.rollouts.stats),
+            **rollout_metrics(items, mixed, self.parts.stats),
             **{name: float(np.mean([u[name] for u in updates])) for name in (updates[0] if updates else ())},
             "updates": len(updates),
             "rollout_seconds": sampled - start,

@@ -1,4 +1,4 @@
-"""Two processes of four devices against one of eight: load, learner step, checkpoint, restore, export."""
+"""Two processes of four devices against one of eight: load, learner step, checkpoint, restore, export; a whole run."""
 
 import json
 import socket
@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
+import small_run
 from flax import nnx
 
 from model import load, transformer
+from rl import rollout
 
 CONFIG = transformer.Config(
     vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
@@ -20,19 +22,15 @@ CONFIG = transformer.Config(
 WORKER = Path(__file__).with_name("multiprocess_worker.py")
 
 
-def run(processes, source, workdir):
-    """The metrics that the processes print, all the same, and the exported tensors."""
+def free_port():
+    """A port of this machine that nobody listens on."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, str(WORKER), str(processes)]
-    started = [
-        subprocess.Popen(
-            [*command, str(index), str(port), str(source), str(workdir)], stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True,
-        )
-        for index in range(processes)
-    ]  # fmt: skip
+        return free.getsockname()[1]
+
+
+def wait_for(started):
+    """What the processes wrote to standard output, once all have ended well."""
     try:
         outputs = [process.communicate(timeout=600) for process in started]
     finally:
@@ -40,12 +38,30 @@ def run(processes, source, workdir):
             process.kill()
     for process, (_, errors) in zip(started, outputs, strict=True):
         assert process.returncode == 0, errors[-3000:]
-    found = [json.loads(output.splitlines()[-1]) for output, _ in outputs]
-    assert all(metrics == found[0] for metrics in found)
+    return [output for output, _ in outputs]
+
+
+def tensors_of(folder):
+    """The tensors of an HF folder."""
     tensors = {}
-    for file in (workdir / "policy").glob("*.safetensors"):
+    for file in folder.glob("*.safetensors"):
         tensors |= safetensors.numpy.load_file(file)
-    return found[0], tensors
+    return tensors
+
+
+def run(processes, source, workdir):
+    """The metrics that the processes print, all the same, and the exported tensors."""
+    port = free_port()
+    started = [
+        subprocess.Popen(
+            [sys.executable, WORKER, *map(str, (processes, index, port, source, workdir))],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for index in range(processes)
+    ]  # fmt: skip
+    found = [json.loads(output.splitlines()[-1]) for output in wait_for(started)]
+    assert all(metrics == found[0] for metrics in found)
+    return found[0], tensors_of(workdir / "policy")
 
 
 def test_two_processes_equal_one(tmp_path):
@@ -62,3 +78,50 @@ def test_two_processes_equal_one(tmp_path):
     for name, x in one.items():
         np.testing.assert_allclose(two[name], x, atol=1e-5, err_msg=name)
         assert not np.allclose(x, before[name], atol=1e-3), name  # two steps of 0.01 moved everything
+
+
+def test_a_run_of_two_processes_equals_one(tmp_path):
+    """Warm start, tasks, rollouts on each process's own devices, RL, evaluation, export: the files of one process."""
+    arguments = small_run.arguments(
+        small_run.folder(tmp_path / "policy"), rl__rounds=1, rl__steps=1, rl__sft_steps=2, rl__rows=8, rl__groups=3,
+        evaluate__trials=1, evaluate__greedy=False,
+    )  # fmt: skip
+    alone, port = small_run.environment(JAX_NUM_CPU_DEVICES="8"), str(free_port())
+    names = {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": "2", "JAX_NUM_CPU_DEVICES": "4"}
+    both = [small_run.environment(**names, JAX_PROCESS_ID=str(index)) for index in range(2)]
+    printed = {}
+    for name, environments in (("one", [alone]), ("two", both)):
+        command = [
+            sys.executable, small_run.__file__, "", "0", *arguments, f"--workdir={tmp_path / name}",
+            f"--config.mesh.processes={len(environments)}",
+        ]  # fmt: skip
+        printed[name] = wait_for([
+            subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for env in environments
+        ])
+    assert "pass_after" in (tmp_path / "two" / "summary.json").read_text()
+    first, second = printed["two"]
+    assert "round 0  step   1/1" in first and not [line for line in second.splitlines() if "[Gloo]" not in line]
+    files = sorted(path.name for path in (tmp_path / "one" / "rollouts").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "two" / "rollouts").iterdir())
+    for name in files:
+        one, two = (rollout.read(tmp_path / workdir / "rollouts" / name) for workdir in ("one", "two"))
+        assert [(t.task_id, t.member, t.tokens, t.reward) for t in one] == [
+            (t.task_id, t.member, t.tokens, t.reward) for t in two
+        ]
+        for a, b in zip(one, two, strict=True):
+            np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-4)
+    one, two = (tensors_of(tmp_path / workdir / "policy") for workdir in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, x in one.items():
+        np.testing.assert_allclose(two[name], x, atol=1e-4, err_msg=name)
+    metrics = [json.loads((tmp_path / workdir / "metrics.jsonl").read_text()) for workdir in ("one", "two")]
+    assert metrics[0]["reward"] == metrics[1]["reward"] and metrics[1]["mixed_groups"] > 0
+    assert metrics[0]["turns"] == metrics[1]["turns"]
+
+
+def test_an_incomplete_address_is_named(tmp_path):
+    arguments = small_run.arguments(small_run.folder(tmp_path / "policy"), mesh__processes=2)
+    command = [sys.executable, small_run.REPOSITORY / "main.py", *arguments, f"--workdir={tmp_path / 'run'}"]
+    done = subprocess.run(command, env=small_run.environment(JAX_PROCESS_ID="0"), capture_output=True, text=True)
+    assert done.returncode == 2 and "JAX_COORDINATOR_ADDRESS" in done.stderr and "Traceback" not in done.stderr

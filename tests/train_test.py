@@ -124,8 +124,7 @@ class Recorder:
             self.batches.append(batch)
             return dataclasses.replace(state, step=state.step + 1), {"loss": float(len(self.batches))}
 
-        rollouts = SimpleNamespace(run=run, stats=rollout.Stats())
-        parts = SimpleNamespace(config=config, rollouts=rollouts)
+        parts = SimpleNamespace(config=config, play=run, stats=rollout.Stats())
         state = State("parameters", 3)
         self.trainer = train.Trainer(parts, state, update, lambda some, weights: list(zip(some, weights, strict=True)))
 
