@@ -10,6 +10,8 @@ from benchmarks import episodes as multi_turn
 from model import draw, sampler, sharding
 from model import load as loading
 from rl import learner, packing
+from rl import optimiser as optimisers
+from rl.objective import Objective
 
 held = {}
 
@@ -22,9 +24,9 @@ def load(path: str) -> dict:
     run = jax.jit(lambda params, tokens: nnx.merge(graphdef, params)(tokens))
     held["forward"] = lambda: run(params, rows[:, :-1]).block_until_ready()
     mesh = sharding.make_mesh({}, jax.devices()[:1])
-    optimiser = learner.make_optimiser(architecture.LEARNING_RATE, max_grad_norm=architecture.MAX_GRAD_NORM)
-    held["step"] = learner.make_train_step(policy, optimiser, mesh, loss="sft")
-    held["state"] = learner.create(policy, optimiser, mesh)
+    optimiser = optimisers.make(architecture.LEARNING_RATE, max_grad_norm=architecture.MAX_GRAD_NORM)
+    held["step"] = learner.make_train_step(policy, optimiser, mesh, Objective("sft"))
+    held["state"] = optimisers.create(policy, optimiser, mesh)
     ones = np.ones((1, architecture.ROWS, architecture.LENGTH), np.float32)
     held["batch"] = packing.Batch(
         tokens=rows[None, :, :-1],
@@ -36,6 +38,7 @@ def load(path: str) -> dict:
         advantages=ones,
         used=np.int32(1),
         denominator=np.float32(ones.size),
+        sequences=np.float32(architecture.ROWS),
     )
     return {"parameters": sum(x.size for x in jax.tree.leaves(params)), "version": "HEAD"}
 

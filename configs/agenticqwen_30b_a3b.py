@@ -13,5 +13,9 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c = agenticqwen_8b.get_config(arg)
     c.model.checkpoint = "model/architectures/qwen3_30b_a3b"
     c.mesh.expert = 4
+    c.rl.algorithm = "gspo"
+    c.rl.clip_low = 3e-4
+    c.rl.clip_high = 4e-4
+    c.rl.dual_clip = 0.0  # GSPO has none
     c.rl.router_coef = 0.001
     return c

@@ -57,8 +57,25 @@ _RULES: dict[str, Rule] = {
     "rl.sft_learning_rate": _POSITIVE,
     "rl.adam_b2": _BELOW_ONE,
     "rl.max_grad_norm": _POSITIVE,
-    "rl.clip_low": (lambda x: 0 < x < 1, "> 0 and < 1"),
-    "rl.clip_high": _POSITIVE,
+    "rl.max_skipped_updates": _at_least(1),
+    "rl.algorithm": _one_of("grpo", "dr_grpo", "dapo", "rloo", "reinforce++", "gspo", "gspo_token", "cispo"),
+    "rl.advantage": _one_of("", "grpo", "dr_grpo", "rloo", "reinforce++"),
+    "rl.loss_aggregation": _one_of(
+        "", "token-mean", "sequence-mean-token-mean", "sequence-mean-token-sum", "fixed"
+    ),
+    "rl.clip_low": (lambda x: 0 < x <= 1 or x == -1, "> 0 and <= 1, or -1 for the algorithm's"),
+    "rl.clip_high": (lambda x: x > 0 or x == -1, "> 0, or -1 for the algorithm's"),
+    "rl.dual_clip": (lambda x: x > 1 or x == 0, "> 1, or 0 for none"),
+    "rl.kl_coef": _at_least(0),
+    "rl.kl_estimator": _one_of("k1", "k2", "k3"),
+    "rl.entropy_coef": _at_least(0),
+    "rl.covariance": _one_of("none", "clip", "kl"),
+    "rl.covariance_share": _SHARE,
+    "rl.covariance_kl_coef": _at_least(0),
+    "rl.importance": _one_of("none", "tis", "icepop"),
+    "rl.importance_low": _SHARE,
+    "rl.importance_high": _at_least(1),
+    "rl.overlong_buffer": _at_least(0),
     "rl.replay_share": _BELOW_ONE,
     "rl.sft_flawed_share": _SHARE,
     "rl.sft_drill_share": _SHARE,
@@ -142,6 +159,12 @@ def _check_relations(values: dict[str, Any]) -> None:
     )
     for low, high, reason in limits:
         _require(values[high] >= values[low], high, f">= {low} = {values[low]} ({reason})", values[high])
+    _require(
+        values["rl.overlong_buffer"] <= values["sampler.context"], "rl.overlong_buffer",
+        f"<= sampler.context = {values['sampler.context']}", values["rl.overlong_buffer"],
+    )  # fmt: skip
+    if values["rl.kl_in_reward"]:
+        _require(values["rl.kl_coef"] > 0, "rl.kl_coef", "> 0 for rl.kl_in_reward", values["rl.kl_coef"])
     decay, room = values["rl.sft_decay_steps"], max(values["rl.sft_steps"] - values["rl.warmup_updates"], 0)
     first, clean = values["rl.sft_drill_steps"] + values["rl.sft_comparison_steps"], values["rl.sft_clean_steps"]
     if values["rl.sft_drill_share"]:

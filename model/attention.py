@@ -124,16 +124,28 @@ def _cached_rows(
     return heads_RKTGN.transpose(0, 2, 1, 3, 4).reshape(R, T, H, N).astype(q_RTHN.dtype)
 
 
-def plain(q_BTHN: Array, k_BTKN: Array, v_BTKN: Array, segment_ids_BT: Array | None, window: int | None) -> Array:
+def plain(
+    q_BTHN: Array,
+    k_BTKN: Array,
+    v_BTKN: Array,
+    segment_ids_BT: Array | None,
+    window: int | None,
+    parent_ids_BT: Array | None = None,
+) -> Array:
     """Attention of a row on itself -> [B, T, H, N]: causal by index, and only among equal segment ids if given.
 
-    window: a query sees itself and the window - 1 tokens before it; None: all before it. `splash` and `cudnn` take the
-    same arguments and give the same result; this one is XLA's alone.
+    window: a query sees itself and the window - 1 tokens before it; None: all before it. parent_ids_BT: a query also
+    sees the keys of the segment that its parent id names (a shared prefix, see rl/packing.py). `splash` and `cudnn`
+    take the same arguments and give the same result; this one is XLA's alone.
+
+    Raises ValueError for a window and parents: a shared prefix lies elsewhere in the row than where it is read.
 
     Queries go in blocks of QUERY_BLOCK, each against the keys it can see: half the scores of a long row lie above the
     diagonal and are never computed, and a block's scores stay in cache. The backward pass computes them again, so that
     memory grows with T and not with its square.
     """
+    if window is not None and parent_ids_BT is not None:
+        raise ValueError("attention: layers with a sliding window cannot share prefixes (rl.share_prefix)")
     T, blocks = q_BTHN.shape[1], []
     k_BKTN, v_BKTN = k_BTKN.transpose(0, 2, 1, 3), v_BTKN.transpose(0, 2, 1, 3)
     for start in range(0, T, QUERY_BLOCK):
@@ -147,7 +159,7 @@ def plain(q_BTHN: Array, k_BTKN: Array, v_BTKN: Array, segment_ids_BT: Array | N
             index = jnp.arange(T)
             mask_BTS = visible(index[None, at, None], index[None, None, seen], window)
             if segment_ids_BT is not None:
-                mask_BTS = mask_BTS & (segment_ids_BT[:, at, None] == segment_ids_BT[:, None, seen])
+                mask_BTS = mask_BTS & _together(segment_ids_BT, parent_ids_BT, at, seen)
             return masked(q[:, at], k[:, :, seen], v[:, :, seen], mask_BTS)
 
         blocks.append(jax.checkpoint(block, prevent_cse=False)(q_BTHN, k_BKTN, v_BKTN))
@@ -160,17 +172,19 @@ def cudnn(
     v_BTKN: Array,
     segment_ids_BT: Array | None,
     window: int | None,
+    parent_ids_BT: Array | None = None,
     implementation: str = "cudnn",
 ) -> Array:
     """`plain` by cuDNN's flash attention, for GPUs. It takes 16-bit numbers only, so float32 goes the plain way.
 
     Segments are a mask of [B, 1, T, T] bits. implementation: of jax.nn.dot_product_attention.
     """
-    if q_BTHN.dtype == jnp.float32:
-        return plain(q_BTHN, k_BTKN, v_BTKN, segment_ids_BT, window)
+    if q_BTHN.dtype == jnp.float32 or (window is not None and parent_ids_BT is not None):
+        return plain(q_BTHN, k_BTKN, v_BTKN, segment_ids_BT, window, parent_ids_BT)
     mask_B1TT = None
     if segment_ids_BT is not None:
-        mask_B1TT = segment_ids_BT[:, None, :, None] == segment_ids_BT[:, None, None, :]
+        everything = slice(None)
+        mask_B1TT = _together(segment_ids_BT, parent_ids_BT, everything, everything)[:, None]
     return jax.nn.dot_product_attention(
         q_BTHN, k_BTKN, v_BTKN, mask=mask_B1TT, is_causal=True, implementation=implementation,
         local_window_size=None if window is None else (window - 1, 0),
@@ -183,14 +197,19 @@ def splash(
     v_BTKN: Array,
     segment_ids_BT: Array | None,
     window: int | None,
+    parent_ids_BT: Array | None = None,
     interpret: bool = False,
 ) -> Array:
     """`plain` by JAX's splash attention kernel for TPU, which never writes scores to memory.
+
+    The kernel knows segments by equal ids only, so rows with shared prefixes go the plain way.
 
     Under `jax.set_mesh` each device computes its rows and heads; where rows are split over the mesh axis `context` it
     collects the keys of the whole row for its own queries. interpret: runs on any platform, slowly.
     Raises ValueError if a device's part of a row is not a multiple of 128 tokens.
     """
+    if parent_ids_BT is not None:
+        return plain(q_BTHN, k_BTKN, v_BTKN, segment_ids_BT, window, parent_ids_BT)
     (T, H, N), K = q_BTHN.shape[1:], k_BTKN.shape[2]
     mesh = jax.sharding.get_abstract_mesh()
     parts = 1 if mesh.empty else sharding.parts("sequence", mesh)
@@ -241,3 +260,11 @@ def splash(
 def visible(query: Array, key: Array, window: int | None) -> Array:
     """Whether the token at index `query` may attend to the one at index `key` of the same sequence; broadcasts."""
     return query >= key if window is None else (query >= key) & (query < key + window)
+
+
+def _together(segment_ids_BT: Array, parent_ids_BT: Array | None, at: slice, seen: slice) -> Array:
+    """Whether the queries `at` and the keys `seen` of a row are of one segment, or the keys of the queries' parent;
+    booleans [B, queries, keys]."""
+    keys_B1S = segment_ids_BT[:, None, seen]
+    own_BTS = segment_ids_BT[:, at, None] == keys_B1S
+    return own_BTS if parent_ids_BT is None else own_BTS | (parent_ids_BT[:, at, None] == keys_B1S)

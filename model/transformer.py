@@ -324,10 +324,14 @@ class Transformer(nnx.Module):
         return self.hidden_and_router(tokens_BT, positions_BT, segment_ids_BT)[0]
 
     def hidden_and_router(
-        self, tokens_BT: Array, positions_BT: Array | None = None, segment_ids_BT: Array | None = None
+        self,
+        tokens_BT: Array,
+        positions_BT: Array | None = None,
+        segment_ids_BT: Array | None = None,
+        parent_ids_BT: Array | None = None,
     ) -> tuple[Array, moe.RouterStats | None]:
         """`hidden` and the router's statistics, stacked over the sparse layers and without padding; None if there are
-        no sparse layers."""
+        no sparse layers. parent_ids_BT: see attention.plain; positions_BT must then be given."""
         ids_BT = jnp.ones((1, tokens_BT.shape[1]), jnp.int32) if segment_ids_BT is None else segment_ids_BT
         positions_BT = segment_positions(ids_BT) if positions_BT is None else positions_BT
         angles, rules = self._angles(positions_BT), sharding.TRAIN
@@ -338,7 +342,7 @@ class Transformer(nnx.Module):
                 q_BTHN, k_BTKN, v_BTKN = self._project(layer, x_BTD, angles)
                 q_BTHN, k_BTKN, v_BTKN = (checkpoint_name(x, "attention") for x in (q_BTHN, k_BTKN, v_BTKN))
                 attend, _ = KERNELS[self.platform]
-                heads_BTHN = attend(q_BTHN, k_BTKN, v_BTKN, segment_ids_BT, run.window)
+                heads_BTHN = attend(q_BTHN, k_BTKN, v_BTKN, segment_ids_BT, run.window, parent_ids_BT)
                 heads_BTHN = checkpoint_name(heads_BTHN, "attention")
                 x_BTD, routing = self._finish(layer, x_BTD, heads_BTHN, rules)
                 return x_BTD, None if routing is None else moe.router_stats(routing, ids_BT != 0)

@@ -14,6 +14,8 @@ import numpy as np
 
 from rl.trajectory import Trajectory
 
+Advantage = float | Sequence[float]  # of an episode, or of each of its tokens
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +26,19 @@ class Batch:
     the one it has to predict is `targets[t]`, and mask, logprob and advantage at t belong to that target. An episode
     of n tokens therefore takes up to n - 1 places, and its last token never predicts the next episode's first.
 
+    With shared prefixes what the episodes of a task begin with stands once, as a segment of its own without loss
+    tokens, before their segments, which go on where it ends and see it as well as themselves.
+
     tokens, targets: int32 [M, R, T]; 0 where the segment is 0.
     positions: int32 [M, R, T], from 0 in each episode. segment_ids: int32 [M, R, T], 1, 2, ... in a row, 0 is padding.
+    parent_ids: int32 [M, R, T], the segment of the prefix that a place sees besides its own segment, its own segment
+        where there is none; None without shared prefixes.
     loss_mask: float32 [M, R, T], 1 exactly where the target was sampled by the policy.
     sampler_logprobs, advantages: float32 [M, R, T], of the target; 0 where the mask is 0.
+    old_logprobs, reference_logprobs: float32 [M, R, T], of the target under the learner's policy before the step's
+        updates and under a frozen reference (see learner.make_scorer); None where nothing asks for them.
     used: int32 [], the micro-batches that hold anything; the rest are padding and are never computed.
-    denominator: float32 [], loss tokens in the whole batch.
+    denominator, sequences: float32 [], loss tokens and episodes with a loss token in the whole batch.
     """
 
     tokens: np.ndarray
@@ -41,12 +50,29 @@ class Batch:
     advantages: np.ndarray
     used: np.ndarray
     denominator: np.ndarray
+    sequences: np.ndarray
+    parent_ids: np.ndarray | None = None
+    old_logprobs: np.ndarray | None = None
+    reference_logprobs: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where an episode stands: its index among those packed; `row` of all rows (M * R); its inputs `first` to `stop` - 1
+    at `start` of the row; the inputs before them, if any, at `prefix` of the row, a prefix that other episodes share."""
+
+    index: int
+    row: int
+    start: int
+    first: int
+    stop: int
+    prefix: int
 
 
 def max_micro_batches(num_episodes: int, context: int, row_length: int, rows: int) -> int:
     """The micro-batches that `num_episodes` episodes of at most `context` tokens can need; M for one compilation.
 
-    `pack` opens a row only when an episode fits no open one, so every row but the last holds at least
+    A row is opened only when an episode fits no open one, so every row but the last holds at least
     floor(row_length / context) episodes; with context > row_length / 2 that is the worst case of one per row.
 
     Raises:
@@ -57,9 +83,120 @@ def max_micro_batches(num_episodes: int, context: int, row_length: int, rows: in
     return max(1, math.ceil(math.ceil(num_episodes / (row_length // context)) / rows))
 
 
-def _inputs(trajectory: Trajectory) -> int:
+def layout(trajectories: Sequence[Trajectory], row_length: int, share_prefix: bool = False) -> list[Place]:
+    """Where each episode goes, first-fit, longest first, ties in the order of (task, member).
+
+    Episodes without a loss token are left out; so is what follows an episode's last loss token, which no prediction
+    depends on. share_prefix: episodes of a task go together, longest task first, and where they stand in one row what
+    all of them begin with stands there once. The layout does not depend on the order in which the episodes arrive.
+
+    Raises:
+        ValueError: naming the task, if an episode is longer than a row or its record is inconsistent.
+    """
+    stops = [_inputs(t, row_length) for t in trajectories]
+    firsts = _shared(trajectories, stops) if share_prefix else [0] * len(stops)
+    total: dict[str, int] = {}  # of a task's episodes, less what they share
+    for trajectory, first, stop in zip(trajectories, firsts, stops):
+        total[trajectory.task_id] = total.get(trajectory.task_id, 0) + stop - first
+
+    def rank(index: int) -> tuple:
+        t = trajectories[index]
+        # The tokens only matter when a task and member occur twice; then they still fix the order.
+        return (-total[t.task_id] if share_prefix else 0, t.task_id if share_prefix else "", -stops[index],
+                t.task_id, t.member, t.tokens)  # fmt: skip
+
+    places: list[Place] = []
+    taken: list[int] = []  # places of each row that hold something
+    prefixes: dict[tuple[int, str], int] = {}  # (row, task) -> where its prefix stands
+    for index in sorted((i for i, stop in enumerate(stops) if stop), key=rank):
+        first, stop, task = firsts[index], stops[index], trajectories[index].task_id
+
+        def needed(row: int, task: str = task, first: int = first, stop: int = stop) -> int:
+            return stop - first if (row, task) in prefixes else stop
+
+        row = next((r for r, filled in enumerate(taken) if filled + needed(r) <= row_length), len(taken))
+        if row == len(taken):
+            taken.append(0)
+        if first and (row, task) not in prefixes:
+            prefixes[row, task] = taken[row]
+            taken[row] += first
+        places.append(Place(index, row, taken[row], first, stop, prefixes.get((row, task), 0)))
+        taken[row] += stop - first
+    return places
+
+
+def pack(
+    trajectories: Sequence[Trajectory],
+    advantages: Sequence[Advantage],
+    row_length: int,
+    rows: int,
+    micro_batches: int,
+    share_prefix: bool = False,
+) -> Batch:
+    """Packs episodes as `layout` says.
+
+    Args:
+        trajectories: the episodes to learn from (those with a reward; the caller drops groups without a signal).
+        advantages: one per episode, given to all its loss tokens, or one per token of it; 1 for supervised training.
+        row_length: T. rows: R. micro_batches: M, see `max_micro_batches`.
+
+    Returns:
+        A Batch of numpy arrays. No episode gives used = 0 and denominator = 0.
+
+    Raises:
+        ValueError: naming the task, if an advantage is not finite or there is not one for each token; if the episodes
+            need more than `micro_batches`; and as `layout` does.
+    """
+    if len(trajectories) != len(advantages):
+        raise ValueError(f"{len(trajectories)} trajectories but {len(advantages)} advantages")
+    places = layout(trajectories, row_length, share_prefix)
+    needed = max((place.row + 1 for place in places), default=0)
+    if needed > micro_batches * rows:
+        raise ValueError(f"{len(places)} episodes need {needed} rows, more than {micro_batches} x {rows}")
+    shape = (micro_batches * rows, row_length)
+    arrays = {name: np.zeros(shape, np.int32) for name in ("tokens", "targets", "positions", "segment_ids")}
+    arrays |= {name: np.zeros(shape, np.float32) for name in ("loss_mask", "sampler_logprobs", "advantages")}
+    parent_ids = np.zeros(shape, np.int32)
+    segments = [0] * shape[0]  # so far in each row
+    prefixes: dict[tuple[int, int], int] = {}  # (row, where it stands) -> a prefix's segment
+
+    def write(trajectory: Trajectory, row: int, start: int, first: int, stop: int) -> tuple[int, slice]:
+        """Inputs first to stop - 1 of an episode as a new segment; returns it and where it stands."""
+        segments[row] += 1
+        here = slice(start, start + stop - first)
+        arrays["tokens"][row, here] = trajectory.tokens[first:stop]
+        arrays["targets"][row, here] = trajectory.tokens[first + 1 : stop + 1]
+        arrays["positions"][row, here] = np.arange(first, stop)
+        arrays["segment_ids"][row, here] = parent_ids[row, here] = segments[row]
+        return segments[row], here
+
+    for place in places:
+        t, row, advantage = trajectories[place.index], place.row, _advantages(trajectories, advantages, place.index)
+        if place.first and (row, place.prefix) not in prefixes:
+            prefixes[row, place.prefix], _ = write(t, row, place.prefix, 0, place.first)
+        _, here = write(t, row, place.start, place.first, place.stop)
+        if place.first:
+            parent_ids[row, here] = prefixes[row, place.prefix]
+        mask = np.asarray(t.loss_mask[place.first + 1 : place.stop + 1], np.float32)
+        arrays["loss_mask"][row, here] = mask
+        logprobs = np.asarray(t.logprobs[place.first + 1 : place.stop + 1], np.float32)
+        arrays["sampler_logprobs"][row, here] = mask * logprobs
+        arrays["advantages"][row, here] = mask * advantage[place.first + 1 : place.stop + 1]
+    if share_prefix:
+        arrays["parent_ids"] = parent_ids
+    return Batch(
+        **{name: x.reshape(micro_batches, rows, row_length) for name, x in arrays.items()},
+        used=np.int32(math.ceil(needed / rows)),
+        denominator=np.float32(arrays["loss_mask"].sum()),
+        sequences=np.float32(len(places)),
+    )
+
+
+def _inputs(trajectory: Trajectory, row_length: int) -> int:
     """The number of tokens to feed in: up to the one before the last loss token (0 if there is no loss token)."""
     name, mask = f"task {trajectory.task_id!r} member {trajectory.member}", trajectory.loss_mask
+    if len(trajectory.tokens) > row_length:
+        raise ValueError(f"{name}: {len(trajectory.tokens)} tokens are longer than row_length {row_length}")
     if not len(trajectory.tokens) == len(mask) == len(trajectory.logprobs):
         raise ValueError(
             f"{name}: {len(trajectory.tokens)} tokens, {len(mask)} loss mask entries, "
@@ -70,84 +207,30 @@ def _inputs(trajectory: Trajectory) -> int:
     return max((t for t, m in enumerate(mask) if m), default=0)
 
 
-def _first_fit(lengths: Sequence[int], row_length: int) -> list[list[int]]:
-    """Indices of `lengths` per row: each goes, in order, to the first row with room for it."""
-    rows: list[list[int]] = []
-    room: list[int] = []
-    for index, length in enumerate(lengths):
-        row = next((r for r, free in enumerate(room) if free >= length), None)
-        if row is None:
-            row = len(rows)
-            rows.append([])
-            room.append(row_length)
-        rows[row].append(index)
-        room[row] -= length
-    return rows
+def _shared(trajectories: Sequence[Trajectory], stops: Sequence[int]) -> list[int]:
+    """How many inputs each episode shares with all others of its task: what they begin with, up to the input that makes
+    the first prediction with a loss, which is each episode's own. 0 for an episode without another beside it."""
+    members: dict[str, list[int]] = {}
+    for index, trajectory in enumerate(trajectories):
+        if stops[index]:
+            members.setdefault(trajectory.task_id, []).append(index)
+    shared = [0] * len(trajectories)
+    for indices in members.values():
+        if len(indices) > 1:
+            limit = min(trajectories[i].loss_mask.index(1) - 1 for i in indices)
+            heads = zip(*(trajectories[i].tokens[:limit] for i in indices), strict=True)
+            common = next((t for t, tokens in enumerate(heads) if len(set(tokens)) > 1), limit)
+            for i in indices:
+                shared[i] = common
+    return shared
 
 
-def pack(
-    trajectories: Sequence[Trajectory],
-    advantages: Sequence[float],
-    row_length: int,
-    rows: int,
-    micro_batches: int,
-) -> Batch:
-    """Packs episodes first-fit, longest first, ties in the order of (task, member).
-
-    The result does not depend on the order in which the episodes arrive. Episodes without a loss token are left out;
-    so is what follows an episode's last loss token, which no prediction depends on.
-
-    Args:
-        trajectories: the episodes to learn from (those with a reward; the caller drops zero-variance groups).
-        advantages: one per episode, given to all its loss tokens; 1 for supervised training.
-        row_length: T. rows: R. micro_batches: M, see `max_micro_batches`.
-
-    Returns:
-        A Batch of numpy arrays. No episode gives used = 0 and denominator = 0.
-
-    Raises:
-        ValueError: naming the task, if an episode is longer than a row, its record is inconsistent or its advantage
-            is not finite; or if the episodes need more than `micro_batches`.
-    """
-    if len(trajectories) != len(advantages):
-        raise ValueError(f"{len(trajectories)} trajectories but {len(advantages)} advantages")
-    episodes = []
-    for trajectory, advantage in zip(trajectories, advantages):
-        name, count = f"task {trajectory.task_id!r} member {trajectory.member}", _inputs(trajectory)
-        if len(trajectory.tokens) > row_length:
-            raise ValueError(f"{name}: {len(trajectory.tokens)} tokens are longer than row_length {row_length}")
-        if not math.isfinite(advantage):
-            raise ValueError(f"{name}: the advantage is {advantage}, expected a finite number")
-        if count:
-            episodes.append((count, trajectory, float(advantage)))
-    # Tokens and advantage only matter when a task and member occur twice; then they still fix the order.
-    episodes.sort(key=lambda e: (-e[0], e[1].task_id, e[1].member, e[1].tokens, e[2]))
-    placed = _first_fit([count for count, _, _ in episodes], row_length)
-    if len(placed) > micro_batches * rows:
-        raise ValueError(f"{len(episodes)} episodes need {len(placed)} rows, more than {micro_batches} x {rows}")
-    return _fill(episodes, placed, (micro_batches, rows, row_length))
-
-
-def _fill(
-    episodes: Sequence[tuple[int, Trajectory, float]], placed: Sequence[Sequence[int]], shape: tuple[int, int, int]
-) -> Batch:
-    """Writes the placed (inputs, trajectory, advantage) into a Batch of `shape` [M, R, T]."""
-    names = ("tokens", "targets", "positions", "segment_ids")
-    arrays = {name: np.zeros(shape, np.int32) for name in names}
-    arrays |= {name: np.zeros(shape, np.float32) for name in ("loss_mask", "sampler_logprobs", "advantages")}
-    for row, indices in enumerate(placed):
-        start = 0
-        for segment, index in enumerate(indices, 1):
-            count, trajectory, advantage = episodes[index]
-            here = (row // shape[1], row % shape[1], slice(start, start + count))
-            mask = np.asarray(trajectory.loss_mask[1 : count + 1], np.float32)
-            arrays["tokens"][here] = trajectory.tokens[:count]
-            arrays["targets"][here] = trajectory.tokens[1 : count + 1]
-            arrays["positions"][here] = np.arange(count)
-            arrays["segment_ids"][here] = segment
-            arrays["loss_mask"][here] = mask
-            arrays["sampler_logprobs"][here] = mask * np.asarray(trajectory.logprobs[1 : count + 1], np.float32)
-            arrays["advantages"][here] = mask * np.float32(advantage)
-            start += count
-    used = math.ceil(len(placed) / shape[1])
-    return Batch(**arrays, used=np.int32(used), denominator=np.float32(arrays["loss_mask"].sum()))
+def _advantages(trajectories: Sequence[Trajectory], advantages: Sequence[Advantage], index: int) -> np.ndarray:
+    """An episode's advantages, float32, one for each token."""
+    trajectory, given = trajectories[index], np.asarray(advantages[index], np.float32)
+    name, count = f"task {trajectory.task_id!r} member {trajectory.member}", len(trajectory.tokens)
+    if not np.isfinite(given).all():
+        raise ValueError(f"{name}: the advantage is {advantages[index]}, expected a finite number")
+    if given.shape not in ((), (count,)):
+        raise ValueError(f"{name}: {given.shape} advantages, expected one, or one for each of the {count} tokens")
+    return np.broadcast_to(given, (count,))

@@ -8,6 +8,7 @@ FLOPs, memory traffic and collectives are counted from the programs (rl/cost.py)
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -25,6 +26,7 @@ from ml_collections import config_dict
 
 from model import attention, decoding, hf_config, sampler, sharding, transformer
 from rl import cost, learner, packing, setup
+from rl import optimiser as optimisers
 
 GIB = 1 << 30
 HOST = (2, 2, 1)  # chips of a TPU host
@@ -195,7 +197,8 @@ def learner_program(config: config_dict.ConfigDict, mesh: Mesh) -> Program | Ref
     policy, dtype = _policy(config, mesh), jnp.dtype(config.model.dtype)
     tokens, others = config.rl.rows * length, (length + 1) / 2
     needed = model_flops(policy.config, tokens, others, backward=True)
-    held = _bytes_held(policy.config, mesh, sharding.TRAIN, dtype.itemsize + 3 * 4)  # moments and gradient are float32
+    wide = 3 if dtype == jnp.float32 else 4  # moments, gradient and masters are float32
+    held = _bytes_held(policy.config, mesh, sharding.TRAIN, dtype.itemsize + 4 * wide)
     return _measure("learner", _trace_learner(config, policy, mesh), mesh, tokens, needed, others / length, held, start)
 
 
@@ -227,15 +230,20 @@ def _policy(config: config_dict.ConfigDict, mesh: Mesh) -> transformer.Transform
 def _trace_learner(config: config_dict.ConfigDict, policy: transformer.Transformer, mesh: Mesh) -> Any:
     """The learner's step, traced from shapes; with two micro-batches, because it adds up the gradients of several."""
     optimiser, step = setup.train_step(config, policy, mesh, "policy_gradient")
-    state = jax.eval_shape(
-        lambda params: learner.TrainState(params, learner.initialise(optimiser, params), jnp.zeros((), jnp.int32)),
-        nnx.state(policy),
-    )
+    state = jax.eval_shape(functools.partial(optimisers.fresh, optimiser=optimiser), nnx.state(policy))
     shape = (2, config.rl.rows, config.rl.row_length)
-    arrays = {field.name: (shape, jnp.int32) for field in dataclasses.fields(packing.Batch)}
+    arrays = {name: (shape, jnp.int32) for name in ("tokens", "targets", "positions", "segment_ids")}
     arrays |= {name: (shape, jnp.float32) for name in ("loss_mask", "sampler_logprobs", "advantages")}
-    arrays |= {"used": ((), jnp.int32), "denominator": ((), jnp.float32)}
+    arrays |= {"used": ((), jnp.int32), "denominator": ((), jnp.float32), "sequences": ((), jnp.float32)}
+    c = config.rl
+    arrays |= {"parent_ids": (shape, jnp.int32)} if c.share_prefix else {}
+    arrays |= {"old_logprobs": (shape, jnp.float32)} if c.importance != "none" else {}
+    arrays |= {"reference_logprobs": (shape, jnp.float32)} if c.kl_coef else {}
     batch = packing.Batch(**{name: jax.ShapeDtypeStruct(*array) for name, array in arrays.items()})
+    batch = jax.tree.map(
+        lambda x, placed: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed),
+        batch, learner.batch_shardings(batch, mesh),
+    )  # fmt: skip
     with jax.set_mesh(mesh):  # only here: what is not traced would run on the devices that are not there
         return step.compiled.trace(state, batch)
 

@@ -17,7 +17,8 @@ from ml_collections import config_dict
 from envs import world
 from model import constrain, draw, load, sampler, sharding, tokenizer, transformer
 from model.chat import Chat
-from rl import hosts, learner, packing, rollout
+from rl import algorithms, hosts, learner, objective, packing, rollout
+from rl import optimiser as optimisers
 from rl.trajectory import Trajectory
 from synth.task import Task
 
@@ -82,7 +83,13 @@ class Parts:
         """The parameters the run started from."""
         return nnx.split(self.policy)[1]
 
-    def learner(self, kind: str) -> tuple[learner.TrainState, learner.Step, Callable]:
+    @functools.cached_property
+    def score(self) -> learner.Scorer:
+        """Log-probabilities of a batch's targets, at the temperature that rollouts are sampled at."""
+        c = self.config
+        return learner.make_scorer(self.policy, self.mesh, c.sampler.temperature, c.rl.logits_chunk)
+
+    def learner(self, kind: str) -> tuple[optimisers.TrainState, learner.Step, Callable]:
         """(fresh train state, step, pack) for kind "policy_gradient" or "sft".
 
         pack(trajectories, advantages) gives batches of the one shape that the step is compiled for.
@@ -97,8 +104,9 @@ class Parts:
             row_length=c.row_length,
             rows=c.rows,
             micro_batches=packing.max_micro_batches(episodes, longest, c.row_length, c.rows),
+            share_prefix=c.share_prefix and not sft,
         )
-        return learner.create(self.policy, optimiser, self.mesh), step, pack
+        return optimisers.create(self.policy, optimiser, self.mesh), step, pack
 
 
 def train_step(
@@ -106,7 +114,7 @@ def train_step(
 ) -> tuple[optax.GradientTransformation, learner.Step]:
     """(optimiser, step) of a config for kind "policy_gradient" or "sft"; of the policy only the structure is used."""
     c, sft = config.rl, kind == "sft"
-    optimiser = learner.make_optimiser(
+    optimiser = optimisers.make(
         c.sft_learning_rate if sft else c.learning_rate,
         warmup_updates=c.warmup_updates,
         decay_updates=(c.sft_steps - c.sft_decay_steps, c.sft_steps) if sft and c.sft_decay_steps else (0, 0),
@@ -114,18 +122,49 @@ def train_step(
         adam_b2=c.adam_b2,
         max_grad_norm=c.max_grad_norm,
     )
-    step = learner.make_train_step(
-        policy,
-        optimiser,
-        mesh,
-        kind,
-        temperature=1.0 if sft else config.sampler.temperature,
-        clip_low=c.clip_low,
-        clip_high=c.clip_high,
+    wanted = sft_objective(config) if sft else rl_objective(config)
+    return optimiser, learner.make_train_step(policy, optimiser, mesh, wanted)
+
+
+def algorithm(config: config_dict.ConfigDict) -> algorithms.Algorithm:
+    """rl.algorithm with what the config overrides of it."""
+    c, table = config.rl, algorithms.ALGORITHMS[config.rl.algorithm]
+    return table._replace(
+        advantage=c.advantage or table.advantage,
+        aggregation=c.loss_aggregation or table.aggregation,
+        clip_low=table.clip_low if c.clip_low == -1 else c.clip_low,
+        clip_high=table.clip_high if c.clip_high == -1 else c.clip_high,
+    )
+
+
+def rl_objective(config: config_dict.ConfigDict, name: str = "") -> objective.Objective:
+    """The objective of RL by the config's algorithm, or by `name` of algorithms.ALGORITHMS as the table has it."""
+    c, chosen = config.rl, algorithms.ALGORITHMS[name] if name else algorithm(config)
+    return objective.Objective(
+        loss=chosen.loss,
+        temperature=config.sampler.temperature,
+        aggregation=chosen.aggregation,
+        length=config.sampler.context,
+        clip_low=chosen.clip_low,
+        clip_high=chosen.clip_high,
+        dual_clip=c.dual_clip,
+        kl_coef=0.0 if c.kl_in_reward else c.kl_coef,
+        kl_estimator=c.kl_estimator,
+        entropy_coef=c.entropy_coef,
+        covariance=c.covariance,
+        covariance_share=c.covariance_share,
+        covariance_kl_coef=c.covariance_kl_coef,
+        importance=c.importance,
+        importance_low=c.importance_low,
+        importance_high=c.importance_high,
         logits_chunk=c.logits_chunk,
         router_coef=c.router_coef,
     )
-    return optimiser, step
+
+
+def sft_objective(config: config_dict.ConfigDict) -> objective.Objective:
+    """The objective of supervised training."""
+    return objective.Objective("sft", logits_chunk=config.rl.logits_chunk, router_coef=config.rl.router_coef)
 
 
 def truncation(config: config_dict.ConfigDict) -> draw.Truncation:

@@ -16,7 +16,7 @@ from flax import nnx
 from ml_collections import config_dict
 
 from model import load, tokenizer
-from rl import checkpoint, demonstrations, drills, hosts, setup, show
+from rl import checkpoint, demonstrations, drills, hosts, optimiser, setup, show
 from rl.trajectory import Trajectory
 from synth import domains, operators, script, workflow
 
@@ -97,6 +97,7 @@ def run(config: config_dict.ConfigDict, workdir: Path) -> Path:
             began, batch = time.perf_counter(), upcoming.result()
             upcoming = pool.submit(batch_of, index + 1)
             state, metrics = step(state, batch)
+            optimiser.check_finite(state, config.rl.max_skipped_updates)
             metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
             metrics |= {"step": index, "seconds": time.perf_counter() - began}
             if hosts.first():

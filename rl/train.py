@@ -6,12 +6,12 @@ import dataclasses
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
-from rl import advantage, learner, rollout, trajectory
+from rl import advantage, algorithms, learner, losses, optimiser, packing, rollout, setup, trajectory
 from rl.evaluate import derive_seed
 from rl.setup import Parts
 from rl.trajectory import Trajectory
@@ -45,12 +45,25 @@ def _epochs(size: int, width: int, length: int, seed: int) -> list[int]:
     return order[:length]
 
 
-def group_advantages(items: Sequence[Trajectory], group_size: int, normalise: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(advantages [episodes], groups that carry a signal [groups]) of trajectories sorted by (task, member)."""
-    rewards_BG = np.array([np.nan if t.reward is None else t.reward for t in items], np.float32).reshape(-1, group_size)
-    mask_BG = ~np.isnan(rewards_BG)
-    advantages_BG = np.asarray(advantage.grpo(rewards_BG, mask_BG, normalise))
-    return advantages_BG.reshape(-1), ~np.asarray(advantage.zero_variance(rewards_BG, mask_BG))
+def rewards_of(items: Sequence[Trajectory]) -> np.ndarray:
+    """The episodes' rewards, float32 [episodes], NaN where the infrastructure failed."""
+    return np.array([np.nan if t.reward is None else t.reward for t in items], np.float32)
+
+
+def overlong_penalties(items: Sequence[Trajectory], context: int, buffer: int) -> np.ndarray:
+    """What is added to the episodes' rewards for using up the last `buffer` tokens of the context, [episodes]."""
+    lengths = np.array([len(t.tokens) for t in items], np.float32)
+    return np.asarray(advantage.overlong_penalty(lengths, context, buffer))
+
+
+def group_advantages(rewards: np.ndarray, group_size: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """(advantages [episodes], groups that carry a signal [groups]) of rewards [episodes] in the order of (task, member).
+
+    rewards: NaN where there is none. name: a key of algorithms.ADVANTAGES.
+    """
+    rewards_BG = rewards.reshape(-1, group_size)
+    advantages_BG = np.asarray(algorithms.ADVANTAGES[name](rewards_BG, ~np.isnan(rewards_BG)))
+    return advantages_BG.reshape(-1), np.any(advantages_BG != 0, axis=1)
 
 
 @dataclasses.dataclass
@@ -58,9 +71,9 @@ class Trainer:
     """The learner's state and what moves it. `step` is one batch of rollouts and its updates."""
 
     parts: Parts
-    state: learner.TrainState
+    state: optimiser.TrainState
     update: learner.Step
-    pack: Callable[..., Any]
+    pack: Callable[..., packing.Batch]
 
     @classmethod
     def create(cls, parts: Parts) -> "Trainer":
@@ -72,8 +85,9 @@ class Trainer:
     ) -> tuple[list[Trajectory], dict[str, float | None]]:
         """Rolls out the tasks with the current parameters and trains on what came of it.
 
-        Groups whose rewards are all equal are left out; a minibatch without any other is no update.
+        Groups whose advantages are all 0 are left out; a minibatch without any other is no update.
         Returns the trajectories, sorted by (task id, member), and the step's metrics.
+        Raises RuntimeError when rl.max_skipped_updates in a row were not finite.
         """
         c, start = self.parts.config.rl, time.perf_counter()
         version = int(self.state.step)
@@ -81,30 +95,80 @@ class Trainer:
             self.state.params, tasks, range(c.group_size), version, seed=seed, on_progress=on_progress
         )
         sampled = time.perf_counter()
-        advantages, mixed = group_advantages(items, c.group_size, c.normalise_advantage)
-        groups = [g for g in range(len(mixed)) if mixed[g]]
+        name = setup.algorithm(self.parts.config).advantage
+        advantages, signal = group_advantages(self._shaped_rewards(items), c.group_size, name)
         updates = []
-        for part in np.array_split(np.array(groups, int), c.minibatches):
-            members = [g * c.group_size + m for g in part for m in range(c.group_size)]
-            members = [i for i in members if items[i].reward is not None]
-            if members:
-                batch = self.pack([items[i] for i in members], [float(advantages[i]) for i in members])
-                self.state, metrics = self.update(self.state, batch)
-                updates.append(metrics)
+        for batch in self._batches(items, advantages, signal):
+            self.state, metrics = self.update(self.state, batch)
+            updates.append(metrics)
         updates = jax.device_get(updates)
         done = time.perf_counter()
+        optimiser.check_finite(self.state, c.max_skipped_updates)
+        trained = advantages[np.repeat(signal, c.group_size) & ~np.isnan(rewards_of(items))]
         return items, {
-            **rollout_metrics(items, mixed, self.parts.stats),
+            **rollout_metrics(items, c.group_size, self.parts.stats),
             **{name: float(np.mean([u[name] for u in updates])) for name in (updates[0] if updates else ())},
+            "advantage_mean": float(np.mean(trained)) if len(trained) else None,
+            "advantage_std": float(np.std(trained)) if len(trained) else None,
+            "staleness": (len(updates) - 1) / 2 if updates else None,  # updates since sampling, mean over the updates
             "updates": len(updates),
             "rollout_seconds": sampled - start,
             "learner_seconds": done - sampled,
         }
 
+    def _shaped_rewards(self, items: Sequence[Trajectory]) -> np.ndarray:
+        """What advantages are computed from: rewards, less the penalties that the config asks for, [episodes]."""
+        c, rewards = self.parts.config, rewards_of(items)
+        if c.rl.overlong_buffer:
+            rewards = rewards + overlong_penalties(items, c.sampler.context, c.rl.overlong_buffer)
+        if c.rl.kl_in_reward:
+            rewards = rewards - c.rl.kl_coef * self._reference_kl(items)
+        return rewards
 
-def rollout_metrics(items: Sequence[Trajectory], mixed: np.ndarray, stats: rollout.Stats) -> dict[str, float | None]:
-    """What a batch of episodes looks like; means are over episodes without a fault, None if all had one."""
+    def _batches(
+        self, items: Sequence[Trajectory], advantages: np.ndarray, signal: np.ndarray
+    ) -> Iterable[packing.Batch]:
+        """The step's minibatches of groups that carry a signal, without episodes that have no reward."""
+        c = self.parts.config.rl
+        parts = []
+        for part in np.array_split(np.flatnonzero(signal), c.minibatches):
+            members = [g * c.group_size + m for g in part for m in range(c.group_size)]
+            parts.append([i for i in members if items[i].reward is not None])
+        # One by one: the next is packed while the step runs.
+        batches = (self.pack([items[i] for i in part], [float(advantages[i]) for i in part]) for part in parts if part)
+        if c.kl_coef and not c.kl_in_reward:
+            initial = self.parts.initial_params
+            batches = (dataclasses.replace(b, reference_logprobs=self.parts.score(initial, b)) for b in batches)
+        if c.importance != "none":  # all of them before the first update moves the parameters
+            params = self.state.params
+            batches = [dataclasses.replace(b, old_logprobs=self.parts.score(params, b)) for b in batches]
+        return batches
+
+    def _reference_kl(self, items: Sequence[Trajectory]) -> np.ndarray:
+        """Each episode's KL(policy || initial policy), estimated and summed over its sampled tokens, [episodes]."""
+        c, found = self.parts.config.rl, np.zeros(len(items), np.float32)
+        groups = np.arange(len(items) // c.group_size)
+        for part in np.array_split(groups, c.minibatches):  # as many episodes as a batch can hold
+            chosen = [g * c.group_size + m for g in part for m in range(c.group_size)]
+            some = [items[i] for i in chosen]
+            batch = self.pack(some, [0.0] * len(some))
+            reference = self.parts.score(self.parts.initial_params, batch)
+            kl = losses.kl(batch.sampler_logprobs, reference, batch.loss_mask, c.kl_estimator)
+            kl = multihost_utils.process_allgather(kl, tiled=True).reshape(-1, c.row_length)
+            for place in packing.layout(some, c.row_length, c.share_prefix):
+                found[chosen[place.index]] = kl[place.row, place.start : place.start + place.stop - place.first].sum()
+        return found
+
+
+def rollout_metrics(items: Sequence[Trajectory], group_size: int, stats: rollout.Stats) -> dict[str, float | None]:
+    """What a batch of episodes looks like; means are over episodes without a fault, None if all had one.
+
+    mixed_groups: share of groups whose rewards differ. reward_std: within a group, mean over the groups.
+    """
     valid = [t for t in items if t.reward is not None]
+    rewards_BG = rewards_of(items).reshape(-1, group_size)
+    mixed = ~np.asarray(advantage.zero_variance(rewards_BG, ~np.isnan(rewards_BG)))
+    deviations = [np.std(row[~np.isnan(row)]) for row in rewards_BG if not np.isnan(row).all()]
 
     def mean(values: Iterable[float]) -> float | None:
         return sum(values) / len(valid) if valid else None
@@ -112,6 +176,7 @@ def rollout_metrics(items: Sequence[Trajectory], mixed: np.ndarray, stats: rollo
     return {
         "reward": mean(t.reward for t in valid),
         "pass_rate": mean(t.passed for t in valid),
+        "reward_std": float(np.mean(deviations)) if deviations else None,
         "mixed_groups": float(np.mean(mixed)),
         "violations": mean(bool(t.score.violations) for t in valid),
         "truncated": mean(t.reason != trajectory.ENDED for t in valid),

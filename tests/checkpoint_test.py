@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 
 from model import sharding, transformer
-from rl import checkpoint, learner
+from rl import checkpoint, optimiser
 
 CONFIG = transformer.Config(
     vocab_size=16, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
@@ -29,7 +29,7 @@ def _bytes(tree):
 
 def _state(mesh, seed):
     policy = transformer.Transformer(CONFIG, rngs=nnx.Rngs(seed))
-    return learner.create(policy, learner.make_optimiser(1e-3), mesh)
+    return optimiser.create(policy, optimiser.make(1e-3), mesh)
 
 
 def test_restores_bit_equal_onto_another_mesh(tmp_path):

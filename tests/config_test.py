@@ -70,6 +70,11 @@ def test_a_right_command_line(base, tmp_path):
         ("--config.mesh.data=-1", "mesh.data and mesh.fsdp are -1"),
         ("--config.model.checkpoint=/no/such", "model.checkpoint = '/no/such': no such folder"),
         ("--config.model.dtype=fp32", "model.dtype must be one of 'float32', 'bfloat16', got 'fp32'"),
+        ("--config.rl.algorithm=ppo", "rl.algorithm must be one of 'grpo', 'dr_grpo', 'dapo', 'rloo', 'reinforce++', "),
+        ("--config.rl.loss_aggregation=mean", "rl.loss_aggregation must be one of '', 'token-mean', "),
+        ("--config.rl.clip_low=0", "rl.clip_low must be > 0 and <= 1, or -1 for the algorithm's, got 0"),
+        ("--config.rl.dual_clip=0.5", "rl.dual_clip must be > 1, or 0 for none, got 0.5"),
+        ("--config.rl.importance=truncate", "rl.importance must be one of 'none', 'tis', 'icepop', got 'truncate'"),
         ("--stage=flywhel", "--stage=flywhel: no such stage; did you mean flywheel?"),
         ("--stag=synth", "--stag: no such flag; did you mean stage?"),
         ("--learning_rate=1", "--learning_rate: no such flag"),
@@ -168,6 +173,8 @@ def test_relations_between_keys(tmp_path):
         ({"sampler__prefill_chunk": 5000}, "sampler.context must be >= sampler.prefill_chunk = 5000"),
         ({"sampler__max_new_tokens": 5000}, "sampler.context must be >= sampler.max_new_tokens = 5000"),
         ({"rl__minibatches": 17}, "rl.groups must be >= rl.minibatches = 17"),
+        ({"rl__overlong_buffer": 5000}, "rl.overlong_buffer must be <= sampler.context = 4096, got 5000"),
+        ({"rl__kl_in_reward": True}, "rl.kl_coef must be > 0 for rl.kl_in_reward"),
     ):
         with pytest.raises(ValueError, match=message):
             validate.validate(checked(tmp_path, **changes))

@@ -14,6 +14,8 @@ from flax import nnx
 from envs.base import Score
 from model import moe, sharding, transformer
 from rl import learner, losses, packing, trajectory
+from rl import optimiser as optimisers
+from rl.objective import Objective
 
 ROW, TEMPERATURE, LOW, HIGH = 24, 0.8, 0.2, 0.28
 CONFIG = transformer.Config(
@@ -64,15 +66,16 @@ def _pack(episodes, rows, micro_batches=13):
     return packing.pack([e for e, _ in episodes], [a for _, a in episodes], ROW, rows, micro_batches)
 
 
-def _gradients(policy, batch, mesh, **kwargs):
+def _gradients(policy, batch, mesh, **settings):
     """learner.gradients compiled for the mesh, with the step's shardings, brought to the host by name."""
     placed = sharding.param_shardings(policy.config, mesh)
     function = functools.partial(
-        learner.gradients, graphdef=nnx.split(policy)[0], shardings=placed, temperature=TEMPERATURE, **kwargs
+        learner.gradients, graphdef=nnx.split(policy)[0], shardings=placed,
+        o=Objective(temperature=TEMPERATURE, **settings),
     )
-    compiled = jax.jit(function, in_shardings=(placed, learner.batch_shardings(mesh)))
+    params = jax.device_put(nnx.state(policy), placed)
     with jax.set_mesh(mesh):
-        grads, sums, _ = compiled(jax.device_put(nnx.state(policy), placed), batch)
+        grads, sums, _ = jax.jit(function)(params, learner.place(batch, mesh), jnp.zeros((), jnp.int32))
     return _named(grads), float(sums["loss"])
 
 
@@ -152,9 +155,9 @@ def test_chunks_of_logits_give_the_same_gradient_and_never_a_whole_row(policy, e
         wide = transformer.Transformer(dataclasses.replace(CONFIG, vocab_size=56), rngs=nnx.Rngs(0))
         placed = sharding.param_shardings(wide.config, mesh)
         function = functools.partial(
-            learner.gradients, graphdef=nnx.split(wide)[0], shardings=placed, logits_chunk=chunk
+            learner.gradients, graphdef=nnx.split(wide)[0], shardings=placed, o=Objective(logits_chunk=chunk)
         )
-        return str(jax.make_jaxpr(function)(nnx.state(wide), batch))
+        return str(jax.make_jaxpr(function)(nnx.state(wide), batch, jnp.zeros((), jnp.int32)))
 
     assert f"8,{ROW},56]" in program(0) and f"8,{ROW},56]" not in program(chunk)
 
@@ -166,9 +169,9 @@ def test_balance_loss_is_that_of_the_batch_and_moves_the_router(episodes):
     mixture = transformer.Transformer(config, rngs=nnx.Rngs(0))
     mixture.layers["router"][...] = 20 * mixture.layers["router"][...]  # far from even, so that there is a way down
     mesh, optimiser = _mesh(expert=4), optax.sgd(0.01)
-    state = learner.create(mixture, optimiser, mesh)
+    state = optimisers.create(mixture, optimiser, mesh)
     plain, weighted = (
-        learner.make_train_step(mixture, optimiser, mesh, temperature=TEMPERATURE, router_coef=coef)
+        learner.make_train_step(mixture, optimiser, mesh, Objective(temperature=TEMPERATURE, router_coef=coef))
         for coef in (0, 0.5)
     )
     batch = _pack(episodes, 8)
@@ -193,9 +196,9 @@ def test_balance_loss_is_that_of_the_batch_and_moves_the_router(episodes):
 def test_the_sharded_step_descends_that_gradient(policy, episodes, reference):
     """The step itself on 8 devices with plain descent at rate 1, to the rounding of the parameters."""
     mesh, optimiser = _mesh(fsdp=4, tensor=2), optax.sgd(1.0)
-    state = learner.create(policy, optimiser, mesh)
+    state = optimisers.create(policy, optimiser, mesh)
     assert not state.params["layers"]["query"][...].sharding.is_fully_replicated
-    step = learner.make_train_step(policy, optimiser, mesh, "policy_gradient", TEMPERATURE, LOW, HIGH)
+    step = learner.make_train_step(policy, optimiser, mesh, Objective("ppo", TEMPERATURE, clip_low=LOW, clip_high=HIGH))
     state, metrics = step(state, _pack(episodes, 8))
     before, after = _named(nnx.state(policy)), _named(state.params)
     for name, gradient in reference[0].items():
@@ -208,14 +211,14 @@ def test_the_sharded_step_descends_that_gradient(policy, episodes, reference):
 @pytest.fixture(scope="module")
 def trainer(policy):
     """(step, optimiser, mesh) that the next tests share: one compilation is all there may be."""
-    mesh, optimiser = _mesh(fsdp=4), learner.make_optimiser(1e-3, warmup_updates=2)
-    return learner.make_train_step(policy, optimiser, mesh, temperature=TEMPERATURE), optimiser, mesh
+    mesh, optimiser = _mesh(fsdp=4), optimisers.make(1e-3, warmup_updates=2)
+    return learner.make_train_step(policy, optimiser, mesh, Objective(temperature=TEMPERATURE)), optimiser, mesh
 
 
 def test_one_program_serves_all_contents_and_metrics_are_right(policy, episodes, trainer):
     """On-policy: ratio 1, no mismatch, nothing clipped. Then other contents and counts without compiling again."""
     step, optimiser, mesh = trainer
-    state = learner.create(policy, optimiser, mesh)
+    state = optimisers.create(policy, optimiser, mesh)
     onpolicy = [
         (dataclasses.replace(e, logprobs=[float(x) * m for x, m in zip(_logprobs(policy, e.tokens), e.loss_mask)]), a)
         for e, a in episodes
@@ -244,28 +247,33 @@ def test_one_program_serves_all_contents_and_metrics_are_right(policy, episodes,
 
 def test_an_update_that_is_not_finite_or_empty_is_skipped(policy, episodes, trainer):
     step, optimiser, mesh = trainer
-    state, good = learner.create(policy, optimiser, mesh), _pack(episodes[:4], 4)
+    state, good = optimisers.create(policy, optimiser, mesh), _pack(episodes[:4], 4)
     state, metrics = step(state, good)
     assert float(metrics["skipped_updates"]) == 0 and int(state.step) == 1
-    before = _named(state)
+    before = _named((state.params, state.opt_state, state.step))
     bad = dataclasses.replace(good, sampler_logprobs=np.where(good.loss_mask > 0, np.nan, 0.0).astype(np.float32))
-    for batch in (bad, _pack([], 4)):
+    for batch, skipped in ((bad, 1), (_pack([], 4), 1), (bad, 2)):  # the empty one is no failure
         state, metrics = step(state, batch)
         assert float(metrics["skipped_updates"]) == 1 and float(metrics["update_ratio"]) == 0
-        after = _named(state)
+        assert int(state.skipped) == skipped
+        after = _named((state.params, state.opt_state, state.step))
         for name in before:
             np.testing.assert_array_equal(before[name], after[name])
+    optimisers.check_finite(state, 3)
+    with pytest.raises(RuntimeError, match=r"2 updates in a row .* \(rl.max_skipped_updates\)"):
+        optimisers.check_finite(state, 2)
     state, metrics = step(state, good)
     assert float(metrics["skipped_updates"]) == 0 and int(state.step) == 2 and step.compiled._cache_size() == 1
+    assert int(state.skipped) == 0
 
 
 def test_supervised_steps_start_at_torch_cross_entropy_and_memorise(policy, episodes):
     """The loss equals torch's on the same logits with unmasked tokens ignored; updates bring it close to 0."""
-    mesh, optimiser, batch = _mesh(), learner.make_optimiser(2e-2), _pack(episodes[:3], 3, 1)
+    mesh, optimiser, batch = _mesh(), optimisers.make(2e-2), _pack(episodes[:3], 3, 1)
     targets = torch.tensor(np.where(batch.loss_mask > 0, batch.targets, -100)[0].reshape(-1)).long()
     logits = torch.tensor(np.asarray(_logits(*nnx.split(policy), batch.tokens[0], batch.segment_ids[0])))
-    step = learner.make_train_step(policy, optimiser, mesh, loss="sft")
-    state, metrics = step(learner.create(policy, optimiser, mesh), batch)
+    step = learner.make_train_step(policy, optimiser, mesh, Objective("sft"))
+    state, metrics = step(optimisers.create(policy, optimiser, mesh), batch)
     expected = float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets))
     assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-5)
     for _ in range(40):
@@ -274,18 +282,19 @@ def test_supervised_steps_start_at_torch_cross_entropy_and_memorise(policy, epis
 
 
 def test_state_keeps_its_dtypes(episodes):
-    """bfloat16 parameters, float32 moments, before a step and (abstractly) after it."""
-    mesh, optimiser = _mesh(), learner.make_optimiser(1e-3)
+    """bfloat16 parameters, float32 masters and moments, before a step and (abstractly) after it."""
+    mesh, optimiser = _mesh(), optimisers.make(1e-3)
 
     def small():
         return transformer.Transformer(CONFIG, dtype=jnp.bfloat16, remat="full", rngs=nnx.Rngs(1))
 
-    state = jax.eval_shape(lambda: learner.create(small(), optimiser, mesh))
+    state = jax.eval_shape(lambda: optimisers.create(small(), optimiser, mesh))
     step = learner.make_train_step(nnx.eval_shape(small), optimiser, mesh)
     with jax.set_mesh(mesh):
         after, _ = jax.eval_shape(step.compiled, state, _pack(episodes, 2))
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
     assert {str(x.dtype) for x in jax.tree.leaves(state.params)} == {"bfloat16"}
+    assert {str(x.dtype) for x in jax.tree.leaves(state.master)} == {"float32"}
     assert {str(x.dtype) for x in jax.tree.leaves(state.opt_state)} == {"float32", "int32"}
 
 
@@ -298,7 +307,7 @@ def test_optimiser_equals_torch_adamw():
     reference = torch.optim.AdamW([weight], lr=1e-2, betas=(0.9, 0.95), weight_decay=0.1)
     rates = [1 / 3, 2 / 3, 1.0, 1.0, 1.0, 0.55, 0.1, 0.1, 0.1]
     schedule = torch.optim.lr_scheduler.LambdaLR(reference, rates.__getitem__)
-    optimiser = learner.make_optimiser(
+    optimiser = optimisers.make(
         1e-2, warmup_updates=3, decay_updates=(4, 6), weight_decay=0.1, adam_b2=0.95, max_grad_norm=1.0
     )
     params = jnp.asarray(start)
@@ -314,15 +323,19 @@ def test_optimiser_equals_torch_adamw():
 
 
 def test_errors_name_what_is_wrong(policy, episodes):
-    mesh, optimiser = _mesh(data=2, fsdp=2), learner.make_optimiser(1e-3)
+    mesh, optimiser = _mesh(data=2, fsdp=2), optimisers.make(1e-3)
     step = learner.make_train_step(policy, optimiser, mesh)
     with pytest.raises(ValueError, match="rl.rows: 3 rows of a micro-batch do not divide among the 4 devices"):
-        step(learner.create(policy, optimiser, mesh), _pack(episodes, 3))
+        step(optimisers.create(policy, optimiser, mesh), _pack(episodes, 3))
     with pytest.raises(ValueError, match="loss: expected one of .* found 'dpo'"):
-        learner.make_train_step(policy, optimiser, mesh, loss="dpo")
+        Objective("dpo")
     with pytest.raises(ValueError, match="temperature"):
-        learner.make_train_step(policy, optimiser, mesh, temperature=0.0)
+        Objective(temperature=0.0)
+    for field, settings in (("old_logprobs", {"importance": "tis"}), ("reference_logprobs", {"kl_coef": 0.1})):
+        step = learner.make_train_step(policy, optimiser, mesh, Objective(**settings))
+        with pytest.raises(ValueError, match=f"the batch has no {field}"):
+            step(optimisers.create(policy, optimiser, mesh), _pack(episodes, 4))
     with pytest.raises(ValueError, match="adam_b2=1.5"):
-        learner.make_optimiser(1e-3, adam_b2=1.5)
+        optimisers.make(1e-3, adam_b2=1.5)
     with pytest.raises(ValueError, match=r"first < end in decay_updates, found \(5, 5\)"):
-        learner.make_optimiser(1e-3, decay_updates=(5, 5))
+        optimisers.make(1e-3, decay_updates=(5, 5))

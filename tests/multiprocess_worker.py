@@ -26,6 +26,8 @@ from flax import nnx  # noqa: E402
 from envs.base import Score  # noqa: E402
 from model import load, sharding  # noqa: E402
 from rl import checkpoint, learner, packing, trajectory  # noqa: E402
+from rl import optimiser as optimisers  # noqa: E402
+from rl.objective import Objective  # noqa: E402
 
 
 def batch(seed: int) -> packing.Batch:
@@ -43,9 +45,9 @@ def batch(seed: int) -> packing.Batch:
 
 mesh = sharding.make_mesh({"fsdp": 2, "expert": 2, "tensor": 2})
 policy, config = load.from_pretrained(source, mesh=mesh)
-optimiser = learner.make_optimiser(1e-2)
-state = learner.create(policy, optimiser, mesh)
-step = learner.make_train_step(policy, optimiser, mesh, router_coef=0.1, logits_chunk=7)
+optimiser = optimisers.make(1e-2)
+state = optimisers.create(policy, optimiser, mesh)
+step = learner.make_train_step(policy, optimiser, mesh, Objective(router_coef=0.1, logits_chunk=7))
 state, _ = step(state, batch(0))
 checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", 1)
 checkpoints.save(1, state, {"step": 1})

@@ -95,6 +95,62 @@ def test_segments_never_mix(batch):
     assert (got.segment_ids[: got.used] > 0).any(axis=(1, 2)).all() and not got.segment_ids[got.used :].any()
 
 
+@st.composite
+def groups(draw):
+    """Episodes of up to three tasks, whose prompts are alike up to some token; tokens from few, so that what is sampled
+    is alike at times as well; advantages one for each token. Some have no loss token."""
+    token, out = st.integers(1, 2), []
+    for task in range(draw(st.integers(1, 3))):
+        prompt = draw(st.lists(token, min_size=1, max_size=6))
+        for member in range(draw(st.integers(1, 4))):
+            own = draw(st.lists(token, min_size=0, max_size=ROW - len(prompt)))
+            mask = [0] * len(prompt) + draw(st.lists(st.integers(0, 1), min_size=len(own), max_size=len(own)))
+            logprobs = [-draw(st.integers(1, 999)) / 1000 * m for m in mask]
+            out.append((episode(f"t{task}", member, prompt + own, mask, logprobs), np.arange(len(mask)) + member / 8))
+    return draw(st.permutations(out))
+
+
+@settings(max_examples=100, deadline=None)
+@given(groups())
+def test_shared_prefixes_leave_every_prediction_its_own_history(found):
+    """What a loss token's place sees (earlier places of its segment and of its parent) is its episode up to there."""
+    episodes, advantages = [e for e, _ in found], [a for _, a in found]
+    bound = packing.max_micro_batches(len(episodes), ROW, ROW, ROWS)
+    got = packing.pack(episodes, advantages, ROW, ROWS, bound, share_prefix=True)
+    expected, seen = [], []
+    for e, a in found:
+        places = [t for t, m in enumerate(e.loss_mask) if m]
+        expected += [(tuple(e.tokens[: t + 1]), t - 1, np.float32(e.logprobs[t]), np.float32(a[t])) for t in places]
+    for m, r, t in np.argwhere(got.loss_mask > 0):
+        ids, parents = got.segment_ids[m, r], got.parent_ids[m, r]
+        visible = ((ids == ids[t]) | (ids == parents[t])) & (np.arange(ROW) <= t)
+        assert got.positions[m, r, visible].tolist() == list(range(visible.sum()))
+        history = (*got.tokens[m, r, visible].tolist(), int(got.targets[m, r, t]))
+        seen.append((history, got.positions[m, r, t], got.sampler_logprobs[m, r, t], got.advantages[m, r, t]))
+    assert sorted(seen) == sorted(expected)
+    assert got.denominator == len(expected) and got.sequences == sum(any(e.loss_mask) for e in episodes)
+    apart = packing.pack(episodes, advantages, ROW, ROWS, bound)
+    assert (got.segment_ids > 0).sum() <= (apart.segment_ids > 0).sum()
+    again = packing.pack(episodes[::-1], advantages[::-1], ROW, ROWS, bound, share_prefix=True)
+    for field in ("tokens", "parent_ids", "advantages"):
+        np.testing.assert_array_equal(getattr(got, field), getattr(again, field))
+
+
+def test_a_shared_prefix_by_hand():
+    """Prompts 1 2 3; the first prediction with a loss is made at 3, which is therefore each episode's own."""
+    a = episode("a", 0, [1, 2, 3, 7, 8], [0, 0, 0, 1, 1])
+    b = episode("a", 1, [1, 2, 3, 7, 9], [0, 0, 0, 1, 0])
+    got = packing.pack([b, a], [-1.0, 3.0], row_length=8, rows=1, micro_batches=1, share_prefix=True)
+    assert got.tokens[0, 0].tolist() == [1, 2, 3, 7, 3, 0, 0, 0]
+    assert got.targets[0, 0].tolist() == [2, 3, 7, 8, 7, 0, 0, 0]
+    assert got.positions[0, 0].tolist() == [0, 1, 2, 3, 2, 0, 0, 0]
+    assert got.segment_ids[0, 0].tolist() == [1, 1, 2, 2, 3, 0, 0, 0]
+    assert got.parent_ids[0, 0].tolist() == [1, 1, 1, 1, 1, 0, 0, 0]
+    assert got.advantages[0, 0].tolist() == [0, 0, 3, 3, -1, 0, 0, 0]
+    alone = packing.pack([b], [-1.0], row_length=8, rows=1, micro_batches=1, share_prefix=True)
+    assert alone.tokens[0, 0].tolist() == [1, 2, 3, 0, 0, 0, 0, 0] and alone.segment_ids[0, 0].max() == 1
+
+
 def test_the_layout_by_hand():
     """Episode a: tokens 1 2 3 4 5, sampled 3 and 5. Episode b: tokens 6 7 8, sampled 7; 8 is never needed."""
     a = episode("a", 0, [1, 2, 3, 4, 5], [0, 0, 1, 0, 1], [0, 0, -0.25, 0, -0.5])
@@ -130,6 +186,8 @@ def test_errors_name_what_is_wrong():
         packing.pack([good, good], [1.0, 1.0], 16, 1, 1)
     with pytest.raises(ValueError, match="'shop/1' member 3: the advantage is nan"):
         packing.pack([good], [float("nan")], 16, 1, 1)
+    with pytest.raises(ValueError, match=r"'shop/1' member 3: \(2,\) advantages, expected one, or one for each of the 10"):
+        packing.pack([good], [[1.0, 2.0]], 16, 1, 1)
     with pytest.raises(ValueError, match="covers the first token"):
         packing.pack([episode("a", 0, [1, 2], [1, 1])], [1.0], 16, 1, 1)
     with pytest.raises(ValueError, match="2 tokens, 3 loss mask entries"):

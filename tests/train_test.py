@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from configs import default
 from envs.base import Score
 from rl import rollout, show, train, trajectory
 
@@ -64,14 +65,17 @@ def test_group_advantages_by_hand():
     """Groups of 4: half right; all right; one fault among right and wrong; faults only."""
     rewards = [1, 0, 0, 1] + [1, 1, 1, 1] + [None, 1, 0, 0] + [None] * 4
     items = [episode(reward, task=f"t{i // 4}", member=i % 4) for i, reward in enumerate(rewards)]
-    plain, mixed = train.group_advantages(items, 4, normalise=False)
+    plain, signal = train.group_advantages(train.rewards_of(items), 4, "dr_grpo")
     expected = [0.5, -0.5, -0.5, 0.5] + [0] * 4 + [0, 2 / 3, -1 / 3, -1 / 3] + [0] * 4
     np.testing.assert_allclose(plain, expected, atol=1e-6)
-    assert mixed.tolist() == [True, False, True, False]
-    scaled, _ = train.group_advantages(items, 4, normalise=True)
+    assert signal.tolist() == [True, False, True, False]
+    scaled, _ = train.group_advantages(train.rewards_of(items), 4, "grpo")
     deviation = math.sqrt(2) / 3  # of 1, 0, 0
     expected = [1, -1, -1, 1] + [0] * 4 + [0, 2 / 3 / deviation, -1 / 3 / deviation, -1 / 3 / deviation] + [0] * 4
     np.testing.assert_allclose(scaled, expected, atol=1e-5)
+    # Without groups the one that is all right learns that it did better than the rest.
+    _, signal = train.group_advantages(train.rewards_of(items), 4, "reinforce++")
+    assert signal.tolist() == [True, True, True, False]
 
 
 def test_rollout_metrics_leave_faults_out_of_the_rates():
@@ -85,16 +89,16 @@ def test_rollout_metrics_leave_faults_out_of_the_rates():
         turns=6, prefill_tokens=8, shared_tokens=5, sampled_tokens=30, slot_steps=48, prefill_seconds=0.25,
         decode_seconds=1.0, env_seconds=0.5, seconds=2.0,
     )  # fmt: skip
-    found = train.rollout_metrics(items, np.array([True, False]), stats)
+    found = train.rollout_metrics(items, 2, stats)
     expected = {
-        "reward": 0.5, "pass_rate": 1 / 3, "mixed_groups": 0.5, "violations": 1 / 3, "truncated": 1 / 3, "faults": 1,
+        "reward": 0.5, "reward_std": (0.25 + 0.0) / 2, "pass_rate": 1 / 3, "mixed_groups": 0.5, "violations": 1 / 3, "truncated": 1 / 3, "faults": 1,
         "turns": 2, "response_tokens": (2 + 4 + 1) / 3, "tokens_per_second": 15.0, "prefill_seconds": 0.25,
         "decode_seconds": 1.0, "env_seconds": 0.5, "slot_occupancy": 0.5, "shared_tokens": 5, "prefill_tokens": 8,
     }  # fmt: skip
     assert found == pytest.approx(expected)
-    faults = train.rollout_metrics(items[3:], np.array([False]), stats)
-    unknown = ("reward", "pass_rate", "violations", "truncated", "turns", "response_tokens")
-    assert faults["faults"] == 1 and [faults[name] for name in unknown] == [None] * 6  # 0 would be a measurement
+    faults = train.rollout_metrics(items[3:], 1, stats)
+    unknown = ("reward", "reward_std", "pass_rate", "violations", "truncated", "turns", "response_tokens")
+    assert faults["faults"] == 1 and [faults[name] for name in unknown] == [None] * 7  # 0 would be a measurement
     assert "reward -  pass - %  mixed groups 0 %  entropy -  15 tok/s" in show.step(0, 1, 4, faults)
 
 
@@ -114,7 +118,8 @@ class Recorder:
     def __init__(self, rewards, minibatches):
         items = [episode(reward, task=f"t{i // 4}", member=i % 4) for i, reward in enumerate(rewards)]
         self.batches, self.calls = [], []
-        config = SimpleNamespace(rl=SimpleNamespace(group_size=4, minibatches=minibatches, normalise_advantage=False))
+        config = default.get_config()
+        config.rl.update(group_size=4, minibatches=minibatches, algorithm="dr_grpo")
 
         def run(params, chosen, members, version, seed, on_progress):
             self.calls.append((params, list(chosen), list(members), version, seed))
@@ -125,7 +130,7 @@ class Recorder:
             return dataclasses.replace(state, step=state.step + 1), {"loss": float(len(self.batches))}
 
         parts = SimpleNamespace(config=config, play=run, stats=rollout.Stats())
-        state = State("parameters", 3)
+        state = State("parameters", 3, 0)
         self.trainer = train.Trainer(parts, state, update, lambda some, weights: list(zip(some, weights, strict=True)))
 
 
@@ -133,6 +138,7 @@ class Recorder:
 class State:
     params: str
     step: int
+    skipped: int
 
 
 def test_a_step_trains_on_mixed_groups_without_faults():
