@@ -120,9 +120,10 @@ def validate(config: config_dict.ConfigDict, stage: str = "flywheel") -> None:
         raise ValueError(f"{' and '.join(axes)} are -1, at most one axis may take the devices that are left")
     _check_relations(values)
     if stage in TRAINING_STAGES:
-        for key, off in (("top_k", 0), ("top_p", 1), ("min_p", 0), ("constrain_calls", False)):
-            found = values[f"sampler.{key}"]
-            _require(found == off, f"sampler.{key}", f"{off} for stage {stage}", found)
+        cut = {"top_p": 1, "min_p": 0, "constrain_calls": False}
+        if any(values[f"sampler.{key}"] != off for key, off in cut.items()):  # the keep-set is recorded, and bounded
+            text = f">= 1 for stage {stage} with sampler.top_p, min_p or constrain_calls"
+            _require(values["sampler.top_k"] >= 1, "sampler.top_k", text, values["sampler.top_k"])
     if stage == "sft":
         _require(values["rl.sft_steps"] >= 1, "rl.sft_steps", ">= 1 for stage sft", values["rl.sft_steps"])
     _check_checkpoint(config)

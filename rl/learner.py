@@ -176,7 +176,8 @@ def make_scorer(policy: nnx.Module, mesh: Mesh, temperature: float = 1.0, logits
         def body(index: jax.Array, total: jax.Array) -> jax.Array:
             micro = jax.tree.map(lambda x: x[index] if x.ndim else x, batch)
             x_RTD, _ = model.hidden_and_router(micro.tokens, micro.positions, micro.segment_ids, micro.parent_ids)
-            logprobs, _ = objective.token_statistics(model, x_RTD, micro.targets, temperature, logits_chunk)
+            settings = (temperature, logits_chunk, micro.kept)
+            logprobs, _ = objective.token_statistics(model, x_RTD, micro.targets, *settings)
             return total.at[index].set(logprobs)
 
         return jax.lax.fori_loop(0, batch.used, body, jnp.zeros(batch.tokens.shape, jnp.float32))

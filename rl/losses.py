@@ -1,6 +1,6 @@
 """Losses: pure functions of arrays.
 
-Legend: B batch (rows), T sequence, V vocabulary. Index t of every [B, T] array is the prediction made at position t,
+Legend: B batch (rows), T sequence, V vocabulary, K tokens of a keep-set. Index t of every [B, T] array is the prediction made at position t,
 that is, of the token that follows it (rl/packing.py shifts the record of an episode accordingly). Several sequences
 may share a row; segment_ids_BT (0 to T) tells them apart.
 
@@ -22,22 +22,34 @@ KL_ESTIMATORS = ("k1", "k2", "k3")
 Surrogate = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
-def token_logprobs(logits_BTV: jax.Array, targets_BT: jax.Array, temperature: float) -> jax.Array:
-    """Log-probability of each target under softmax(logits / temperature), at least float32 [B, T].
+def token_statistics(
+    logits_BTV: jax.Array, targets_BT: jax.Array, temperature: float, kept_BTK: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """(log-probability of each target, entropy in nats) of softmax(logits / temperature), at least float32 [B, T].
 
-    The sampler records log-probabilities of the distribution it drew from, which is the tempered one, so the learner
-    has to divide by the same temperature for the ratio of the two to be 1 on-policy.
+    The sampler records log-probabilities of the distribution it drew from, which is the tempered one, over the tokens
+    that it kept, so the learner has to divide by the same temperature and sum over the same tokens for the ratio of
+    the two to be 1 on-policy. kept_BTK: their ids, then -1; where there is none, and without it, all tokens count.
     """
     logits_BTV = _widened(logits_BTV) / temperature
     chosen_BT = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)[..., 0]
-    return chosen_BT - jax.nn.logsumexp(logits_BTV, axis=-1)
+    mass_BT, expected_BT = _mass(logits_BTV)
+    if kept_BTK is not None:
+        some_BT = jnp.any(kept_BTK >= 0, axis=-1)
+        # Where nothing is recorded the first places stand in, so that no gradient meets an infinity.
+        within_BTK = (kept_BTK >= 0) | ~some_BT[..., None]
+        kept_logits_BTK = jnp.take_along_axis(logits_BTV, jnp.maximum(kept_BTK, 0), axis=-1)
+        kept_mass_BT, kept_expected_BT = _mass(kept_logits_BTK, within_BTK)
+        mass_BT = jnp.where(some_BT, kept_mass_BT, mass_BT)
+        expected_BT = jnp.where(some_BT, kept_expected_BT, expected_BT)
+    return chosen_BT - mass_BT, mass_BT - expected_BT
 
 
-def entropy(logits_BTV: jax.Array, temperature: float) -> jax.Array:
-    """Entropy of softmax(logits / temperature) in nats, at least float32 [B, T]."""
-    logits_BTV = _widened(logits_BTV) / temperature
-    expected_BT = jnp.sum(jax.nn.softmax(logits_BTV, axis=-1) * logits_BTV, axis=-1)
-    return jax.nn.logsumexp(logits_BTV, axis=-1) - expected_BT
+def _mass(logits: jax.Array, within: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+    """(logsumexp, mean logit under the softmax) over the last axis, of the places `within`."""
+    logits_or_out = logits if within is None else jnp.where(within, logits, -jnp.inf)
+    probabilities = jax.nn.softmax(logits_or_out, axis=-1)
+    return jax.nn.logsumexp(logits_or_out, axis=-1), jnp.sum(probabilities * logits, axis=-1)
 
 
 def ppo(

@@ -62,25 +62,29 @@ class Objective:
 
 
 def token_statistics(
-    policy: nnx.Module, x_RTD: jax.Array, targets_RT: jax.Array, temperature: float, chunk: int
+    policy: nnx.Module,
+    x_RTD: jax.Array,
+    targets_RT: jax.Array,
+    temperature: float,
+    chunk: int,
+    kept_RTK: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """(log-probabilities of the targets, entropies), both float32 [R, T], of hidden states.
 
-    chunk: logits exist for that many tokens of a row at a time, forward and backward, because those of a whole batch
+    kept_RTK: see losses.token_statistics. chunk: logits exist for that many tokens of a row at a time, forward and backward, because those of a whole batch
     would be the largest array of all (0: of all tokens at once). A row that is split over the mesh axis `context` is
     chunked within each part.
     """
 
-    def of(x: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits = policy.unembed(x)
-        return losses.token_logprobs(logits, targets, temperature), losses.entropy(logits, temperature)
+    def of(x: jax.Array, targets: jax.Array, kept: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        return losses.token_statistics(policy.unembed(x), targets, temperature, kept)
 
     mesh = jax.sharding.get_abstract_mesh()
     splits = 1 if mesh.empty else sharding.parts("sequence", mesh)
     R, T, D = x_RTD.shape
     length = T // splits
     if not 0 < chunk < length:
-        return of(x_RTD, targets_RT)
+        return of(x_RTD, targets_RT, kept_RTK)
     count = -(-length // chunk)
 
     def cut(x: jax.Array) -> jax.Array:
@@ -94,7 +98,8 @@ def token_statistics(
         return jnp.moveaxis(x, 0, 2).reshape(R, splits, count * chunk)[:, :, :length].reshape(R, T)
 
     body = jax.checkpoint(lambda _, xs: (None, of(*xs)), prevent_cse=False)
-    _, (logprobs, entropies) = jax.lax.scan(body, None, (cut(x_RTD), cut(targets_RT)))
+    inputs = (cut(x_RTD), cut(targets_RT), None if kept_RTK is None else cut(kept_RTK))
+    _, (logprobs, entropies) = jax.lax.scan(body, None, inputs)
     return join(logprobs), join(entropies)
 
 
@@ -122,7 +127,8 @@ def micro_batch(
     to the batch's.
     """
     x_RTD, router = policy.hidden_and_router(micro.tokens, micro.positions, micro.segment_ids, micro.parent_ids)
-    logprobs_RT, entropy_RT = token_statistics(policy, x_RTD, micro.targets, o.temperature, o.logits_chunk)
+    settings = (o.temperature, o.logits_chunk, micro.kept)
+    logprobs_RT, entropy_RT = token_statistics(policy, x_RTD, micro.targets, *settings)
     tokens, maxima = jnp.maximum(micro.denominator, 1.0), {}
     sums = {"entropy": jnp.sum(jnp.where(micro.loss_mask > 0, entropy_RT, 0.0))}
     if o.loss == "sft":

@@ -1,6 +1,6 @@
 """Packs episodes of any length into batches of one static shape.
 
-Legend: M micro-batches, R rows of a micro-batch, T row length.
+Legend: M micro-batches, R rows of a micro-batch, T row length, K tokens of a keep-set.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class Batch:
     sampler_logprobs, advantages: float32 [M, R, T], of the target; 0 where the mask is 0.
     old_logprobs, reference_logprobs: float32 [M, R, T], of the target under the learner's policy before the step's
         updates and under a frozen reference (see learner.make_scorer); None where nothing asks for them.
+    kept: int32 [M, R, T, K], the ids that the target was drawn from, then -1; all -1 where it could be any; None without
+        truncated sampling.
     used: int32 [], the micro-batches that hold anything; the rest are padding and are never computed.
     denominator, sequences: float32 [], loss tokens and episodes with a loss token in the whole batch.
     """
@@ -54,6 +56,7 @@ class Batch:
     parent_ids: np.ndarray | None = None
     old_logprobs: np.ndarray | None = None
     reference_logprobs: np.ndarray | None = None
+    kept: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,20 +135,21 @@ def pack(
     rows: int,
     micro_batches: int,
     share_prefix: bool = False,
+    most_kept: int = 0,
 ) -> Batch:
     """Packs episodes as `layout` says.
 
     Args:
         trajectories: the episodes to learn from (those with a reward; the caller drops groups without a signal).
         advantages: one per episode, given to all its loss tokens, or one per token of it; 1 for supervised training.
-        row_length: T. rows: R. micro_batches: M, see `max_micro_batches`.
+        row_length: T. rows: R. micro_batches: M, see `max_micro_batches`. most_kept: K, sampler.top_k; 0: none.
 
     Returns:
         A Batch of numpy arrays. No episode gives used = 0 and denominator = 0.
 
     Raises:
-        ValueError: naming the task, if an advantage is not finite or there is not one for each token; if the episodes
-            need more than `micro_batches`; and as `layout` does.
+        ValueError: naming the task, if an advantage is not finite or there is not one for each token, or a keep-set is
+            larger than `most_kept`; if the episodes need more than `micro_batches`; and as `layout` does.
     """
     if len(trajectories) != len(advantages):
         raise ValueError(f"{len(trajectories)} trajectories but {len(advantages)} advantages")
@@ -156,6 +160,8 @@ def pack(
     shape = (micro_batches * rows, row_length)
     arrays = {name: np.zeros(shape, np.int32) for name in ("tokens", "targets", "positions", "segment_ids")}
     arrays |= {name: np.zeros(shape, np.float32) for name in ("loss_mask", "sampler_logprobs", "advantages")}
+    if most_kept:
+        arrays["kept"] = np.full((*shape, most_kept), -1, np.int32)
     parent_ids = np.zeros(shape, np.int32)
     segments = [0] * shape[0]  # so far in each row
     prefixes: dict[tuple[int, int], int] = {}  # (row, where it stands) -> a prefix's segment
@@ -182,10 +188,16 @@ def pack(
         logprobs = np.asarray(t.logprobs[place.first + 1 : place.stop + 1], np.float32)
         arrays["sampler_logprobs"][row, here] = mask * logprobs
         arrays["advantages"][row, here] = mask * advantage[place.first + 1 : place.stop + 1]
+        for at, ids in enumerate(t.kept[place.first + 1 : place.stop + 1], place.start):
+            if len(ids) > most_kept:
+                name = f"task {t.task_id!r} member {t.member}"
+                raise ValueError(f"{name}: a keep-set of {len(ids)} tokens, expected at most {most_kept} (sampler.top_k)")
+            if ids:
+                arrays["kept"][row, at, : len(ids)] = ids
     if share_prefix:
         arrays["parent_ids"] = parent_ids
     return Batch(
-        **{name: x.reshape(micro_batches, rows, row_length) for name, x in arrays.items()},
+        **{name: x.reshape(micro_batches, rows, *x.shape[1:]) for name, x in arrays.items()},
         used=np.int32(math.ceil(needed / rows)),
         denominator=np.float32(arrays["loss_mask"].sum()),
         sequences=np.float32(len(places)),

@@ -237,6 +237,7 @@ def _trace_learner(config: config_dict.ConfigDict, policy: transformer.Transform
     arrays |= {"used": ((), jnp.int32), "denominator": ((), jnp.float32), "sequences": ((), jnp.float32)}
     c = config.rl
     arrays |= {"parent_ids": (shape, jnp.int32)} if c.share_prefix else {}
+    arrays |= {"kept": ((*shape, config.sampler.top_k), jnp.int32)} if config.sampler.top_k else {}
     arrays |= {"old_logprobs": (shape, jnp.float32)} if c.importance != "none" else {}
     arrays |= {"reference_logprobs": (shape, jnp.float32)} if c.kl_coef else {}
     batch = packing.Batch(**{name: jax.ShapeDtypeStruct(*array) for name, array in arrays.items()})

@@ -105,6 +105,7 @@ class Parts:
             rows=c.rows,
             micro_batches=packing.max_micro_batches(episodes, longest, c.row_length, c.rows),
             share_prefix=c.share_prefix and not sft,
+            most_kept=0 if sft else self.config.sampler.top_k,
         )
         return optimisers.create(self.policy, optimiser, self.mesh), step, pack
 

@@ -62,7 +62,7 @@ def test_a_right_command_line(base, tmp_path):
         ("--config.rl.rounds", "--config.rl.rounds"),
         ("--config.rl.group_size=1", "rl.group_size must be >= 2, got 1"),
         ("--config.rl.learning_rate=nan", "rl.learning_rate must be finite, got nan"),
-        ("--config.sampler.top_p=0.9", "sampler.top_p must be 1 for stage flywheel, got 0.9"),
+        ("--config.sampler.top_p=0.9", "sampler.top_k must be >= 1 for stage flywheel with sampler.top_p"),
         ("--config.sampler.context=641", "rl.row_length must be >= sampler.context = 641"),
         ("--config.rl.sft_flaws=lunch=1", "rl.sft_flaws: unknown flaw 'lunch'"),
         ("--config.rl.sft_drill_share=0.5", "rl.sft_clean_steps must be > 0 steps of drills and comparisons"),
@@ -144,11 +144,12 @@ def test_help_names_every_stage(capsys):
 
 
 def test_validation_depends_on_the_stage(tmp_path):
-    truncated = checked(tmp_path, sampler__top_k=5)
+    truncated = checked(tmp_path, sampler__top_p=0.9)
     validate.validate(truncated, "evaluate")
     for stage in ("flywheel", "rl"):
-        with pytest.raises(ValueError, match=f"sampler.top_k must be 0 for stage {stage}, got 5"):
+        with pytest.raises(ValueError, match=f"sampler.top_k must be >= 1 for stage {stage} with .*top_p.*, got 0"):
             validate.validate(truncated, stage)
+        validate.validate(checked(tmp_path, sampler__top_p=0.9, sampler__constrain_calls=True, sampler__top_k=5), stage)
     with pytest.raises(ValueError, match="rl.sft_steps must be >= 1 for stage sft"):
         validate.validate(checked(tmp_path), "sft")
 

@@ -53,7 +53,8 @@ def _logprobs(policy, tokens):
     """Log-probability of each token given the ones before it (0 for the first), padded to one shape to compile once."""
     padded = np.zeros((1, ROW), np.int32)
     padded[0, : len(tokens)] = tokens
-    got = losses.token_logprobs(_logits(*nnx.split(policy), padded), jnp.roll(padded, -1, axis=1), TEMPERATURE)
+    logits, targets = _logits(*nnx.split(policy), padded), jnp.roll(padded, -1, axis=1)
+    got, _ = losses.token_statistics(logits, targets, TEMPERATURE)
     return np.concatenate([[0.0], np.asarray(got)[0, : len(tokens) - 1]])
 
 

@@ -19,15 +19,39 @@ def test_logprobs_and_entropy_equal_torch(temperature):
     rng = np.random.default_rng(0)
     logits_BTV, targets_BT = rng.normal(0, 4, (2, 5, 11)).astype(np.float32), rng.integers(0, 11, (2, 5))
     reference = torch.distributions.Categorical(logits=torch.tensor(logits_BTV) / temperature)
-    got = losses.token_logprobs(jnp.asarray(logits_BTV), jnp.asarray(targets_BT), temperature)
-    np.testing.assert_allclose(got, reference.log_prob(torch.tensor(targets_BT)), atol=1e-5)
-    got = losses.entropy(jnp.asarray(logits_BTV), temperature)
-    np.testing.assert_allclose(got, reference.entropy(), atol=1e-5)
+    logprobs, entropy = losses.token_statistics(jnp.asarray(logits_BTV), jnp.asarray(targets_BT), temperature)
+    np.testing.assert_allclose(logprobs, reference.log_prob(torch.tensor(targets_BT)), atol=1e-5)
+    np.testing.assert_allclose(entropy, reference.entropy(), atol=1e-5)
+
+
+def test_statistics_over_a_keep_set_are_those_of_the_renormalised_distribution():
+    """torch's Categorical over the kept tokens alone; without a set all count; gradients are finite and torch's."""
+    rng, temperature = np.random.default_rng(3), 0.7
+    logits = rng.normal(0, 4, (1, 4, 9))
+    kept = np.array([[[2, 5, 0, -1], [8, -1, -1, -1], [-1, -1, -1, -1], [1, 2, 3, 4]]])
+    targets = np.array([[5, 8, 3, 1]])
+
+    def total(logits):
+        logprobs, entropy = losses.token_statistics(logits, jnp.asarray(targets), temperature, jnp.asarray(kept))
+        return logprobs.sum() + 2 * entropy.sum(), (logprobs, entropy)
+
+    with jax.enable_x64(True):
+        (_, (logprobs, entropy)), gradient = jax.value_and_grad(total, has_aux=True)(jnp.asarray(logits))
+    there, summed = torch.tensor(logits, requires_grad=True), 0.0
+    for t in range(4):
+        ids = [i for i in kept[0, t] if i >= 0] or list(range(9))
+        reference = torch.distributions.Categorical(logits=there[0, t, ids] / temperature)
+        expected = reference.log_prob(torch.tensor(ids.index(targets[0, t])))
+        np.testing.assert_allclose(logprobs[0, t], expected.item(), atol=1e-9)
+        np.testing.assert_allclose(entropy[0, t], reference.entropy().item(), atol=1e-9)
+        summed = summed + expected + 2 * reference.entropy()
+    summed.backward()
+    np.testing.assert_allclose(gradient, there.grad.numpy(), atol=1e-9)
 
 
 def test_logits_of_any_width_are_summed_in_float32():
     logits_BTV = jnp.full((1, 1, 4096), 3.0, jnp.bfloat16)
-    got = losses.token_logprobs(logits_BTV, jnp.zeros((1, 1), jnp.int32), 1.0)
+    got, _ = losses.token_statistics(logits_BTV, jnp.zeros((1, 1), jnp.int32), 1.0)
     assert got.dtype == jnp.float32
     np.testing.assert_allclose(got, [[-np.log(4096)]], rtol=1e-6)
 
@@ -249,7 +273,7 @@ def test_cross_entropy_equals_torch():
     mask = rng.integers(0, 2, (2, 7))
     ignored = torch.tensor(np.where(mask, targets, -100)).flatten()
     reference = torch.nn.functional.cross_entropy(torch.tensor(logits).flatten(0, 1), ignored, ignore_index=-100)
-    logprobs = losses.token_logprobs(jnp.asarray(logits), jnp.asarray(targets), 1.0)
+    logprobs, _ = losses.token_statistics(jnp.asarray(logits), jnp.asarray(targets), 1.0)
     np.testing.assert_allclose(losses.cross_entropy(logprobs, jnp.asarray(mask), mask.sum()), reference, rtol=1e-5)
 
 

@@ -166,6 +166,20 @@ def test_the_layout_by_hand():
     assert got.used == 1 and got.denominator == 3 and got.tokens.shape == (2, 1, 6)
 
 
+def test_keep_sets_stand_with_their_targets():
+    """Also beside a shared prefix; a set larger than there is room for is an error."""
+    kept = [[], [], [], [7, 4], [8]]
+    a = dataclasses.replace(episode("a", 0, [1, 2, 3, 7, 8], [0, 0, 0, 1, 1]), kept=kept)
+    b = episode("a", 1, [1, 2, 3, 7, 9], [0, 0, 0, 1, 0])
+    got = packing.pack([b, a], [-1.0, 3.0], 8, 1, 1, share_prefix=True, most_kept=2)
+    none = [-1, -1]
+    assert got.targets[0, 0].tolist() == [2, 3, 7, 8, 7, 0, 0, 0]
+    assert got.kept[0, 0].tolist() == [none, none, [7, 4], [8, -1], none, none, none, none]
+    assert packing.pack([b], [1.0], 8, 1, 1).kept is None
+    with pytest.raises(ValueError, match="'a' member 0: a keep-set of 2 tokens, expected at most 1 .sampler.top_k."):
+        packing.pack([a], [1.0], 8, 1, 1, most_kept=1)
+
+
 @pytest.mark.parametrize("context", [3, 5, 8, 9, 16])
 def test_the_bound_on_micro_batches_holds_and_is_reached(context):
     rng = random.Random(0)
