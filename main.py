@@ -58,7 +58,8 @@ def parse(argv: Sequence[str]) -> Command:
 def check_workdir(config: config_dict.ConfigDict, workdir: Path, stage: str) -> None:
     """Raises ValueError naming the keys in which the config differs from the one the workdir was made with.
 
-    These may change: rl.rounds upwards, checkpoint.*, plan.*, mesh.processes, and evaluate.* for stage=evaluate.
+    These may change: rl.rounds upwards, checkpoint.* (but for checkpoint.every with rl.max_staleness, whose results
+    depend on it), plan.*, mesh.processes, and evaluate.* for stage=evaluate.
     """
     path = workdir / "config.json"
     if not path.exists():
@@ -66,6 +67,8 @@ def check_workdir(config: config_dict.ConfigDict, workdir: Path, stage: str) -> 
     old, new = (dict(validate.leaves(c)) for c in (json.loads(path.read_text()), config))
     free = ("checkpoint.", "plan.", "mesh.processes", *(("evaluate.",) if stage == "evaluate" else ()))
     changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and not k.startswith(free))
+    if new["rl.max_staleness"] and old.get("checkpoint.every") != new["checkpoint.every"]:
+        changed.append("checkpoint.every")
     if "rl.rounds" in changed and new["rl.rounds"] > old.get("rl.rounds", 0):
         changed.remove("rl.rounds")
     if changed:

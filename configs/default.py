@@ -58,6 +58,8 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.steps = 16  # RL steps per round; one step is one batch of rollouts
     c.rl.groups = 16  # tasks per step
     c.rl.group_size = 8  # episodes per task
+    c.rl.max_staleness = 0  # RL steps that rollouts may be behind: with 1 the next batch is sampled while the learner
+    # trains on this one, except across checkpoints
     c.rl.minibatches = 1  # optimiser updates per step
     c.rl.learning_rate = 1e-6  # of RL, after warm-up
     c.rl.warmup_updates = 0  # linear warm-up, in optimiser updates

@@ -57,6 +57,7 @@ _RULES: dict[str, Rule] = {
     "rl.sft_learning_rate": _POSITIVE,
     "rl.adam_b2": _BELOW_ONE,
     "rl.max_grad_norm": _POSITIVE,
+    "rl.max_staleness": (lambda x: x in (0, 1), "0 or 1"),
     "rl.max_skipped_updates": _at_least(1),
     "rl.algorithm": _one_of("grpo", "dr_grpo", "dapo", "rloo", "reinforce++", "gspo", "gspo_token", "cispo"),
     "rl.advantage": _one_of("", "grpo", "dr_grpo", "rloo", "reinforce++"),

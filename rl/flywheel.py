@@ -271,12 +271,20 @@ class Flywheel:
         """The round's RL steps, from where they stand."""
         c, number = self.config.rl, self.progress.round
         order = evaluate.derive_seed(self.config.seed, "tasks", number)  # one for all steps: they share an epoch
+
+        def drawn(step: int) -> tuple[list[Task], int]:
+            """The tasks of a step, and its sampling seed."""
+            tasks = train.step_tasks(current, earlier, c.groups, c.replay_share, order, step)
+            return tasks, train.step_seed(self.config.seed, number, step)
+
         while self.progress.step < c.steps:
             step = self.progress.step
-            seed = train.step_seed(self.config.seed, number, step)
-            tasks = train.step_tasks(current, earlier, c.groups, c.replay_share, order, step)
+            # Nothing is under way when a checkpoint is written, so that a resumed run goes on from it.
+            saves = (step + 1) % self.config.checkpoint.every == 0 or step + 1 == c.steps
+            tasks, seed = drawn(step)
             with show.Progress(f"round {number}: step {step + 1}/{c.steps}") as bar:
-                items, metrics = self.trainer.step(tasks, seed, bar.update)
+                following = drawn(step + 1) if c.max_staleness and not saves else None
+                items, metrics = self.trainer.step(tasks, seed, bar.update, following)
             self.progress.count(items, tasks)
             self.progress.step += 1
             if hosts.first():
@@ -286,7 +294,7 @@ class Flywheel:
                     file.write(json.dumps({"round": number, "step": step, **metrics}) + "\n")
             show.faults(items)
             show.line(show.step(number, step, c.steps, metrics))
-            if self.progress.step % self.config.checkpoint.every == 0 or self.progress.step == c.steps:
+            if saves:
                 self.save()
 
     def close_round(self, heldout: list[Task]) -> None:

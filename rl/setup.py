@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -27,7 +28,7 @@ from synth.task import Task
 class Parts:
     """What a run is made of. Engine and steps are built on first use, so that none pays for what it does not use.
 
-    stats: of the latest `play`, over all processes.
+    stats: of the latest episodes played, over all processes.
     """
 
     config: config_dict.ConfigDict
@@ -69,7 +70,23 @@ class Parts:
     def play(self, params: Any, tasks: Sequence[Task], *arguments: Any, **options: Any) -> list[Trajectory]:
         """`Rollouts.run` with the learner's parameters: each process plays its share of the tasks, all get all."""
         params = self.sampling.params(params, self.architecture)
-        own = self.rollouts.run(params, hosts.share(tasks), *arguments, **options)
+        return self._gather(self.rollouts.run(params, hosts.share(tasks), *arguments, **options))
+
+    def begin(self, params: Any, tasks: Sequence[Task], *arguments: Any, **options: Any) -> Callable[[], list]:
+        """Starts `play` beside what else is going on; returns what waits for its end and gives its result.
+
+        It plays with a copy of the parameters, so that the learner may go on with them.
+        """
+        params = jax.tree.map(jnp.copy, self.sampling.params(params, self.architecture))
+        playing = self._beside.submit(self.rollouts.run, params, hosts.share(tasks), *arguments, **options)
+        return lambda: self._gather(playing.result())
+
+    @functools.cached_property
+    def _beside(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1)
+
+    def _gather(self, own: list[Trajectory]) -> list[Trajectory]:
+        """The episodes of all processes, of which this one played `own`; their numbers go to self.stats."""
         self.stats = self.rollouts.stats
         if jax.process_count() == 1:
             return own

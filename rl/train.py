@@ -68,12 +68,16 @@ def group_advantages(rewards: np.ndarray, group_size: int, name: str) -> tuple[n
 
 @dataclasses.dataclass
 class Trainer:
-    """The learner's state and what moves it. `step` is one batch of rollouts and its updates."""
+    """The learner's state and what moves it. `step` is one batch of rollouts and its updates.
+
+    ahead: waits for rollouts of the next step that have been started in this one.
+    """
 
     parts: Parts
     state: optimiser.TrainState
     update: learner.Step
     pack: Callable[..., packing.Batch]
+    ahead: Callable[[], list[Trajectory]] | None = None
 
     @classmethod
     def create(cls, parts: Parts) -> "Trainer":
@@ -81,20 +85,32 @@ class Trainer:
         return cls(parts, *parts.learner("policy_gradient"))
 
     def step(
-        self, tasks: Sequence[Task], seed: int, on_progress: Callable[[int, int], None] | None = None
+        self,
+        tasks: Sequence[Task],
+        seed: int,
+        on_progress: Callable[[int, int], None] | None = None,
+        following: tuple[Sequence[Task], int] | None = None,
     ) -> tuple[list[Trajectory], dict[str, float | None]]:
         """Rolls out the tasks with the current parameters and trains on what came of it.
 
+        following: the next step's (tasks, seed); if given, their rollouts begin with the current parameters, before
+        these are trained, and go on meanwhile. Then the next call, which is to be for these, takes what came of that.
         Groups whose advantages are all 0 are left out; a minibatch without any other is no update.
         Returns the trajectories, sorted by (task id, member), and the step's metrics.
         Raises RuntimeError when rl.max_skipped_updates in a row were not finite.
         """
         c, start = self.parts.config.rl, time.perf_counter()
         version = int(self.state.step)
-        items = self.parts.play(
-            self.state.params, tasks, range(c.group_size), version, seed=seed, on_progress=on_progress
-        )
-        sampled = time.perf_counter()
+        if self.ahead is not None:
+            items, self.ahead = self.ahead(), None
+        else:
+            items = self.parts.play(
+                self.state.params, tasks, range(c.group_size), version, seed=seed, on_progress=on_progress
+            )
+        stats, sampled = self.parts.stats, time.perf_counter()
+        if following is not None:
+            tasks, seed = following
+            self.ahead = self.parts.begin(self.state.params, tasks, range(c.group_size), version, seed=seed)
         name = setup.algorithm(self.parts.config).advantage
         advantages, signal = group_advantages(self._shaped_rewards(items), c.group_size, name)
         updates = []
@@ -106,11 +122,12 @@ class Trainer:
         optimiser.check_finite(self.state, c.max_skipped_updates)
         trained = advantages[np.repeat(signal, c.group_size) & ~np.isnan(rewards_of(items))]
         return items, {
-            **rollout_metrics(items, c.group_size, self.parts.stats),
+            **rollout_metrics(items, c.group_size, stats),
             **{name: float(np.mean([u[name] for u in updates])) for name in (updates[0] if updates else ())},
             "advantage_mean": float(np.mean(trained)) if len(trained) else None,
             "advantage_std": float(np.std(trained)) if len(trained) else None,
-            "staleness": (len(updates) - 1) / 2 if updates else None,  # updates since sampling, mean over the updates
+            # Updates since sampling, mean over this step's updates.
+            "staleness": version - items[0].policy_version + (len(updates) - 1) / 2 if updates else None,
             "updates": len(updates),
             "rollout_seconds": sampled - start,
             "learner_seconds": done - sampled,

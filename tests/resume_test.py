@@ -148,3 +148,23 @@ def test_stage_by_stage(start, reference, tmp_path):
     assert_same(contents(tmp_path), once)
     assert_same(run(), reference)
     assert_same(run(), reference)  # and a finished run stays as it is
+
+
+def test_a_run_that_samples_ahead_replays_and_resumes(start, tmp_path):
+    """Batches are a step behind, except right after a checkpoint; killed between two, the run ends the same."""
+    changes = dict.fromkeys(("rl__max_staleness", "rl__rounds", "rl__minibatches"), 1)
+    changes |= {"rl__steps": 5, "rl__sft_steps": 0, "checkpoint__every": 3}
+    assert start(tmp_path / "a", **changes).returncode == 0
+    killed = start(tmp_path / "b", kill=("open .*/metrics[.]jsonl", 5), **changes)  # in the last step
+    assert killed.returncode == -signal.SIGKILL, killed.stdout
+    resumed = start(tmp_path / "b", **changes)
+    assert resumed.returncode == 0 and "resuming at round 0, step 3" in resumed.stdout
+    expected = contents(tmp_path / "a")
+    assert_same(contents(tmp_path / "b"), expected)
+    steps = expected["metrics.jsonl"]
+    assert [row["staleness"] for row in steps] == [0, 1, 1, 0, 1] and all(row["updates"] for row in steps)
+    episodes = [json.loads(line) for line in expected["rollouts/round_0.jsonl"].splitlines()]
+    versions = [{e["policy_version"] for e in episodes if e["step"] == step} for step in range(5)]
+    assert versions == [{0}, {0}, {1}, {3}, {3}]
+    refused = start(tmp_path / "b", **{**changes, "checkpoint__every": 2})
+    assert refused.returncode == 2 and "checkpoint.every (was 3, now 2)" in refused.stdout
