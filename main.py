@@ -7,7 +7,7 @@ stages
   synth      only write round 0's task dataset
   sft        only the supervised warm start
   rl         only the RL of the current round
-  evaluate   only evaluate the newest policy on the held-out tasks
+  evaluate   only measure the run's policies: on its held-out tasks, on benchmarks (--config.evaluate.suites)
   plan       compile for a TPU slice that is not there and say what it needs (no --workdir)
 
 Every config key stands in configs/default.py with a comment. A killed run goes on where its last checkpoint was when
@@ -45,6 +45,10 @@ def parse(argv: Sequence[str]) -> Command:
     domains.select(values.config.synth.domains)  # wrong names fail here, before the workdir keeps them
     operators.select(values.config.synth.operators)
     script.parse_flaws(values.config.rl.sft_flaws)
+    if values.stage == "evaluate":
+        from rl import suites  # not at the top: no other stage needs the environments it imports
+
+        suites.parse(values.config.evaluate.suites)
     if not values.workdir and values.stage != "plan":
         raise ValueError(f"--workdir is missing: {WORKDIR}")
     workdir = Path(values.workdir).absolute()

@@ -82,6 +82,14 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.plan.json = False  # print JSON instead of a table
 
     c.evaluate = config_dict.ConfigDict()
+    c.evaluate.suites = "agentic"  # what stage=evaluate measures: names in rl/suites.py, or one's part ("bfcl/NAME")
+    c.evaluate.policies = "initial,current"  # whom: the policy a run started from, the one of its newest checkpoint
+    c.evaluate.against = ""  # another workdir, evaluated before, whose current policy is compared with, too
+    c.evaluate.limit = 0  # only the first tasks of every suite, for a quick look; 0: all
+    c.evaluate.slots = 0  # of stage=evaluate; 0: sampler.slots
+    c.evaluate.context = 0  # ditto; BFCL's tools alone have up to 30,000 characters, its long contexts need 32768 tokens
+    c.evaluate.max_new_tokens = 0  # ditto
+    c.evaluate.bfcl_form = "qwen_fc"  # BFCL's tools as in its Qwen handler, or "chat": as everywhere else here
     c.evaluate.trials = 4  # sampled trials per held-out task (the paper's Avg@4)
     c.evaluate.greedy = True  # also one greedy trial per task
     c.evaluate.bootstrap = 2000  # resamples of the 95 % interval, clustered by root

@@ -30,6 +30,9 @@ FORMS = ("qwen_fc", "chat")
 # What the package's loader adds to the descriptions, but not to those of held-out tools.
 HINT = " Note that the provided function is in Python 3 syntax."
 
+# Assistant messages of an episode at most: the longest task has eight user turns.
+MAX_TURNS = 8 * (bfcl_backend.STEP_LIMIT + 1)
+
 Record = dict[str, Any]
 
 

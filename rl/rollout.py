@@ -159,15 +159,24 @@ class Rollouts:
     """Plays episodes with one engine, which it needs to itself while a run lasts.
 
     engine: with chat.stop_ids as its stop ids. make_env: a fresh environment of a task. max_turns: assistant turns per
-    episode. seed: of the sampling. stats: of the latest run. Raises ValueError when max_turns is not positive.
+    episode. seed: of the sampling. end_long_prompts: whether an episode whose prompt leaves no room to sample ends with
+    reason CONTEXT, scored as it stands, instead of stopping the run. stats: of the latest run. Raises ValueError when
+    max_turns is not positive.
     """
 
     def __init__(
-        self, engine: sampler.Engine, chat: Chat, make_env: Callable[[Task], Env], max_turns: int, seed: int
+        self,
+        engine: sampler.Engine,
+        chat: Chat,
+        make_env: Callable[[Task], Env],
+        max_turns: int,
+        seed: int,
+        end_long_prompts: bool = False,
     ):
         if max_turns < 1:
             raise ValueError(f"env.max_turns: must be positive, found {max_turns}")
         self.engine, self.chat, self.make_env, self.max_turns, self.seed = engine, chat, make_env, max_turns, seed
+        self.end_long_prompts = end_long_prompts
         self.stats = Stats()
 
     def run(self, *args: Any, **kwargs: Any) -> list[Trajectory]:
@@ -193,7 +202,8 @@ class Rollouts:
         format cannot ends its own episode with reason ERROR and reward None (with no tokens if that was in reset); an
         episode cut off by a budget is scored as it stands. What the environment answers last is among the messages,
         not among the tokens.
-        Raises ValueError, before anything is sampled, when a task stands twice or a prompt leaves no room to sample.
+        Raises ValueError, before anything is sampled, when a task stands twice or a prompt leaves no room to sample
+        (but see end_long_prompts).
         """
         start, before = time.perf_counter(), dataclasses.replace(self.engine.stats)
         self.stats = Stats()
@@ -224,6 +234,9 @@ class Rollouts:
         await self._in_envs(episode.reset(self.make_env, self.chat) for episode in episodes)
         for episode in episodes:
             if not episode.reason and len(episode.pending) >= self.engine.context:
+                if self.end_long_prompts:
+                    episode.reason = trajectory.CONTEXT
+                    continue
                 raise ValueError(
                     f"task {episode.task.id!r}: the prompt has {len(episode.pending)} tokens, which leaves no room in "
                     f"sampler.context={self.engine.context}"

@@ -33,16 +33,20 @@ class Parts:
     @functools.cached_property
     def rollouts(self) -> rollout.Rollouts:
         """Episodes in the executable worlds."""
+        return rollout.Rollouts(self.engine(), self.chat, world.make, self.config.env.max_turns, self.config.seed)
+
+    def engine(self, slots: int = 0, context: int = 0, max_new_tokens: int = 0) -> sampler.Engine:
+        """A new engine of the sampler section; numbers that are not 0 take the place of that section's."""
         c = self.config.sampler
-        engine = sampler.Engine(
+        return sampler.Engine(
             nnx.split(self.policy)[0],
             self.architecture,
-            slots=c.slots,
-            context=c.context,
+            slots=slots or c.slots,
+            context=context or c.context,
             prefill_chunk=c.prefill_chunk,
             prefill_rows=c.prefill_rows,
             decode_steps=c.decode_steps,
-            max_new_tokens=c.max_new_tokens,
+            max_new_tokens=max_new_tokens or c.max_new_tokens,
             stop_ids=tuple(self.chat.stop_ids),
             temperature=c.temperature,
             top_p=c.top_p,
@@ -50,7 +54,6 @@ class Parts:
             mesh=self.mesh,
             dtype=jnp.dtype(self.config.model.dtype),
         )
-        return rollout.Rollouts(engine, self.chat, world.make, self.config.env.max_turns, self.config.seed)
 
     @property
     def initial_params(self) -> Any:

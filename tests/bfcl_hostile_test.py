@@ -13,8 +13,8 @@ bfcl = pytest.importorskip("envs.bfcl", reason="bfcl-eval is not installed: make
 from bfcl_eval.eval_checker.multi_turn_eval import multi_turn_utils  # noqa: E402
 
 from envs import actors, base, bfcl_calls  # noqa: E402
-from tests import bfcl_official  # noqa: E402
-from tests.bfcl_play import TURNS, call, left_behind, play, say, truth  # noqa: E402
+import bfcl_official  # noqa: E402
+from bfcl_play import TURNS, call, left_behind, play, say, truth  # noqa: E402
 
 PAYLOAD = "__import__('os').environ.__setitem__('BFCL_ATTACKED', '1')"
 ATTACKS = [

@@ -23,8 +23,8 @@ from bfcl_eval.eval_checker.multi_turn_eval.func_source_code import long_context
 from envs import actors, base, bfcl_backend  # noqa: E402
 from model import chat as chat_lib  # noqa: E402
 from model import tokenizer as tokenizer_lib  # noqa: E402
-from tests import bfcl_official as official  # noqa: E402
-from tests.bfcl_play import SPREAD, TURNS, call, left_behind, play, say, truth  # noqa: E402
+import bfcl_official as official  # noqa: E402
+from bfcl_play import SPREAD, TURNS, call, left_behind, play, say, truth  # noqa: E402
 
 # --- tasks and oracles ----------------------------------------------------------------------------
 

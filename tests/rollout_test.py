@@ -223,6 +223,10 @@ def test_a_prompt_that_does_not_fit_is_refused():
         rollouts.run(parts()[3], [task("fits"), task("too long", text="again " * 2000)], range(2), 0)
     assert rollouts.engine.stats.sampled_tokens == 0
     assert len(SumEnv.opened) == 4 and all(env.closed for env in SumEnv.opened)
+    rollouts.end_long_prompts = True
+    fits, long = rollouts.run(parts()[3], [task("fits"), task("too long", text="again " * 2000)], [0], 0)
+    assert fits.turns and (long.reason, long.turns, long.tokens) == (trajectory.CONTEXT, 0, [])
+    assert long.reward is not None and len(long.messages) == len(fits.messages[:2])
     with pytest.raises(ValueError, match="'a', member 1 stands twice"):
         rollouts.run(parts()[3], [task("a"), task("a")], [1], 0)
     with pytest.raises(ValueError, match="max_turns"):
