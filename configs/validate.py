@@ -67,6 +67,9 @@ _RULES: dict[str, Rule] = {
     "checkpoint.sft_every": _at_least(1),
     "evaluate.policies": _one_of("initial", "current", "initial,current"),
     **{f"evaluate.{key}": _at_least(0) for key in ("limit", "slots", "context", "max_new_tokens")},
+    **{f"serve.{key}": _at_least(0) for key in ("queue", "slots", "context", "max_new_tokens")},
+    "serve.port": (lambda x: 0 <= x < 2**16, "a port, or 0 for any that is free"),
+    "serve.model": (bool, "a name"),
     "evaluate.bfcl_form": _one_of("qwen_fc", "chat"),
     "evaluate.trials": _at_least(1),
     "evaluate.bootstrap": _at_least(1),
@@ -141,9 +144,10 @@ def _check_relations(values: dict[str, Any]) -> None:
     )
     for low, high, reason in limits:
         _require(values[high] >= values[low], high, f">= {low} = {values[low]} ({reason})", values[high])
-    context = values["evaluate.context"] or values["sampler.context"]
-    for key in ("sampler.prefill_chunk", "evaluate.max_new_tokens"):
-        _require(context >= values[key], "evaluate.context", f">= {key} = {values[key]}", context)
+    for section in ("evaluate", "serve"):
+        context = values[f"{section}.context"] or values["sampler.context"]
+        for key in ("sampler.prefill_chunk", f"{section}.max_new_tokens"):
+            _require(context >= values[key], f"{section}.context", f">= {key} = {values[key]}", context)
     decay, room = values["rl.sft_decay_steps"], max(values["rl.sft_steps"] - values["rl.warmup_updates"], 0)
     first, clean = values["rl.sft_drill_steps"] + values["rl.sft_comparison_steps"], values["rl.sft_clean_steps"]
     if values["rl.sft_drill_share"]:

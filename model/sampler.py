@@ -241,6 +241,13 @@ class Engine:
             self.stats.decode_seconds += time.perf_counter() - start
         return finished
 
+    def partial(self) -> dict[int, tuple[list[int], list[float]]]:
+        """Slot -> (tokens, logprobs) sampled so far, of the turns under way that have begun; between two steps only."""
+        running = [i for i, slot in enumerate(self._slots) if slot.status == DECODE]
+        tokens_BM, logprobs_BM = jax.device_get((self._state.tokens_BM, self._state.logprobs_BM)) if running else ([], [])
+        counts_B = self._counts_B
+        return {i: (tokens_BM[i, : counts_B[i]].tolist(), logprobs_BM[i, : counts_B[i]].tolist()) for i in running}
+
     def turn(self, params: Any, requests: Sequence[Request]) -> list[Sample]:
         """Appends each request's tokens to its slot and samples a turn there; returns a Sample per request, in order.
 

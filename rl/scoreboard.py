@@ -1,4 +1,4 @@
-"""The report of an evaluation as Markdown: a table in the paper's layout beside the paper's rows, and what is behind it.
+"""The report of an evaluation as Markdown: a table in the paper's layout beside its rows, and what is behind it.
 
 A report: {"trials", "limit", "updates": {policy: n}, "suites": {name: {"tasks", "column", "note",
 "baselines": {name: rate or None}, "policies": {name: figures}, "comparisons": {"a - b": figures}}}}; figures as
@@ -44,7 +44,7 @@ def _sources(report: Report) -> str:
     found = ", ".join(f"{name} ({updates} updates)" for name, updates in report["updates"].items())
     lines = [f"{report['trials']} sampled trials per task; 95 % intervals clustered by root. Policies: {found}."]
     if report["limit"]:
-        lines.append(f"**Only the first {report['limit']} tasks of every suite: not comparable with any other figures.**")
+        lines.append(f"**Only the first {report['limit']} tasks of every suite: comparable with nothing else.**")
     lines += [f"**{name}: {entry['note']}**" for name, entry in report["suites"].items() if entry["note"]]
     return "\n\n".join(lines)
 

@@ -1,7 +1,8 @@
-"""The stages that run one part of the loop on a workdir: synth, sft, rl, evaluate; and plan, which needs none."""
+"""The stages that run one part of the loop on a workdir, or put its policy to use; and plan, which needs none."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ml_collections import config_dict
@@ -48,20 +49,30 @@ def evaluate(config: config_dict.ConfigDict, workdir: Path) -> None:
     The rest of the workdir stays as it was. Raises ValueError if a suite has no tasks or its package is missing.
     """
     found = suites.load(config, workdir)
-    parts, policies = _policies(config, workdir)
+    parts, policies = _policies(config, workdir, config.evaluate.policies.split(","))
     against = Path(config.evaluate.against) if config.evaluate.against else None
     report = benchmark.Evaluation(parts, workdir / "evaluation").run(found, policies, against)
     show.line(scoreboard.markdown(report))
     show.line(f"in {workdir / 'evaluation'}")
 
 
-def _policies(config: config_dict.ConfigDict, workdir: Path) -> tuple[setup.Parts, list[benchmark.Policy]]:
-    """The parts of the run and those of its policies that are to be measured.
+def serve(config: config_dict.ConfigDict, workdir: Path) -> None:
+    """Serves the current policy until it is told to stop. Raises ValueError for a host without a key."""
+    from rl import serve as server  # not at the top: no other stage needs a web server
+
+    server.api_key(config)  # what is wrong with it is said before the policy is loaded
+    parts, (policy,) = _policies(config, workdir, ["current"])
+    server.run(config, parts, policy.params, f"{policy.updates} updates")
+
+
+def _policies(
+    config: config_dict.ConfigDict, workdir: Path, names: Sequence[str]
+) -> tuple[setup.Parts, list[benchmark.Policy]]:
+    """The parts of the run and those of its policies ("initial", "current") that are named.
 
     "initial" is left out where it is the same as "current". A workdir where nothing has been trained needs no
     optimiser, which is twice as large as the policy.
     """
-    names = config.evaluate.policies.split(",")
     if not (workdir / "checkpoints").exists() and not config.rl.sft_steps:
         parts = setup.build(config)
         return parts, [benchmark.Policy("current" if "current" in names else "initial", parts.initial_params, 0)]

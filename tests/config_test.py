@@ -70,6 +70,8 @@ def test_a_right_command_line(base, tmp_path):
         ("--config.evaluate.context=9", "evaluate.context must be >= sampler.prefill_chunk = 64, got 9"),
         ("--config.evaluate.policies=best", "evaluate.policies must be one of 'initial', 'current'"),
         ("--config.evaluate.bfcl_form=fc", "evaluate.bfcl_form must be one of 'qwen_fc', 'chat', got 'fc'"),
+        ("--config.serve.port=70000", "serve.port must be a port, or 0 for any that is free, got 70000"),
+        ("--config.serve.context=9", "serve.context must be >= sampler.prefill_chunk = 64, got 9"),
         ("--config.mesh.data=-1", "mesh.data and mesh.fsdp are -1"),
         ("--config.model.checkpoint=/no/such", "model.checkpoint = '/no/such': no such folder"),
         ("--config.model.dtype=fp32", "model.dtype must be one of 'float32', 'bfloat16', got 'fp32'"),
