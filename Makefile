@@ -14,7 +14,7 @@ RUN := $(VENV)/bin/python
 demo: $(VENV)/.runtime
 	$(RUN) main.py --config=configs/tiny.py --workdir=runs/demo
 
-test: $(VENV)/.dev $(VENV)/.tpu
+test: $(VENV)/.dev $(VENV)/.tpu $(VENV)/.bfcl
 	$(RUN) -m pytest -q -n 2 --dist loadfile
 
 base: $(VENV)/.runtime
@@ -27,7 +27,7 @@ benchmarks: $(VENV)/.dev $(VENV)/.tunix
 	$(RUN) -m benchmarks.model
 	$(RUN) -m benchmarks.rollout
 
-setup: $(VENV)/.dev $(VENV)/.tpu
+setup: $(VENV)/.dev $(VENV)/.tpu $(VENV)/.bfcl
 
 # A stamp per requirements file: it is newer than the file as long as nothing has to be installed.
 $(VENV)/.runtime: requirements.txt
@@ -44,6 +44,10 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 # Beside the environment and not in it: with libtpu installed jax looks for a TPU, and complains when there is none.
 $(VENV)/.tpu: requirements-tpu.txt $(VENV)/.dev
 	$(RUN) -m pip install --quiet --no-deps --target $(VENV)/tpu -r requirements-tpu.txt
+	@touch $@
+
+$(VENV)/.bfcl: requirements-bfcl.txt $(VENV)/.runtime
+	$(RUN) -m pip install --quiet --no-deps -r requirements-bfcl.txt
 	@touch $@
 
 # An environment of its own: a peer of the benchmarks with requirements of its own.

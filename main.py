@@ -7,7 +7,8 @@ stages
   synth      only write round 0's task dataset
   sft        only the supervised warm start
   rl         only the RL of the current round
-  evaluate   only evaluate the newest policy on the held-out tasks
+  evaluate   only measure the run's policies: on its held-out tasks, on benchmarks (--config.evaluate.suites)
+  serve      the newest policy behind an OpenAI-compatible endpoint, until it is told to stop
   plan       compile for a TPU slice that is not there and say what it needs (no --workdir)
 
 Every config key stands in configs/default.py with a comment. A killed run goes on where its last checkpoint was when
@@ -27,7 +28,7 @@ from configs import validate
 from rl import command_line
 from synth import domains, operators, script
 
-STAGES = ("flywheel", "synth", "sft", "rl", "evaluate", "plan")
+STAGES = ("flywheel", "synth", "sft", "rl", "evaluate", "serve", "plan")
 WORKDIR = "the folder of this run, for example --workdir=runs/tiny"
 FLAGS = (
     ("workdir", "", WORKDIR),
@@ -45,6 +46,10 @@ def parse(argv: Sequence[str]) -> Command:
     domains.select(values.config.synth.domains)  # wrong names fail here, before the workdir keeps them
     operators.select(values.config.synth.operators)
     script.parse_flaws(values.config.rl.sft_flaws)
+    if values.stage == "evaluate":
+        from rl import suites  # not at the top: no other stage needs the environments it imports
+
+        suites.parse(values.config.evaluate.suites)
     if not values.workdir and values.stage != "plan":
         raise ValueError(f"--workdir is missing: {WORKDIR}")
     workdir = Path(values.workdir).absolute()
@@ -59,13 +64,13 @@ def check_workdir(config: config_dict.ConfigDict, workdir: Path, stage: str) -> 
     """Raises ValueError naming the keys in which the config differs from the one the workdir was made with.
 
     These may change: rl.rounds upwards, checkpoint.* (but for checkpoint.every with rl.max_staleness, whose results
-    depend on it), plan.*, mesh.processes, and evaluate.* for stage=evaluate.
+    depend on it), plan.*, serve.*, mesh.processes, and evaluate.* for stage=evaluate.
     """
     path = workdir / "config.json"
     if not path.exists():
         return
     old, new = (dict(validate.leaves(c)) for c in (json.loads(path.read_text()), config))
-    free = ("checkpoint.", "plan.", "mesh.processes", *(("evaluate.",) if stage == "evaluate" else ()))
+    free = ("checkpoint.", "plan.", "serve.", "mesh.processes", *(("evaluate.",) if stage == "evaluate" else ()))
     changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and not k.startswith(free))
     if new["rl.max_staleness"] and old.get("checkpoint.every") != new["checkpoint.every"]:
         changed.append("checkpoint.every")
@@ -123,7 +128,7 @@ def main(argv: Sequence[str]) -> int:
         except ValueError as error:
             print(f"main.py: {error}", file=sys.stderr)
             return 2
-    leaves_as_it_was = stage == "plan" or (stage == "evaluate" and (workdir / "config.json").exists())
+    leaves_as_it_was = stage == "plan" or (stage in ("evaluate", "serve") and (workdir / "config.json").exists())
     if not leaves_as_it_was and hosts.first():
         save_config(config, workdir)
     flags.FLAGS.mark_as_parsed()  # libraries that define absl flags see their defaults

@@ -108,9 +108,27 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.plan.json = False  # print JSON instead of a table
 
     c.evaluate = config_dict.ConfigDict()
+    c.evaluate.suites = "agentic"  # what stage=evaluate measures: names in rl/suites.py, or one's part ("bfcl/NAME")
+    c.evaluate.policies = "initial,current"  # whom: the policy a run started from, the one of its newest checkpoint
+    c.evaluate.against = ""  # another workdir, evaluated before, whose current policy is compared with, too
+    c.evaluate.limit = 0  # only the first tasks of every suite, for a quick look; 0: all
+    c.evaluate.slots = 0  # of stage=evaluate; 0: sampler.slots
+    c.evaluate.context = 0  # ditto; BFCL's tools alone take 30,000 characters, its long contexts want 32768
+    c.evaluate.max_new_tokens = 0  # ditto
+    c.evaluate.bfcl_form = "qwen_fc"  # BFCL's tools as in its Qwen handler, or "chat": as everywhere else here
     c.evaluate.trials = 4  # sampled trials per held-out task (the paper's Avg@4)
     c.evaluate.greedy = True  # also one greedy trial per task
     c.evaluate.bootstrap = 2000  # resamples of the 95 % interval, clustered by root
+
+    c.serve = config_dict.ConfigDict()
+    c.serve.host = "127.0.0.1"  # address to listen at; one that other machines reach needs a key
+    c.serve.port = 8000  # 0: any that is free
+    c.serve.key_env = ""  # name of the environment variable with the bearer key that clients must show; "": none
+    c.serve.model = "policy"  # the name that clients ask for
+    c.serve.queue = 64  # turns that may wait for a slot; more are answered with status 429
+    c.serve.slots = 0  # turns sampled side by side; 0: sampler.slots
+    c.serve.context = 0  # tokens of a conversation; 0: sampler.context
+    c.serve.max_new_tokens = 0  # budget of a turn; 0: sampler.max_new_tokens
 
     c.checkpoint = config_dict.ConfigDict()
     c.checkpoint.every = 4  # RL steps between checkpoints

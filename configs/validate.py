@@ -86,6 +86,12 @@ _RULES: dict[str, Rule] = {
     "rl.sft_decay_steps": _at_least(0),
     "rl.sft_split": _one_of("train", "base"),
     "checkpoint.sft_every": _at_least(1),
+    "evaluate.policies": _one_of("initial", "current", "initial,current"),
+    **{f"evaluate.{key}": _at_least(0) for key in ("limit", "slots", "context", "max_new_tokens")},
+    **{f"serve.{key}": _at_least(0) for key in ("queue", "slots", "context", "max_new_tokens")},
+    "serve.port": (lambda x: 0 <= x < 2**16, "a port, or 0 for any that is free"),
+    "serve.model": (bool, "a name"),
+    "evaluate.bfcl_form": _one_of("qwen_fc", "chat"),
     "evaluate.trials": _at_least(1),
     "evaluate.bootstrap": _at_least(1),
     "checkpoint.every": _at_least(1),
@@ -125,6 +131,8 @@ def validate(config: config_dict.ConfigDict, stage: str = "flywheel") -> None:
         if any(values[f"sampler.{key}"] != off for key, off in cut.items()):  # the keep-set is recorded, and bounded
             text = f">= 1 for stage {stage} with sampler.top_p, min_p or constrain_calls"
             _require(values["sampler.top_k"] >= 1, "sampler.top_k", text, values["sampler.top_k"])
+    if stage == "serve":
+        _require(values["mesh.processes"] == 1, "mesh.processes", "1 for stage serve", values["mesh.processes"])
     if stage == "sft":
         _require(values["rl.sft_steps"] >= 1, "rl.sft_steps", ">= 1 for stage sft", values["rl.sft_steps"])
     _check_checkpoint(config)
@@ -167,6 +175,10 @@ def _check_relations(values: dict[str, Any]) -> None:
     )  # fmt: skip
     if values["rl.kl_in_reward"]:
         _require(values["rl.kl_coef"] > 0, "rl.kl_coef", "> 0 for rl.kl_in_reward", values["rl.kl_coef"])
+    for section in ("evaluate", "serve"):
+        context = values[f"{section}.context"] or values["sampler.context"]
+        for key in ("sampler.prefill_chunk", f"{section}.max_new_tokens"):
+            _require(context >= values[key], f"{section}.context", f">= {key} = {values[key]}", context)
     decay, room = values["rl.sft_decay_steps"], max(values["rl.sft_steps"] - values["rl.warmup_updates"], 0)
     first, clean = values["rl.sft_drill_steps"] + values["rl.sft_comparison_steps"], values["rl.sft_clean_steps"]
     if values["rl.sft_drill_share"]:

@@ -26,6 +26,17 @@ def scripted(steps: Sequence[script.Step]) -> Actor:
     return act
 
 
+def transferring(tools: Sequence[dict]) -> Actor | None:
+    """An actor that hands the conversation to a person at once; None if no tool's name begins with "transfer"."""
+    functions = [tool.get("function", tool) for tool in tools]
+    function = next((f for f in functions if f["name"].startswith("transfer")), None)
+    if function is None:
+        return None
+    known = function["parameters"]["properties"]
+    args = {key: known[key].get("enum", ["other"])[0] for key in function["parameters"].get("required", ())}
+    return scripted([{"say": "", "call": function["name"], "args": args}])
+
+
 def to_message(step: script.Step, turn: int) -> Message:
     """A step as an assistant message; `turn` numbers the call ids."""
     if "call" not in step:

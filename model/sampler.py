@@ -16,6 +16,7 @@ static shapes, rows are computed apart, and how a slot's tokens are cut depends 
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 import hashlib
@@ -245,6 +246,25 @@ class Engine:
             finished = self._decode(params)
             self.stats.decode_seconds += time.perf_counter() - start
         return finished
+
+    async def step_in_thread(self, params: Any) -> list[tuple[int, Sample]]:
+        """`step` in a thread of its own, so that the event loop goes on meanwhile.
+
+        A cancellation waits for the thread, because nobody may touch the engine while it is at work.
+        """
+        work = asyncio.ensure_future(asyncio.to_thread(self.step, params))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await asyncio.wait([work])
+            raise
+
+    def partial(self) -> dict[int, tuple[list[int], list[float]]]:
+        """Slot -> (tokens, logprobs) sampled so far, of the turns under way that have begun; between two steps only."""
+        running = [i for i, slot in enumerate(self._slots) if slot.status == DECODE]
+        tokens_BM, logprobs_BM = jax.device_get((self._state.tokens_BM, self._state.logprobs_BM)) if running else ([], [])
+        counts_B = self._counts_B
+        return {i: (tokens_BM[i, : counts_B[i]].tolist(), logprobs_BM[i, : counts_B[i]].tolist()) for i in running}
 
     def turn(self, params: Any, requests: Sequence[Request]) -> list[Sample]:
         """Appends each request's tokens to its slot and samples a turn there; returns a Sample per request, in order.

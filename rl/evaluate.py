@@ -52,7 +52,8 @@ def pass_rate(tasks: Sequence[Task], trajectories: Sequence[Trajectory], resampl
             by_root[root_of[item.task_id]].append(float(item.passed))
             rewards.append(item.reward)
     if trajectories and not rewards:
-        raise ValueError(f"evaluate: all {len(trajectories)} episodes faulted; first: {trajectories[0].score.error}")
+        first = trajectories[0].score.error
+        raise ValueError(f"evaluate: all {len(trajectories)} episodes faulted; the first: {first}")
     interval = clustered_interval(by_root, resamples, seed=0)
     faults = len(trajectories) - len(rewards)
     return {**interval, "episodes": len(rewards), "faults": faults, "reward_mean": float(np.mean(rewards))}

@@ -195,7 +195,7 @@ class Rollouts:
                     working[asyncio.create_task(self._open(episodes[place]))] = place
                     open_ += 1
                 if sampling:
-                    for slot, sample in await self._step(params):
+                    for slot, sample in await self.engine.step_in_thread(params):
                         place = sampling.pop(slot)
                         answer = episodes[place].play(sample, self.chat, self.limits.max_turns, self.engine.room(slot))
                         working[asyncio.create_task(answer)] = place
@@ -241,18 +241,6 @@ class Rollouts:
             for other in await asyncio.gather(*working, return_exceptions=True):
                 if isinstance(other, Exception):  # no cancellation: failed at the same time
                     error.add_note(f"And another episode:\n{''.join(traceback.format_exception(other))}")
-            raise
-
-    async def _step(self, params: Any) -> list[tuple[int, sampler.Sample]]:
-        """A step of the engine, in a thread of its own, so that environments go on meanwhile.
-
-        A cancellation waits for the thread, because nobody may touch the engine while it is at work.
-        """
-        work = asyncio.ensure_future(asyncio.to_thread(self.engine.step, params))
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            await asyncio.wait([work])
             raise
 
     def _submit(self, episodes: Sequence[Episode], temperature: float | None, seed: int) -> None:

@@ -46,31 +46,50 @@ class Parts:
     @functools.cached_property
     def rollouts(self) -> rollout.Rollouts:
         """This process's episodes in the executable worlds."""
+        return rollout.Rollouts(
+            self.engine(), self.chat, world.make, limits(self.config), self.config.seed, self.calls
+        )
+
+    @functools.cached_property
+    def calls(self) -> constrain.Calls | None:
+        """What constrains tool calls, if the config wants that."""
+        wanted = self.config.sampler.constrain_calls
+        return constrain.Calls(self.chat.tokenizer, self.architecture.vocab_size) if wanted else None
+
+    def engine(self, slots: int = 0, context: int = 0, max_new_tokens: int = 0) -> sampler.Engine:
+        """A new engine of the sampler section on this process's devices; numbers that are not 0 take the place of that
+        section's. slots: of all processes together."""
         c, processes = self.config.sampler, jax.process_count()
-        if c.slots % processes:
-            raise ValueError(f"sampler.slots = {c.slots} does not divide among {processes} processes")
-        engine = sampler.Engine(
+        slots = slots or c.slots
+        if slots % processes:
+            raise ValueError(f"sampler.slots = {slots} does not divide among {processes} processes")
+        return sampler.Engine(
             nnx.split(self.policy)[0],
             self.architecture,
-            slots=c.slots // processes,
-            context=c.context,
+            slots=slots // processes,
+            context=context or c.context,
             prefill_chunk=c.prefill_chunk,
             prefill_rows=c.prefill_rows,
             decode_steps=c.decode_steps,
-            max_new_tokens=c.max_new_tokens,
+            max_new_tokens=max_new_tokens or c.max_new_tokens,
             stop_ids=tuple(self.chat.stop_ids),
             temperature=c.temperature,
             truncation=truncation(self.config),
             mesh=self.sampling.mesh,
             dtype=jnp.dtype(self.config.model.dtype),
         )
-        calls = constrain.Calls(self.chat.tokenizer, self.architecture.vocab_size) if c.constrain_calls else None
-        return rollout.Rollouts(engine, self.chat, world.make, limits(self.config), self.config.seed, calls)
 
-    def play(self, params: Any, tasks: Sequence[Task], *arguments: Any, **options: Any) -> list[Trajectory]:
+    def play(
+        self,
+        params: Any,
+        tasks: Sequence[Task],
+        *arguments: Any,
+        rollouts: rollout.Rollouts | None = None,
+        **options: Any,
+    ) -> list[Trajectory]:
         """`Rollouts.run` with the learner's parameters: each process plays its share of the tasks, all get all."""
-        params = self.sampling.params(params, self.architecture)
-        return self._gather(self.rollouts.run(params, hosts.share(tasks), *arguments, **options))
+        params, rollouts = self.sampling.params(params, self.architecture), rollouts or self.rollouts
+        return self._gather(rollouts.run(params, hosts.share(tasks), *arguments, **options), rollouts.stats)
 
     def begin(self, params: Any, tasks: Sequence[Task], *arguments: Any, **options: Any) -> Callable[[], list]:
         """Starts `play` beside what else is going on; returns what waits for its end and gives its result.
@@ -79,18 +98,18 @@ class Parts:
         """
         params = jax.tree.map(jnp.copy, self.sampling.params(params, self.architecture))
         playing = self._beside.submit(self.rollouts.run, params, hosts.share(tasks), *arguments, **options)
-        return lambda: self._gather(playing.result())
+        return lambda: self._gather(playing.result(), self.rollouts.stats)
 
     @functools.cached_property
     def _beside(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(1)
 
-    def _gather(self, own: list[Trajectory]) -> list[Trajectory]:
+    def _gather(self, own: list[Trajectory], stats: rollout.Stats) -> list[Trajectory]:
         """The episodes of all processes, of which this one played `own`; their numbers go to self.stats."""
-        self.stats = self.rollouts.stats
+        self.stats = stats
         if jax.process_count() == 1:
             return own
-        records = hosts.gather({"items": [item.to_json() for item in own], "stats": dataclasses.asdict(self.stats)})
+        records = hosts.gather({"items": [item.to_json() for item in own], "stats": dataclasses.asdict(stats)})
         self.stats = rollout.total([rollout.Stats(**record["stats"]) for record in records])
         found = [Trajectory.from_json(item) for record in records for item in record["items"]]
         return sorted(found, key=lambda item: (item.task_id, item.member))

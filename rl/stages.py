@@ -1,15 +1,15 @@
-"""The stages that run one part of the loop on a workdir: synth, sft, rl, evaluate; and plan, which needs none."""
+"""The stages that run one part of the loop on a workdir, or put its policy to use; and plan, which needs none."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ml_collections import config_dict
 
-from rl import evaluate as evaluation
-from rl import flywheel, plan_search, planning, show
+from rl import benchmark, flywheel, plan_search, planning, scoreboard, setup, show, suites
 from rl import sft as warm_start
-from synth import dataset, operators
+from synth import operators
 
 
 def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
@@ -44,23 +44,47 @@ def rl(config: config_dict.ConfigDict, workdir: Path) -> None:
 
 
 def evaluate(config: config_dict.ConfigDict, workdir: Path) -> None:
-    """Measures the initial and the current policy on the held-out tasks of every round in the workdir.
+    """Measures evaluate.policies on evaluate.suites and prints the report, which goes to workdir/evaluation.
 
-    Writes evaluation.json and leaves the run itself as it was. Raises ValueError if the workdir holds no tasks.
+    The rest of the workdir stays as it was. Raises ValueError if a suite has no tasks or its package is missing.
     """
-    rounds = sorted(int(path.name.removeprefix("round_")) for path in (workdir / "tasks").glob("round_*"))
-    if not rounds:
-        raise ValueError(f"evaluate: {workdir} holds no tasks; run --stage=synth or --stage=flywheel first")
+    found = suites.load(config, workdir)
+    parts, policies = _policies(config, workdir, config.evaluate.policies.split(","))
+    against = Path(config.evaluate.against) if config.evaluate.against else None
+    report = benchmark.Evaluation(parts, workdir / "evaluation").run(found, policies, against)
+    show.line(scoreboard.markdown(report))
+    show.line(f"in {workdir / 'evaluation'}")
+
+
+def serve(config: config_dict.ConfigDict, workdir: Path) -> None:
+    """Serves the current policy until it is told to stop. Raises ValueError for a host without a key."""
+    from rl import serve as server  # not at the top: no other stage needs a web server
+
+    server.api_key(config)  # what is wrong with it is said before the policy is loaded
+    parts, (policy,) = _policies(config, workdir, ["current"])
+    server.run(config, parts, policy.params, f"{policy.updates} updates")
+
+
+def _policies(
+    config: config_dict.ConfigDict, workdir: Path, names: Sequence[str]
+) -> tuple[setup.Parts, list[benchmark.Policy]]:
+    """The parts of the run and those of its policies ("initial", "current") that are named.
+
+    "initial" is left out where it is the same as "current". A workdir where nothing has been trained needs no
+    optimiser, which is twice as large as the policy.
+    """
+    if not (workdir / "checkpoints").exists() and not config.rl.sft_steps:
+        parts = setup.build(config)
+        return parts, [benchmark.Policy("current" if "current" in names else "initial", parts.initial_params, 0)]
     run = flywheel.Flywheel(config, workdir, read_only=True)
-    found = []
-    for number in rounds:
-        tasks = dataset.read(workdir / "tasks" / f"round_{number}", "heldout")
-        record = {"round": number, "heldout_tasks": len(tasks), "constants": evaluation.constant_pass_rates(tasks)}
-        for name, params in (("initial", run.parts.initial_params), ("current", run.trainer.state.params)):
-            record[name] = run.measure(params, tasks, number, name)
-        found.append(record)
-    flywheel.write_json(workdir / "evaluation.json", {"updates": int(run.trainer.state.step), "rounds": found})
-    show.line(f"in {workdir / 'evaluation.json'}")
+    updates = int(run.trainer.state.step)
+    known = {
+        "initial": benchmark.Policy("initial", run.parts.initial_params, 0),
+        "current": benchmark.Policy("current", run.trainer.state.params, updates),
+    }
+    if not updates and "current" in names:
+        del known["initial"]
+    return run.parts, [policy for name, policy in known.items() if name in names]
 
 
 def plan(config: config_dict.ConfigDict, workdir: Path) -> None:

@@ -67,6 +67,11 @@ def test_a_right_command_line(base, tmp_path):
         ("--config.rl.sft_flaws=lunch=1", "rl.sft_flaws: unknown flaw 'lunch'"),
         ("--config.rl.sft_drill_share=0.5", "rl.sft_clean_steps must be > 0 steps of drills and comparisons"),
         ("--config.rl.sft_decay_steps=5", "rl.sft_decay_steps must be <= rl.sft_steps - rl.warmup_updates = 0, got 5"),
+        ("--config.evaluate.context=9", "evaluate.context must be >= sampler.prefill_chunk = 64, got 9"),
+        ("--config.evaluate.policies=best", "evaluate.policies must be one of 'initial', 'current'"),
+        ("--config.evaluate.bfcl_form=fc", "evaluate.bfcl_form must be one of 'qwen_fc', 'chat', got 'fc'"),
+        ("--config.serve.port=70000", "serve.port must be a port, or 0 for any that is free, got 70000"),
+        ("--config.serve.context=9", "serve.context must be >= sampler.prefill_chunk = 64, got 9"),
         ("--config.mesh.data=-1", "mesh.data and mesh.fsdp are -1"),
         ("--config.model.checkpoint=/no/such", "model.checkpoint = '/no/such': no such folder"),
         ("--config.model.dtype=fp32", "model.dtype must be one of 'float32', 'bfloat16', got 'fp32'"),
@@ -121,6 +126,13 @@ def test_misspelt_keys_and_wrong_types_in_a_config_file_are_named(base, tmp_path
     file.write_text("rounds = 3\n")
     with pytest.raises(ValueError, match=r"defines no get_config\(\)"):
         main.parse([f"--config={file}", *base[1:]])
+
+
+def test_unknown_suites_are_named(base):
+    wrong = "--config.evaluate.suites=agentic,bfc"
+    with pytest.raises(ValueError, match="evaluate.suites: unknown suite 'bfc', expected some of agentic, bfcl"):
+        main.parse([*base, "--stage=evaluate", wrong])
+    assert main.parse([*base, wrong])[2] == "flywheel"  # which measures no suites
 
 
 def test_command_fails_with_status_2_and_one_line_before_jax_starts(base):

@@ -1,6 +1,7 @@
 """A run killed anywhere and started again ends as if nothing had happened, to the bit; so do runs made in stages."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,10 +137,13 @@ def test_stage_by_stage(start, reference, tmp_path):
     trained = run("--stage=rl", rl__rounds=1)
     assert len(trained["metrics.jsonl"]) == 2 and "summary.json" not in trained
     measured = run("--stage=evaluate", rl__rounds=1, evaluate__trials=2)
-    evaluation = json.loads(measured.pop("evaluation.json"))
-    assert evaluation["updates"] > 0 and evaluation["rounds"][0]["current"]["episodes"] == 2 * 4
+    evaluation = {name: measured.pop(name) for name in sorted(measured) if name.startswith("evaluation/")}
+    found = json.loads(evaluation["evaluation/report.json"])
+    suite = found["suites"]["agentic/round_0"]
+    assert found["updates"]["current"] > 0 and suite["policies"]["current"]["episodes"] == 2 * 4
+    assert set(suite["policies"]) == {"initial", "current"} and set(suite["comparisons"]) == {"current - initial"}
     assert_same(measured, trained)
-    (tmp_path / "evaluation.json").unlink()
+    shutil.rmtree(tmp_path / "evaluation")
     once = run(rl__rounds=1)
     assert len(once["summary.json"]["rounds"]) == 1
     assert once["policy/model.safetensors"] == trained["policy/model.safetensors"]

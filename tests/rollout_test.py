@@ -321,7 +321,7 @@ def test_a_prompt_that_does_not_fit_may_end_its_episode():
     tasks = [task("fits", 2), task("too long", text="again " * 2000)]
     played = make_rollouts(end_long_prompts=True).run(parts()[3], tasks, [0], 0)
     assert played[0].tokens and played[1].tokens == [] and played[1].reason == trajectory.CONTEXT
-    assert played[1].reward == 0.0 and played[1].turns == 0
+    assert played[1].reward == 0.0 and played[1].turns == 0 and len(played[1].messages) == 2
 
 
 @pytest.mark.parametrize("limit", ["max_turns", "concurrency", "timeout", "retries", "max_faults"])
