@@ -8,6 +8,7 @@ stages
   sft        only the supervised warm start
   rl         only the RL of the current round
   evaluate   only evaluate the newest policy on the held-out tasks
+  compare    losses and gradients of several algorithms on recorded episodes, without sampling
   plan       compile for a TPU slice that is not there and say what it needs (no --workdir)
 
 Every config key stands in configs/default.py with a comment. A killed run goes on where its last checkpoint was when
@@ -27,7 +28,7 @@ from configs import validate
 from rl import command_line
 from synth import domains, operators, script
 
-STAGES = ("flywheel", "synth", "sft", "rl", "evaluate", "plan")
+STAGES = ("flywheel", "synth", "sft", "rl", "evaluate", "compare", "plan")
 WORKDIR = "the folder of this run, for example --workdir=runs/tiny"
 FLAGS = (
     ("workdir", "", WORKDIR),
@@ -58,13 +59,13 @@ def parse(argv: Sequence[str]) -> Command:
 def check_workdir(config: config_dict.ConfigDict, workdir: Path, stage: str) -> None:
     """Raises ValueError naming the keys in which the config differs from the one the workdir was made with.
 
-    These may change: rl.rounds upwards, checkpoint.*, plan.*, and evaluate.* for stage=evaluate.
+    These may change: rl.rounds upwards, rl.compare*, checkpoint.*, plan.*, and evaluate.* for stage=evaluate.
     """
     path = workdir / "config.json"
     if not path.exists():
         return
     old, new = (dict(validate.leaves(c)) for c in (json.loads(path.read_text()), config))
-    free = ("checkpoint.", "plan.", *(("evaluate.",) if stage == "evaluate" else ()))
+    free = ("rl.compare", "checkpoint.", "plan.", *(("evaluate.",) if stage == "evaluate" else ()))
     changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and not k.startswith(free))
     if "rl.rounds" in changed and new["rl.rounds"] > old.get("rl.rounds", 0):
         changed.remove("rl.rounds")
@@ -104,7 +105,8 @@ def main(argv: Sequence[str]) -> int:
         return 2
     if only_check:
         return 0
-    leaves_as_it_was = stage == "plan" or (stage == "evaluate" and (workdir / "config.json").exists())
+    reads = stage in ("evaluate", "compare")
+    leaves_as_it_was = stage == "plan" or (reads and (workdir / "config.json").exists())
     if not leaves_as_it_was:
         save_config(config, workdir)
     os.chdir(validate.REPOSITORY)  # model.checkpoint may be relative to it

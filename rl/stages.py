@@ -1,4 +1,4 @@
-"""The stages that run one part of the loop on a workdir: synth, sft, rl, evaluate; and plan, which needs none."""
+"""The stages that run one part of the loop on a workdir: synth, sft, rl, evaluate, compare; and plan, which needs none."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ml_collections import config_dict
 
+from rl import compare as comparison
 from rl import evaluate as evaluation
 from rl import flywheel, plan_search, planning, show
 from rl import sft as warm_start
@@ -61,6 +62,11 @@ def evaluate(config: config_dict.ConfigDict, workdir: Path) -> None:
         found.append(record)
     flywheel.write_json(workdir / "evaluation.json", {"updates": int(run.trainer.state.step), "rounds": found})
     show.line(f"in {workdir / 'evaluation.json'}")
+
+
+def compare(config: config_dict.ConfigDict, workdir: Path) -> None:
+    """Losses and gradients of several algorithms on the same recorded episodes; see rl/compare.py."""
+    comparison.run(config, workdir)
 
 
 def plan(config: config_dict.ConfigDict, workdir: Path) -> None:
