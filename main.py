@@ -8,6 +8,7 @@ stages
   sft        only the supervised warm start
   rl         only the RL of the current round
   evaluate   only measure the run's policies: on its held-out tasks, on benchmarks (--config.evaluate.suites)
+  compare    losses and gradients of several algorithms on recorded episodes, without sampling
   serve      the newest policy behind an OpenAI-compatible endpoint, until it is told to stop
   plan       compile for a TPU slice that is not there and say what it needs (no --workdir)
 
@@ -28,7 +29,7 @@ from configs import validate
 from rl import command_line
 from synth import domains, operators, script
 
-STAGES = ("flywheel", "synth", "sft", "rl", "evaluate", "serve", "plan")
+STAGES = ("flywheel", "synth", "sft", "rl", "evaluate", "compare", "serve", "plan")
 WORKDIR = "the folder of this run, for example --workdir=runs/tiny"
 FLAGS = (
     ("workdir", "", WORKDIR),
@@ -63,14 +64,15 @@ def parse(argv: Sequence[str]) -> Command:
 def check_workdir(config: config_dict.ConfigDict, workdir: Path, stage: str) -> None:
     """Raises ValueError naming the keys in which the config differs from the one the workdir was made with.
 
-    These may change: rl.rounds upwards, checkpoint.* (but for checkpoint.every with rl.max_staleness, whose results
-    depend on it), plan.*, serve.*, mesh.processes, and evaluate.* for stage=evaluate.
+    These may change: rl.rounds upwards, rl.compare*, checkpoint.* (but for checkpoint.every with rl.max_staleness,
+    whose results depend on it), plan.*, serve.*, mesh.processes, and evaluate.* for stage=evaluate.
     """
     path = workdir / "config.json"
     if not path.exists():
         return
     old, new = (dict(validate.leaves(c)) for c in (json.loads(path.read_text()), config))
-    free = ("checkpoint.", "plan.", "serve.", "mesh.processes", *(("evaluate.",) if stage == "evaluate" else ()))
+    free = ["rl.compare", "checkpoint.", "plan.", "serve.", "mesh.processes"]
+    free = (*free, "evaluate.") if stage == "evaluate" else tuple(free)
     changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and not k.startswith(free))
     if new["rl.max_staleness"] and old.get("checkpoint.every") != new["checkpoint.every"]:
         changed.append("checkpoint.every")
@@ -128,7 +130,8 @@ def main(argv: Sequence[str]) -> int:
         except ValueError as error:
             print(f"main.py: {error}", file=sys.stderr)
             return 2
-    leaves_as_it_was = stage == "plan" or (stage in ("evaluate", "serve") and (workdir / "config.json").exists())
+    reads = stage in ("evaluate", "compare", "serve")
+    leaves_as_it_was = stage == "plan" or (reads and (workdir / "config.json").exists())
     if not leaves_as_it_was and hosts.first():
         save_config(config, workdir)
     flags.FLAGS.mark_as_parsed()  # libraries that define absl flags see their defaults

@@ -84,6 +84,9 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.importance_low = 0.5  # learner / sampler ratio below which icepop drops a token
     c.rl.importance_high = 2.0  # ratio above which icepop drops a token, and to which tis limits it
     c.rl.overlong_buffer = 0  # last tokens of sampler.context, over which the reward falls by 1 (DAPO); 0: none
+    c.rl.compare = "grpo,dapo,gspo,cispo"  # comma-separated algorithms of stage=compare, as rl/algorithms.py has them
+    c.rl.compare_rollouts = ""  # a rollouts/round_k.jsonl to compare on; "": the newest of the workdir
+    c.rl.compare_step = -1  # the RL step of that file whose episodes are taken; -1: the last
     c.rl.share_prefix = False  # a group's prompt stands once in a row (no sliding windows; on TPU without its kernel)
     c.rl.replay_share = 0.25  # share of each step's tasks drawn from earlier rounds
     c.rl.row_length = 4096  # tokens per packed row

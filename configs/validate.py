@@ -12,7 +12,8 @@ from ml_collections import config_dict
 from configs import default
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-TRAINING_STAGES = ("flywheel", "rl")  # they train on what the sampler drew
+TRAINING_STAGES = ("flywheel", "rl", "compare")  # they learn from what the sampler drew
+ALGORITHMS = ("grpo", "dr_grpo", "dapo", "rloo", "reinforce++", "gspo", "gspo_token", "cispo")
 
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -31,7 +32,7 @@ _BELOW_ONE: Rule = (lambda x: 0 <= x < 1, ">= 0 and < 1")
 _AXIS: Rule = (lambda x: x >= 1 or x == -1, ">= 1, or -1 for the devices that are left")
 
 # key -> (predicate, what it says). Keys not listed take any value of their type.
-_RULES: dict[str, Rule] = {
+RULES: dict[str, Rule] = {
     "seed": (lambda x: 0 <= x < 2**31, "between 0 and 2**31 - 1"),
     "model.init": _one_of("checkpoint", "random"),
     "model.dtype": _one_of("float32", "bfloat16"),
@@ -59,7 +60,7 @@ _RULES: dict[str, Rule] = {
     "rl.max_grad_norm": _POSITIVE,
     "rl.max_staleness": (lambda x: x in (0, 1), "0 or 1"),
     "rl.max_skipped_updates": _at_least(1),
-    "rl.algorithm": _one_of("grpo", "dr_grpo", "dapo", "rloo", "reinforce++", "gspo", "gspo_token", "cispo"),
+    "rl.algorithm": _one_of(*ALGORITHMS),
     "rl.advantage": _one_of("", "grpo", "dr_grpo", "rloo", "reinforce++"),
     "rl.loss_aggregation": _one_of(
         "", "token-mean", "sequence-mean-token-mean", "sequence-mean-token-sum", "fixed"
@@ -77,6 +78,8 @@ _RULES: dict[str, Rule] = {
     "rl.importance_low": _SHARE,
     "rl.importance_high": _at_least(1),
     "rl.overlong_buffer": _at_least(0),
+    "rl.compare": (lambda x: set(x.split(",")) <= set(ALGORITHMS), f"comma-separated names of {', '.join(ALGORITHMS)}"),
+    "rl.compare_step": _at_least(-1),
     "rl.replay_share": _BELOW_ONE,
     "rl.sft_flawed_share": _SHARE,
     "rl.sft_drill_share": _SHARE,
@@ -120,7 +123,7 @@ def validate(config: config_dict.ConfigDict, stage: str = "flywheel") -> None:
     """
     values = dict(leaves(config))
     _check_keys_and_types(values)
-    for key, (possible, text) in _RULES.items():
+    for key, (possible, text) in RULES.items():
         _require(possible(values[key]), key, text, values[key])
     axes = [key for key in values if key.startswith("mesh.") and values[key] == -1]
     if len(axes) > 1:

@@ -135,7 +135,8 @@ def make_train_step(
 
     def update(state: TrainState, batch: packing.Batch) -> tuple[TrainState, Scalars]:
         grads, sums, maxima = gradients(state.params, batch, state.step, graphdef, shardings.params, o)
-        grad_norm, param_norm = optax.tree.norm(grads), optax.tree.norm(state.params)
+        weights = state.params if state.master is None else state.master
+        grad_norm, param_norm = optax.tree.norm(grads), optax.tree.norm(weights)
         finite = jnp.isfinite(grad_norm) & jnp.isfinite(sums["loss"])
         ok = finite & (batch.denominator > 0)
         state, updates = optimiser.apply(state, grads, ok, finite, transformation)

@@ -31,7 +31,7 @@ Record = dict[str, Any]
 
 def metrics(workdir: str | Path) -> list[Record]:
     """The rows of metrics.jsonl, oldest first. Raises FileNotFoundError without one, ValueError for a broken line."""
-    return list(_read_lines(Path(workdir) / "metrics.jsonl"))
+    return list(read_lines(Path(workdir) / "metrics.jsonl"))
 
 
 def curve(rows: Iterable[Record], y: str, x: str | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +65,7 @@ def rollouts(workdir: str | Path, round: int | None = None, phase: str | None = 
     if not files:
         raise FileNotFoundError(f"no rollout files in {Path(workdir) / 'rollouts'}")
     for file in files:
-        for record in _read_lines(file):
+        for record in read_lines(file):
             if round in (None, record.get("round")) and phase in (None, record.get("phase")):
                 yield record
 
@@ -160,7 +160,7 @@ def plot(workdir: str | Path) -> Figure:
     return figure
 
 
-def _read_lines(path: Path) -> Iterator[Record]:
+def read_lines(path: Path) -> Iterator[Record]:
     """The records of a JSON-lines file; a last line without its newline is still being written and left out."""
     with path.open() as file:
         for number, line in enumerate(file, 1):

@@ -8,6 +8,7 @@ from pathlib import Path
 from ml_collections import config_dict
 
 from rl import benchmark, flywheel, plan_search, planning, scoreboard, setup, show, suites
+from rl import compare as comparison
 from rl import sft as warm_start
 from synth import operators
 
@@ -85,6 +86,11 @@ def _policies(
     if not updates and "current" in names:
         del known["initial"]
     return run.parts, [policy for name, policy in known.items() if name in names]
+
+
+def compare(config: config_dict.ConfigDict, workdir: Path) -> None:
+    """Losses and gradients of several algorithms on the same recorded episodes; see rl/compare.py."""
+    comparison.run(config, workdir)
 
 
 def plan(config: config_dict.ConfigDict, workdir: Path) -> None:
