@@ -144,6 +144,8 @@ def _check_relations(values: dict[str, Any]) -> None:
     )
     for low, high, reason in limits:
         _require(values[high] >= values[low], high, f">= {low} = {values[low]} ({reason})", values[high])
+    both = bool(values["evaluate.user"]) == bool(values["evaluate.user_url"])
+    _require(both, "evaluate.user_url", "set together with evaluate.user", values["evaluate.user_url"])
     for section in ("evaluate", "serve"):
         context = values[f"{section}.context"] or values["sampler.context"]
         for key in ("sampler.prefill_chunk", f"{section}.max_new_tokens"):
