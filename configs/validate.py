@@ -178,6 +178,8 @@ def _check_relations(values: dict[str, Any]) -> None:
     )  # fmt: skip
     if values["rl.kl_in_reward"]:
         _require(values["rl.kl_coef"] > 0, "rl.kl_coef", "> 0 for rl.kl_in_reward", values["rl.kl_coef"])
+    both = bool(values["evaluate.user"]) == bool(values["evaluate.user_url"])
+    _require(both, "evaluate.user_url", "set together with evaluate.user", values["evaluate.user_url"])
     for section in ("evaluate", "serve"):
         context = values[f"{section}.context"] or values["sampler.context"]
         for key in ("sampler.prefill_chunk", f"{section}.max_new_tokens"):

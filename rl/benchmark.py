@@ -24,7 +24,7 @@ from rl import evaluate, flywheel, hosts, rollout, scoreboard, setup, show, tria
 from rl.suites import Suite
 from rl.trajectory import Trajectory
 
-SETTINGS = ("context", "max_new_tokens", "slots", "bfcl_form")  # of the evaluate section
+SETTINGS = ("context", "max_new_tokens", "slots", "bfcl_form", "user", "user_url")  # of the evaluate section
 BATCH = 8  # episodes per slot that are played between two writes
 
 
@@ -158,7 +158,7 @@ def _baseline(suite: Suite, name: str) -> float | None:
         actor = suite.actors[name](task)
         if actor is None:
             return None
-        _, score = base.run(actors.play(suite.make(task), actor, suite.max_turns))
+        _, score = base.run(actors.play(suite.make_scripted(task), actor, suite.max_turns))
         if score.reward is not None:
             passed.append(score.reward == 1.0)
     return sum(passed) / len(passed) if passed else None

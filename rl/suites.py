@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,18 @@ from envs.base import Actor, Env
 from rl.evaluate import derive_seed
 from synth import dataset, script
 
-FAMILIES = ("agentic", "bfcl")
+FAMILIES = ("agentic", "bfcl", "tau2")
 BFCL_COLUMNS = {  # category -> the paper's column
     "multi_turn_base": "BFCL-V4 base",
     "multi_turn_miss_func": "BFCL-V4 miss func",
     "multi_turn_miss_param": "BFCL-V4 miss param",
     "multi_turn_long_context": "BFCL-V4 long ctx",
+}
+TAU2_COLUMNS = {  # split -> the paper's column, if it has one
+    "airline": "tau2 airline",
+    "retail": "tau2 retail",
+    "telecom": "tau2 telecom",
+    "telecom_solo": "",
 }
 
 
@@ -30,7 +37,7 @@ class Suite:
 
     name: "<family>/<split>". tasks: anything with id and root. make: a fresh environment of a task. max_turns:
     assistant turns per episode. seed: of the sampling. actors: the baselines beside the policy, name -> actor of a
-    task, None where a task has no such actor. column: of the paper's table, "" if it has none. note: what a reader of
+    task, None where a task has no such actor. make_scripted: the environment that they play in. column: of the paper's table, "" if it has none. note: what a reader of
     the figures has to know.
     """
 
@@ -40,6 +47,7 @@ class Suite:
     max_turns: int
     seed: int
     actors: Mapping[str, Callable[[Any], Actor | None]]
+    make_scripted: Callable[[Any], Env]
     column: str = ""
     note: str = ""
 
@@ -66,7 +74,7 @@ def load(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
     found: list[Suite] = []
     for name in parse(config.evaluate.suites):
         family, _, split = name.partition("/")
-        suites = {"agentic": agentic, "bfcl": bfcl}[family](config, workdir)
+        suites = {"agentic": agentic, "bfcl": bfcl, "tau2": tau2}[family](config, workdir)
         chosen = [suite for suite in suites if split in ("", suite.name.partition("/")[2])]
         if not chosen:
             raise ValueError(f"evaluate.suites: no suite {name!r}, there are {', '.join(s.name for s in suites)}")
@@ -89,7 +97,8 @@ def agentic(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
             make=world.make,
             max_turns=config.env.max_turns,
             seed=derive_seed(config.seed, "evaluate", number),
-            actors=baselines(world.oracle, lambda task: task.tools) | constants,
+            actors=_baselines(world.oracle, lambda task: task.tools) | constants,
+            make_scripted=world.make,
         )
         for number in rounds
     ]
@@ -109,17 +118,48 @@ def bfcl(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
             make=functools.partial(benchmark.make, form=config.evaluate.bfcl_form),
             max_turns=benchmark.MAX_TURNS,
             seed=derive_seed(config.seed, "evaluate", split),
-            actors=baselines(benchmark.oracle, lambda task: task.functions),
+            actors=_baselines(benchmark.oracle, lambda task: task.functions),
+            make_scripted=benchmark.make,
             column=column,
         )
         for split, column in BFCL_COLUMNS.items()
     ]
 
 
-def baselines(
+def tau2(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
+    """The domains of tau2-bench, with the user that the config names; baselines have the scripted user."""
+    del workdir  # the tasks come with the checkout
+    try:
+        from envs import tau2 as benchmark
+    except ImportError as error:
+        raise ValueError(f"evaluate.suites: {error}") from error
+    c = config.evaluate
+    user = benchmark.UserModel(c.user, c.user_url, os.environ.get(c.user_key_env, "")) if c.user else None
+    other = f"the user is {c.user or 'scripted'}, not the official {benchmark.OFFICIAL_USER}: not comparable with others'"
+    return [
+        Suite(
+            name=f"tau2/{split}",
+            tasks=benchmark.tasks(split),
+            make=functools.partial(benchmark.make, user=user),
+            max_turns=benchmark.MAX_TURNS,
+            seed=derive_seed(config.seed, "evaluate", split),
+            actors={
+                "oracle": benchmark.oracle,
+                "do_nothing": benchmark.idle,
+                "always_transfer": benchmark.transferring,
+            },
+            make_scripted=benchmark.make,
+            column=column,
+            note="" if c.user == benchmark.OFFICIAL_USER or split == "telecom_solo" else other,
+        )
+        for split, column in TAU2_COLUMNS.items()
+    ]
+
+
+def _baselines(
     oracle: Callable[[Any], Actor], tools: Callable[[Any], Sequence[dict]]
 ) -> dict[str, Callable[[Any], Actor | None]]:
-    """The baselines of every suite: what can be reached, and what is reached by doing nothing or passing on."""
+    """The usual baselines: what can be reached, and what is reached by doing nothing or passing on."""
     return {
         "oracle": oracle,
         "do_nothing": lambda task: actors.scripted([]),

@@ -126,7 +126,7 @@ def test_other_settings_want_another_folder(evaluate, workdir):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("agentik", "unknown suite 'agentik', expected some of agentic, bfcl"),
+        ("agentik", "unknown suite 'agentik', expected some of agentic, bfcl, tau2"),
         ("bfcl,bfcl", "names a suite twice"),
         ("", "unknown suite ''"),
     ],

@@ -70,6 +70,7 @@ def test_a_right_command_line(base, tmp_path):
         ("--config.evaluate.context=9", "evaluate.context must be >= sampler.prefill_chunk = 64, got 9"),
         ("--config.evaluate.policies=best", "evaluate.policies must be one of 'initial', 'current'"),
         ("--config.evaluate.bfcl_form=fc", "evaluate.bfcl_form must be one of 'qwen_fc', 'chat', got 'fc'"),
+        ("--config.evaluate.user=gpt-4.1", "evaluate.user_url must be set together with evaluate.user, got ''"),
         ("--config.serve.port=70000", "serve.port must be a port, or 0 for any that is free, got 70000"),
         ("--config.serve.context=9", "serve.context must be >= sampler.prefill_chunk = 64, got 9"),
         ("--config.mesh.data=-1", "mesh.data and mesh.fsdp are -1"),
@@ -130,7 +131,7 @@ def test_misspelt_keys_and_wrong_types_in_a_config_file_are_named(base, tmp_path
 
 def test_unknown_suites_are_named(base):
     wrong = "--config.evaluate.suites=agentic,bfc"
-    with pytest.raises(ValueError, match="evaluate.suites: unknown suite 'bfc', expected some of agentic, bfcl"):
+    with pytest.raises(ValueError, match="evaluate.suites: unknown suite 'bfc', expected some of agentic, bfcl, tau2"):
         main.parse([*base, "--stage=evaluate", wrong])
     assert main.parse([*base, wrong])[2] == "flywheel"  # which measures no suites
 
