@@ -73,6 +73,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.importance = "none"  # correct for the sampler's logprobs, or stale ones: "tis" | "icepop" | "none"
     c.rl.importance_low = 0.5  # learner / sampler ratio below which icepop drops a token
     c.rl.importance_high = 2.0  # ratio above which icepop drops a token, and to which tis limits it
+    c.rl.max_refills = 0  # times a step samples new tasks in place of groups without a signal (DAPO's dynamic sampling)
     c.rl.overlong_buffer = 0  # last tokens of sampler.context, over which the reward falls by 1 (DAPO); 0: none
     c.rl.compare = "grpo,dapo,gspo,cispo"  # comma-separated algorithms of stage=compare, as rl/algorithms.py has them
     c.rl.compare_rollouts = ""  # a rollouts/round_k.jsonl to compare on; "": the newest of the workdir

@@ -14,6 +14,7 @@ with the train state. Where a run takes up again:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import time
@@ -271,8 +272,9 @@ class Flywheel:
             seed = train.step_seed(self.config.seed, number, step)
             tasks = train.step_tasks(current, earlier, c.groups, c.replay_share, order, step)
             with show.Progress(f"round {number}: step {step + 1}/{c.steps}") as bar:
-                items, metrics = self.trainer.step(tasks, seed, bar.update)
-            self.progress.count(items, tasks)
+                more = functools.partial(train.refill_tasks, current, seed=order, step=step)
+                items, metrics = self.trainer.step(tasks, seed, bar.update, more)
+            self.progress.count(items, [*current, *earlier])
             self.progress.step += 1
             path = self.workdir / "rollouts" / f"round_{number}.jsonl"
             rollout.write(items, path, round=number, phase="train", step=step)

@@ -1,4 +1,4 @@
-"""The stages that run one part of the loop on a workdir: synth, sft, rl, evaluate, compare; and plan, which needs none."""
+"""The stages that run one part of the loop on a workdir: synth, sft, rl, evaluate, compare; plan, which needs none."""
 
 from __future__ import annotations
 

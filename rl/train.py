@@ -34,6 +34,13 @@ def step_tasks(
     return [current[i] for i in order[step * fresh :]] + drawn
 
 
+def refill_tasks(current: Sequence[Task], taken: Sequence[Task], count: int, seed: int, step: int) -> list[Task]:
+    """At most `count` random tasks of `current` that RL step `step` has not taken: a function of the arguments."""
+    used = {task.id for task in taken}
+    rest = [task for task in current if task.id not in used]
+    return random.Random(f"{seed}/refill/{step}/{len(taken)}").sample(rest, min(count, len(rest)))
+
+
 def _epochs(size: int, width: int, length: int, seed: int) -> list[int]:
     """The first `length` places of shuffled epochs of range(size), end to end, for steps of `width` <= size places."""
     order: list[int] = []
@@ -57,7 +64,7 @@ def overlong_penalties(items: Sequence[Trajectory], context: int, buffer: int) -
 
 
 def group_advantages(rewards: np.ndarray, group_size: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(advantages [episodes], groups that carry a signal [groups]) of rewards [episodes] in the order of (task, member).
+    """(advantages [episodes], groups that carry a signal [groups]) of rewards [episodes] by (task, member).
 
     rewards: NaN where there is none. name: a key of algorithms.ADVANTAGES.
     """
@@ -81,22 +88,33 @@ class Trainer:
         return cls(parts, *parts.learner("policy_gradient"))
 
     def step(
-        self, tasks: Sequence[Task], seed: int, on_progress: Callable[[int, int], None] | None = None
+        self,
+        tasks: Sequence[Task],
+        seed: int,
+        on_progress: Callable[[int, int], None] | None = None,
+        more: Callable[[Sequence[Task], int], list[Task]] | None = None,
     ) -> tuple[list[Trajectory], dict[str, float | None]]:
         """Rolls out the tasks with the current parameters and trains on what came of it.
 
-        Groups whose advantages are all 0 are left out; a minibatch without any other is no update.
+        Groups whose advantages are all 0 are left out; a minibatch without any other is no update. more(taken, count)
+        gives other tasks in their place, at most rl.max_refills times.
         Returns the trajectories, sorted by (task id, member), and the step's metrics.
         Raises RuntimeError when rl.max_skipped_updates in a row were not finite.
         """
         c, start = self.parts.config.rl, time.perf_counter()
-        version = int(self.state.step)
-        items = self.parts.rollouts.run(
-            self.state.params, tasks, range(c.group_size), version, seed=seed, on_progress=on_progress
-        )
+        items, stats = self._rollouts(tasks, seed, on_progress)
+        advantages, signal, found = self._advantages(items)
+        taken, refills = list(tasks), 0
+        while refills < c.max_refills and signal.sum() < len(tasks):
+            others = more(taken, len(tasks) - int(signal.sum()))
+            if not others:
+                break
+            new, added = self._rollouts(others, seed, on_progress)
+            items = sorted(items + new, key=lambda item: (item.task_id, item.member))
+            stats = [*stats, *added]
+            advantages, signal, found = self._advantages(items)
+            taken, refills = taken + others, refills + 1
         sampled = time.perf_counter()
-        name = setup.algorithm(self.parts.config).advantage
-        advantages, signal = group_advantages(self._shaped_rewards(items), c.group_size, name)
         updates = []
         for batch in self._batches(items, advantages, signal):
             self.state, metrics = self.update(self.state, batch)
@@ -106,24 +124,39 @@ class Trainer:
         optimiser.check_finite(self.state, c.max_skipped_updates)
         trained = advantages[np.repeat(signal, c.group_size) & ~np.isnan(rewards_of(items))]
         return items, {
-            **rollout_metrics(items, c.group_size, self.parts.rollouts.stats),
+            **rollout_metrics(items, c.group_size, total(stats)),
+            **found,
             **{name: float(np.mean([u[name] for u in updates])) for name in (updates[0] if updates else ())},
             "advantage_mean": float(np.mean(trained)) if len(trained) else None,
             "advantage_std": float(np.std(trained)) if len(trained) else None,
             "staleness": (len(updates) - 1) / 2 if updates else None,  # updates since sampling, mean over the updates
+            "refills": refills,
             "updates": len(updates),
             "rollout_seconds": sampled - start,
             "learner_seconds": done - sampled,
         }
 
-    def _shaped_rewards(self, items: Sequence[Trajectory]) -> np.ndarray:
-        """What advantages are computed from: rewards, less the penalties that the config asks for, [episodes]."""
-        c, rewards = self.parts.config, rewards_of(items)
+    def _rollouts(
+        self, tasks: Sequence[Task], seed: int, on_progress: Callable[[int, int], None] | None
+    ) -> tuple[list[Trajectory], list[rollout.Stats]]:
+        """A group of episodes of each task with the current parameters."""
+        members, version = range(self.parts.config.rl.group_size), int(self.state.step)
+        items = self.parts.rollouts.run(
+            self.state.params, tasks, members, version, seed=seed, on_progress=on_progress
+        )
+        return items, [self.parts.rollouts.stats]
+
+    def _advantages(self, items: Sequence[Trajectory]) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
+        """`group_advantages` of the rewards less the penalties that the config asks for, and what was found on the
+        way."""
+        c, rewards, found = self.parts.config, rewards_of(items), {}
         if c.rl.overlong_buffer:
             rewards = rewards + overlong_penalties(items, c.sampler.context, c.rl.overlong_buffer)
         if c.rl.kl_in_reward:
-            rewards = rewards - c.rl.kl_coef * self._reference_kl(items)
-        return rewards
+            kl = self._reference_kl(items)
+            rewards = rewards - c.rl.kl_coef * kl
+            found["reference_kl"] = float(kl.sum() / max(sum(sum(t.loss_mask) for t in items), 1))
+        return *group_advantages(rewards, c.rl.group_size, setup.algorithm(c).advantage), found
 
     def _batches(
         self, items: Sequence[Trajectory], advantages: np.ndarray, signal: np.ndarray
@@ -148,7 +181,8 @@ class Trainer:
         """Each episode's KL(policy || initial policy), estimated and summed over its sampled tokens, [episodes]."""
         c, found = self.parts.config.rl, np.zeros(len(items), np.float32)
         groups = np.arange(len(items) // c.group_size)
-        for part in np.array_split(groups, c.minibatches):  # as many episodes as a batch can hold
+        # No part has more episodes than a batch can hold, also with the groups of refills.
+        for part in np.array_split(groups, -(-len(groups) // max(c.groups // c.minibatches, 1))):
             chosen = [g * c.group_size + m for g in part for m in range(c.group_size)]
             some = [items[i] for i in chosen]
             batch = self.pack(some, [0.0] * len(some))
@@ -158,6 +192,13 @@ class Trainer:
             for place in packing.layout(some, c.row_length, c.share_prefix):
                 found[chosen[place.index]] = kl[place.row, place.start : place.start + place.stop - place.first].sum()
         return found
+
+
+def total(stats: Sequence[rollout.Stats]) -> rollout.Stats:
+    """Several runs of rollouts as one."""
+    return rollout.Stats(
+        **{field.name: sum(getattr(one, field.name) for one in stats) for field in dataclasses.fields(rollout.Stats)}
+    )
 
 
 def rollout_metrics(items: Sequence[Trajectory], group_size: int, stats: rollout.Stats) -> dict[str, float | None]:

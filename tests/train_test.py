@@ -112,24 +112,35 @@ def test_faults_are_counted_out_loud(capsys):
     assert said.endswith("b, member 2: step: ConnectionError('gone')\n")
 
 
+def test_refills_are_new_tasks_and_depend_on_nothing_else():
+    current = [SimpleNamespace(id=f"new{i}") for i in range(6)]
+    taken = [current[1], current[4], SimpleNamespace(id="old0")]
+    found = train.refill_tasks(current, taken, 3, seed=0, step=2)
+    assert found == train.refill_tasks(current, taken, 3, seed=0, step=2)
+    assert len({task.id for task in found} - {"new1", "new4"}) == 3
+    assert {task.id for task in train.refill_tasks(current, taken, 9, 0, 2)} == {"new0", "new2", "new3", "new5"}
+    assert train.refill_tasks(current, current, 2, 0, 2) == []
+    assert len({tuple(t.id for t in train.refill_tasks(current, [], 6, 0, step)) for step in range(5)}) > 1
+
+
 class Recorder:
     """Stands for rollouts, packing and the learner, and writes down what they are given."""
 
-    def __init__(self, rewards, minibatches):
+    def __init__(self, rewards, minibatches, **settings):
         items = [episode(reward, task=f"t{i // 4}", member=i % 4) for i, reward in enumerate(rewards)]
         self.batches, self.calls = [], []
         config = default.get_config()
-        config.rl.update(group_size=4, minibatches=minibatches, algorithm="dr_grpo")
+        config.rl.update(group_size=4, minibatches=minibatches, algorithm="dr_grpo", **settings)
 
         def run(params, chosen, members, version, seed, on_progress):
             self.calls.append((params, list(chosen), list(members), version, seed))
-            return items
+            return [item for item in items if item.task_id in chosen] if settings else items
 
         def update(state, batch):
             self.batches.append(batch)
             return dataclasses.replace(state, step=state.step + 1), {"loss": float(len(self.batches))}
 
-        rollouts = SimpleNamespace(run=run, stats=rollout.Stats())
+        rollouts = SimpleNamespace(run=run, stats=rollout.Stats(sampled_tokens=5, seconds=1.0))
         parts = SimpleNamespace(config=config, rollouts=rollouts)
         state = State("parameters", 3, 0)
         self.trainer = train.Trainer(parts, state, update, lambda some, weights: list(zip(some, weights, strict=True)))
@@ -163,6 +174,37 @@ def test_a_step_without_any_mixed_group_is_no_update():
     _, metrics = recorder.trainer.step(["x"], seed=0)
     assert metrics["updates"] == 0 and recorder.batches == [] and recorder.trainer.state.step == 3
     assert "loss" not in metrics and metrics["mixed_groups"] == 0
+
+
+def test_groups_without_a_signal_are_sampled_anew():
+    """t0 and t3 say nothing; t2 takes the place of one and says nothing either; t1 does; then the refills are used up."""
+    recorder = Recorder([1] * 4 + [0, 1, 1, 1] + [0] * 4 + [1] * 4, minibatches=1, max_refills=2)
+    asked = []
+
+    def more(taken, count):
+        asked.append((list(taken), count))
+        return [["t2"], ["t1"], ["t9"]][len(asked) - 1]
+
+    items, metrics = recorder.trainer.step(["t0", "t3"], seed=9, more=more)
+    assert asked == [(["t0", "t3"], 2), (["t0", "t3", "t2"], 2)]
+    assert [call[1] for call in recorder.calls] == [["t0", "t3"], ["t2"], ["t1"]]
+    assert [(item.task_id, item.member) for item in items] == [(f"t{i}", m) for i in range(4) for m in range(4)]
+    assert [item.task_id for item, _ in recorder.batches[0]] == ["t1"] * 4 and metrics["updates"] == 1
+    assert metrics["refills"] == 2 and metrics["mixed_groups"] == 0.25 and metrics["tokens_per_second"] == 5.0
+    recorder = Recorder([1] * 8, minibatches=1, max_refills=5)
+    _, metrics = recorder.trainer.step(["t0", "t1"], seed=9, more=lambda taken, count: [])
+    assert metrics["refills"] == 0 and metrics["updates"] == 0
+
+
+def test_penalties_come_off_the_reward():
+    """Two right answers, one of which used up all but 16 of 64 tokens, 32 of which are the buffer: it is the worse."""
+    recorder = Recorder([1, 1], minibatches=1, max_refills=0)
+    c = recorder.trainer.parts.config
+    c.sampler.context, c.rl.overlong_buffer, c.rl.group_size = 64, 32, 2
+    items = [episode(1.0, mask=[0] + [1] * 19), episode(1.0, member=1, mask=[0] + [1] * 47)]
+    advantages, signal, _ = recorder.trainer._advantages(items)
+    np.testing.assert_allclose(advantages, [0.25, -0.25])
+    assert signal.tolist() == [True]
 
 
 def test_step_seeds_are_distinct():
