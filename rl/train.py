@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from rl import advantage, algorithms, learner, losses, optimiser, packing, rollout, setup, trajectory
+from rl import advantage, algorithms, credit, learner, losses, optimiser, packing, rollout, setup, trajectory
 from rl.evaluate import derive_seed
 from rl.setup import Parts
 from rl.trajectory import Trajectory
@@ -63,16 +63,6 @@ def overlong_penalties(items: Sequence[Trajectory], context: int, buffer: int) -
     return np.asarray(advantage.overlong_penalty(lengths, context, buffer))
 
 
-def group_advantages(rewards: np.ndarray, group_size: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(advantages [episodes], groups that carry a signal [groups]) of rewards [episodes] by (task, member).
-
-    rewards: NaN where there is none. name: a key of algorithms.ADVANTAGES.
-    """
-    rewards_BG = rewards.reshape(-1, group_size)
-    advantages_BG = np.asarray(algorithms.ADVANTAGES[name](rewards_BG, ~np.isnan(rewards_BG)))
-    return advantages_BG.reshape(-1), np.any(advantages_BG != 0, axis=1)
-
-
 @dataclasses.dataclass
 class Trainer:
     """The learner's state and what moves it. `step` is one batch of rollouts and its updates."""
@@ -103,8 +93,8 @@ class Trainer:
         """
         c, start = self.parts.config.rl, time.perf_counter()
         items, stats = self._rollouts(tasks, seed, on_progress)
-        advantages, signal, found = self._advantages(items)
         taken, refills = list(tasks), 0
+        advantages, signal, found = self._advantages(items, taken)
         while refills < c.max_refills and signal.sum() < len(tasks):
             others = more(taken, len(tasks) - int(signal.sum()))
             if not others:
@@ -112,8 +102,8 @@ class Trainer:
             new, added = self._rollouts(others, seed, on_progress)
             items = sorted(items + new, key=lambda item: (item.task_id, item.member))
             stats = [*stats, *added]
-            advantages, signal, found = self._advantages(items)
             taken, refills = taken + others, refills + 1
+            advantages, signal, found = self._advantages(items, taken)
         sampled = time.perf_counter()
         updates = []
         for batch in self._batches(items, advantages, signal):
@@ -122,7 +112,8 @@ class Trainer:
         updates = jax.device_get(updates)
         done = time.perf_counter()
         optimiser.check_finite(self.state, c.max_skipped_updates)
-        trained = advantages[np.repeat(signal, c.group_size) & ~np.isnan(rewards_of(items))]
+        trained = [advantages[i] for i in np.flatnonzero(np.repeat(signal, c.group_size) & ~np.isnan(rewards_of(items)))]
+        trained = np.hstack(trained) if trained else np.zeros(0)
         return items, {
             **rollout_metrics(items, c.group_size, total(stats)),
             **found,
@@ -146,9 +137,11 @@ class Trainer:
         )
         return items, [self.parts.rollouts.stats]
 
-    def _advantages(self, items: Sequence[Trajectory]) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
-        """`group_advantages` of the rewards less the penalties that the config asks for, and what was found on the
-        way."""
+    def _advantages(
+        self, items: Sequence[Trajectory], tasks: Sequence[Task]
+    ) -> tuple[Sequence[packing.Advantage], np.ndarray, dict[str, float]]:
+        """The episodes' advantages, or their tokens', by the rewards less the penalties that the config asks for; the
+        groups that carry a signal; and what was found on the way."""
         c, rewards, found = self.parts.config, rewards_of(items), {}
         if c.rl.overlong_buffer:
             rewards = rewards + overlong_penalties(items, c.sampler.context, c.rl.overlong_buffer)
@@ -156,10 +149,14 @@ class Trainer:
             kl = self._reference_kl(items)
             rewards = rewards - c.rl.kl_coef * kl
             found["reference_kl"] = float(kl.sum() / max(sum(sum(t.loss_mask) for t in items), 1))
-        return *group_advantages(rewards, c.rl.group_size, setup.algorithm(c).advantage), found
+        name = setup.algorithm(c).advantage
+        if c.rl.turn_credit:
+            before = credit.progress(items, {task.id: task for task in tasks}, self.parts.rollouts.make_env)
+            return *credit.advantages(items, rewards, before, c.rl.group_size, name), found
+        return *algorithms.group_advantages(rewards, c.rl.group_size, name), found
 
     def _batches(
-        self, items: Sequence[Trajectory], advantages: np.ndarray, signal: np.ndarray
+        self, items: Sequence[Trajectory], advantages: Sequence[packing.Advantage], signal: np.ndarray
     ) -> Iterable[packing.Batch]:
         """The step's minibatches of groups that carry a signal, without episodes that have no reward."""
         c = self.parts.config.rl
@@ -168,7 +165,7 @@ class Trainer:
             members = [g * c.group_size + m for g in part for m in range(c.group_size)]
             parts.append([i for i in members if items[i].reward is not None])
         # One by one: the next is packed while the step runs.
-        batches = (self.pack([items[i] for i in part], [float(advantages[i]) for i in part]) for part in parts if part)
+        batches = (self.pack([items[i] for i in part], [advantages[i] for i in part]) for part in parts if part)
         if c.kl_coef and not c.kl_in_reward:
             initial = self.parts.initial_params
             batches = (dataclasses.replace(b, reference_logprobs=self.parts.score(initial, b)) for b in batches)

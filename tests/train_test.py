@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from configs import default
 from envs.base import Score
-from rl import rollout, show, train, trajectory
+from rl import algorithms, rollout, show, train, trajectory
 
 
 def tasks(prefix, count):
@@ -65,16 +65,16 @@ def test_group_advantages_by_hand():
     """Groups of 4: half right; all right; one fault among right and wrong; faults only."""
     rewards = [1, 0, 0, 1] + [1, 1, 1, 1] + [None, 1, 0, 0] + [None] * 4
     items = [episode(reward, task=f"t{i // 4}", member=i % 4) for i, reward in enumerate(rewards)]
-    plain, signal = train.group_advantages(train.rewards_of(items), 4, "dr_grpo")
+    plain, signal = algorithms.group_advantages(train.rewards_of(items), 4, "dr_grpo")
     expected = [0.5, -0.5, -0.5, 0.5] + [0] * 4 + [0, 2 / 3, -1 / 3, -1 / 3] + [0] * 4
     np.testing.assert_allclose(plain, expected, atol=1e-6)
     assert signal.tolist() == [True, False, True, False]
-    scaled, _ = train.group_advantages(train.rewards_of(items), 4, "grpo")
+    scaled, _ = algorithms.group_advantages(train.rewards_of(items), 4, "grpo")
     deviation = math.sqrt(2) / 3  # of 1, 0, 0
     expected = [1, -1, -1, 1] + [0] * 4 + [0, 2 / 3 / deviation, -1 / 3 / deviation, -1 / 3 / deviation] + [0] * 4
     np.testing.assert_allclose(scaled, expected, atol=1e-5)
     # Without groups the one that is all right learns that it did better than the rest.
-    _, signal = train.group_advantages(train.rewards_of(items), 4, "reinforce++")
+    _, signal = algorithms.group_advantages(train.rewards_of(items), 4, "reinforce++")
     assert signal.tolist() == [True, True, True, False]
 
 
@@ -202,7 +202,7 @@ def test_penalties_come_off_the_reward():
     c = recorder.trainer.parts.config
     c.sampler.context, c.rl.overlong_buffer, c.rl.group_size = 64, 32, 2
     items = [episode(1.0, mask=[0] + [1] * 19), episode(1.0, member=1, mask=[0] + [1] * 47)]
-    advantages, signal, _ = recorder.trainer._advantages(items)
+    advantages, signal, _ = recorder.trainer._advantages(items, [])
     np.testing.assert_allclose(advantages, [0.25, -0.25])
     assert signal.tolist() == [True]
 
