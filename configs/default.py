@@ -69,6 +69,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.max_skipped_updates = 10  # updates in a row that are not finite, and skipped, before the run stops
     c.rl.algorithm = "dapo"  # "grpo" | "dr_grpo" | "dapo" | "rloo" | "reinforce++" | "gspo" | "gspo_token" | "cispo"
     c.rl.advantage = ""  # "grpo" | "dr_grpo" | "rloo" | "reinforce++"; "": the algorithm's, see rl/algorithms.py
+    c.rl.turn_credit = False  # a turn is not credited with subgoals that earlier ones reached, see rl/credit.py
     c.rl.loss_aggregation = ""  # how tokens become one loss: AGGREGATIONS in rl/losses.py; "": as the algorithm does
     c.rl.clip_low = -1.0  # ratio clip below 1; -1: the algorithm's
     c.rl.clip_high = -1.0  # ratio clip above 1; -1: the algorithm's
@@ -83,6 +84,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.importance = "none"  # correct for the sampler's logprobs, or stale ones: "tis" | "icepop" | "none"
     c.rl.importance_low = 0.5  # learner / sampler ratio below which icepop drops a token
     c.rl.importance_high = 2.0  # ratio above which icepop drops a token, and to which tis limits it
+    c.rl.max_refills = 0  # times a step samples new tasks in place of groups without a signal (DAPO's dynamic sampling)
     c.rl.overlong_buffer = 0  # last tokens of sampler.context, over which the reward falls by 1 (DAPO); 0: none
     c.rl.compare = "grpo,dapo,gspo,cispo"  # comma-separated algorithms of stage=compare, as rl/algorithms.py has them
     c.rl.compare_rollouts = ""  # a rollouts/round_k.jsonl to compare on; "": the newest of the workdir

@@ -77,6 +77,7 @@ RULES: dict[str, Rule] = {
     "rl.importance": _one_of("none", "tis", "icepop"),
     "rl.importance_low": _SHARE,
     "rl.importance_high": _at_least(1),
+    "rl.max_refills": _at_least(0),
     "rl.overlong_buffer": _at_least(0),
     "rl.compare": (lambda x: set(x.split(",")) <= set(ALGORITHMS), f"comma-separated names of {', '.join(ALGORITHMS)}"),
     "rl.compare_step": _at_least(-1),

@@ -6,6 +6,8 @@ what the table says can be overridden (rl.advantage, rl.loss_aggregation, rl.cli
 
 from typing import NamedTuple
 
+import numpy as np
+
 from rl import advantage
 
 
@@ -45,3 +47,13 @@ ALGORITHMS = {
     # are ScaleRL's (arXiv:2510.13786)
     "cispo": Algorithm("grpo", "cispo", "token-mean", 1.0, 4.0),
 }
+
+
+def group_advantages(rewards: np.ndarray, group_size: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """(advantages [episodes], groups that carry a signal [groups]) of rewards [episodes] by (task, member).
+
+    rewards: NaN where there is none. name: a key of ADVANTAGES.
+    """
+    rewards_BG = rewards.reshape(-1, group_size)
+    advantages_BG = np.asarray(ADVANTAGES[name](rewards_BG, ~np.isnan(rewards_BG)))
+    return advantages_BG.reshape(-1), np.any(advantages_BG != 0, axis=1)

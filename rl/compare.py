@@ -59,7 +59,7 @@ def statistics(
     """(what is measured of one algorithm, its gradient) on the episodes; None where no group carries a signal."""
     config, c = parts.config, parts.config.rl
     chosen = algorithms.ALGORITHMS[name]
-    advantages, signal = train.group_advantages(train.rewards_of(items), c.group_size, chosen.advantage)
+    advantages, signal = algorithms.group_advantages(train.rewards_of(items), c.group_size, chosen.advantage)
     members = [i for i in range(len(items)) if signal[i // c.group_size] and items[i].reward is not None]
     if not members:
         return {"algorithm": name, "groups": 0}, None

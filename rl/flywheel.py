@@ -14,6 +14,7 @@ with the train state. Where a run takes up again:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import time
@@ -284,8 +285,9 @@ class Flywheel:
             tasks, seed = drawn(step)
             with show.Progress(f"round {number}: step {step + 1}/{c.steps}") as bar:
                 following = drawn(step + 1) if c.max_staleness and not saves else None
-                items, metrics = self.trainer.step(tasks, seed, bar.update, following)
-            self.progress.count(items, tasks)
+                more = functools.partial(train.refill_tasks, current, seed=order, step=step)
+                items, metrics = self.trainer.step(tasks, seed, bar.update, more, following)
+            self.progress.count(items, [*current, *earlier])
             self.progress.step += 1
             if hosts.first():
                 path = self.workdir / "rollouts" / f"round_{number}.jsonl"

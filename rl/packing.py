@@ -61,8 +61,8 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where an episode stands: its index among those packed; `row` of all rows (M * R); its inputs `first` to `stop` - 1
-    at `start` of the row; the inputs before them, if any, at `prefix` of the row, a prefix that other episodes share."""
+    """Where an episode stands: its index among those packed; `row` of all rows (M * R); its inputs `first` to
+    `stop` - 1 at `start` of the row; the inputs before them, if any, at `prefix` of the row, which others may share."""
 
     index: int
     row: int

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from rl import advantage, algorithms, learner, losses, optimiser, packing, rollout, setup, trajectory
+from rl import advantage, algorithms, credit, learner, losses, optimiser, packing, rollout, setup, trajectory
 from rl.evaluate import derive_seed
 from rl.setup import Parts
 from rl.trajectory import Trajectory
@@ -34,6 +34,13 @@ def step_tasks(
     return [current[i] for i in order[step * fresh :]] + drawn
 
 
+def refill_tasks(current: Sequence[Task], taken: Sequence[Task], count: int, seed: int, step: int) -> list[Task]:
+    """At most `count` random tasks of `current` that RL step `step` has not taken: a function of the arguments."""
+    used = {task.id for task in taken}
+    rest = [task for task in current if task.id not in used]
+    return random.Random(f"{seed}/refill/{step}/{len(taken)}").sample(rest, min(count, len(rest)))
+
+
 def _epochs(size: int, width: int, length: int, seed: int) -> list[int]:
     """The first `length` places of shuffled epochs of range(size), end to end, for steps of `width` <= size places."""
     order: list[int] = []
@@ -54,16 +61,6 @@ def overlong_penalties(items: Sequence[Trajectory], context: int, buffer: int) -
     """What is added to the episodes' rewards for using up the last `buffer` tokens of the context, [episodes]."""
     lengths = np.array([len(t.tokens) for t in items], np.float32)
     return np.asarray(advantage.overlong_penalty(lengths, context, buffer))
-
-
-def group_advantages(rewards: np.ndarray, group_size: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(advantages [episodes], groups that carry a signal [groups]) of rewards [episodes] in the order of (task, member).
-
-    rewards: NaN where there is none. name: a key of algorithms.ADVANTAGES.
-    """
-    rewards_BG = rewards.reshape(-1, group_size)
-    advantages_BG = np.asarray(algorithms.ADVANTAGES[name](rewards_BG, ~np.isnan(rewards_BG)))
-    return advantages_BG.reshape(-1), np.any(advantages_BG != 0, axis=1)
 
 
 @dataclasses.dataclass
@@ -89,30 +86,38 @@ class Trainer:
         tasks: Sequence[Task],
         seed: int,
         on_progress: Callable[[int, int], None] | None = None,
+        more: Callable[[Sequence[Task], int], list[Task]] | None = None,
         following: tuple[Sequence[Task], int] | None = None,
     ) -> tuple[list[Trajectory], dict[str, float | None]]:
         """Rolls out the tasks with the current parameters and trains on what came of it.
 
-        following: the next step's (tasks, seed); if given, their rollouts begin with the current parameters, before
-        these are trained, and go on meanwhile. Then the next call, which is to be for these, takes what came of that.
-        Groups whose advantages are all 0 are left out; a minibatch without any other is no update.
+        Groups whose advantages are all 0 are left out; a minibatch without any other is no update. more(taken, count)
+        gives other tasks in their place, at most rl.max_refills times. following: the next step's (tasks, seed); if
+        given, their rollouts begin with the current parameters, before these are trained, and go on meanwhile, and the
+        next call, which is to be for these, takes what came of that.
         Returns the trajectories, sorted by (task id, member), and the step's metrics.
         Raises RuntimeError when rl.max_skipped_updates in a row were not finite.
         """
         c, start = self.parts.config.rl, time.perf_counter()
-        version = int(self.state.step)
-        if self.ahead is not None:
-            items, self.ahead = self.ahead(), None
-        else:
-            items = self.parts.play(
-                self.state.params, tasks, range(c.group_size), version, seed=seed, on_progress=on_progress
-            )
-        stats, sampled = self.parts.stats, time.perf_counter()
+        items, stats = self._rollouts(tasks, seed, on_progress)
+        behind = int(self.state.step) - items[0].policy_version
+        taken, refills = list(tasks), 0
+        advantages, signal, found = self._advantages(items, taken)
+        while refills < c.max_refills and signal.sum() < len(tasks):
+            others = more(taken, len(tasks) - int(signal.sum()))
+            if not others:
+                break
+            new, added = self._rollouts(others, seed, on_progress)
+            items = sorted(items + new, key=lambda item: (item.task_id, item.member))
+            stats = [*stats, *added]
+            taken, refills = taken + others, refills + 1
+            advantages, signal, found = self._advantages(items, taken)
+        sampled = time.perf_counter()
         if following is not None:
-            tasks, seed = following
-            self.ahead = self.parts.begin(self.state.params, tasks, range(c.group_size), version, seed=seed)
-        name = setup.algorithm(self.parts.config).advantage
-        advantages, signal = group_advantages(self._shaped_rewards(items), c.group_size, name)
+            members = range(c.group_size)
+            self.ahead = self.parts.begin(
+                self.state.params, following[0], members, int(self.state.step), seed=following[1]
+            )
         updates = []
         for batch in self._batches(items, advantages, signal):
             self.state, metrics = self.update(self.state, batch)
@@ -120,30 +125,53 @@ class Trainer:
         updates = jax.device_get(updates)
         done = time.perf_counter()
         optimiser.check_finite(self.state, c.max_skipped_updates)
-        trained = advantages[np.repeat(signal, c.group_size) & ~np.isnan(rewards_of(items))]
+        trained = [advantages[i] for i in np.flatnonzero(np.repeat(signal, c.group_size) & ~np.isnan(rewards_of(items)))]
+        trained = np.hstack(trained) if trained else np.zeros(0)
         return items, {
-            **rollout_metrics(items, c.group_size, stats),
+            **rollout_metrics(items, c.group_size, total(stats)),
+            **found,
             **{name: float(np.mean([u[name] for u in updates])) for name in (updates[0] if updates else ())},
             "advantage_mean": float(np.mean(trained)) if len(trained) else None,
             "advantage_std": float(np.std(trained)) if len(trained) else None,
-            # Updates since sampling, mean over this step's updates.
-            "staleness": version - items[0].policy_version + (len(updates) - 1) / 2 if updates else None,
+            # Updates between the sampling of the step's tasks and the use of it, mean over this step's updates.
+            "staleness": behind + (len(updates) - 1) / 2 if updates else None,
+            "refills": refills,
             "updates": len(updates),
             "rollout_seconds": sampled - start,
             "learner_seconds": done - sampled,
         }
 
-    def _shaped_rewards(self, items: Sequence[Trajectory]) -> np.ndarray:
-        """What advantages are computed from: rewards, less the penalties that the config asks for, [episodes]."""
-        c, rewards = self.parts.config, rewards_of(items)
+    def _rollouts(
+        self, tasks: Sequence[Task], seed: int, on_progress: Callable[[int, int], None] | None
+    ) -> tuple[list[Trajectory], list[rollout.Stats]]:
+        """A group of episodes of each task with the current parameters; those under way, if there are any."""
+        if self.ahead is not None:
+            items, self.ahead = self.ahead(), None
+            return items, [self.parts.stats]
+        members, version = range(self.parts.config.rl.group_size), int(self.state.step)
+        items = self.parts.play(self.state.params, tasks, members, version, seed=seed, on_progress=on_progress)
+        return items, [self.parts.stats]
+
+    def _advantages(
+        self, items: Sequence[Trajectory], tasks: Sequence[Task]
+    ) -> tuple[Sequence[packing.Advantage], np.ndarray, dict[str, float]]:
+        """The episodes' advantages, or their tokens', by the rewards less the penalties that the config asks for; the
+        groups that carry a signal; and what was found on the way."""
+        c, rewards, found = self.parts.config, rewards_of(items), {}
         if c.rl.overlong_buffer:
             rewards = rewards + overlong_penalties(items, c.sampler.context, c.rl.overlong_buffer)
         if c.rl.kl_in_reward:
-            rewards = rewards - c.rl.kl_coef * self._reference_kl(items)
-        return rewards
+            kl = self._reference_kl(items)
+            rewards = rewards - c.rl.kl_coef * kl
+            found["reference_kl"] = float(kl.sum() / max(sum(sum(t.loss_mask) for t in items), 1))
+        name = setup.algorithm(c).advantage
+        if c.rl.turn_credit:
+            before = credit.progress(items, {task.id: task for task in tasks}, self.parts.rollouts.make_env)
+            return *credit.advantages(items, rewards, before, c.rl.group_size, name), found
+        return *algorithms.group_advantages(rewards, c.rl.group_size, name), found
 
     def _batches(
-        self, items: Sequence[Trajectory], advantages: np.ndarray, signal: np.ndarray
+        self, items: Sequence[Trajectory], advantages: Sequence[packing.Advantage], signal: np.ndarray
     ) -> Iterable[packing.Batch]:
         """The step's minibatches of groups that carry a signal, without episodes that have no reward."""
         c = self.parts.config.rl
@@ -152,7 +180,7 @@ class Trainer:
             members = [g * c.group_size + m for g in part for m in range(c.group_size)]
             parts.append([i for i in members if items[i].reward is not None])
         # One by one: the next is packed while the step runs.
-        batches = (self.pack([items[i] for i in part], [float(advantages[i]) for i in part]) for part in parts if part)
+        batches = (self.pack([items[i] for i in part], [advantages[i] for i in part]) for part in parts if part)
         if c.kl_coef and not c.kl_in_reward:
             initial = self.parts.initial_params
             batches = (dataclasses.replace(b, reference_logprobs=self.parts.score(initial, b)) for b in batches)
@@ -165,7 +193,8 @@ class Trainer:
         """Each episode's KL(policy || initial policy), estimated and summed over its sampled tokens, [episodes]."""
         c, found = self.parts.config.rl, np.zeros(len(items), np.float32)
         groups = np.arange(len(items) // c.group_size)
-        for part in np.array_split(groups, c.minibatches):  # as many episodes as a batch can hold
+        # No part has more episodes than a batch can hold, also with the groups of refills.
+        for part in np.array_split(groups, -(-len(groups) // max(c.groups // c.minibatches, 1))):
             chosen = [g * c.group_size + m for g in part for m in range(c.group_size)]
             some = [items[i] for i in chosen]
             batch = self.pack(some, [0.0] * len(some))
@@ -175,6 +204,13 @@ class Trainer:
             for place in packing.layout(some, c.row_length, c.share_prefix):
                 found[chosen[place.index]] = kl[place.row, place.start : place.start + place.stop - place.first].sum()
         return found
+
+
+def total(stats: Sequence[rollout.Stats]) -> rollout.Stats:
+    """Several runs of rollouts as one."""
+    return rollout.Stats(
+        **{field.name: sum(getattr(one, field.name) for one in stats) for field in dataclasses.fields(rollout.Stats)}
+    )
 
 
 def rollout_metrics(items: Sequence[Trajectory], group_size: int, stats: rollout.Stats) -> dict[str, float | None]:

@@ -56,7 +56,7 @@ def test_algorithms_that_differ_by_a_factor_have_one_direction(tmp_path, capsys,
     assert rloo["grad_norm"] / dr_grpo["grad_norm"] == pytest.approx(64 * (4 / 3 + 3 / 2) / 2, rel=0.07)
     assert all(row["cosine"][name] == pytest.approx(1, abs=1e-5) for name, row in found.items())
     text = capsys.readouterr().out
-    assert "cos gspo" in text and f"8 episodes of {workdir / 'rollouts' / 'round_1.jsonl'}, 1 faults" in text
+    assert "cos gspo" in text and f"8 episodes of {record['rollouts']}, 1 faults" in text
 
 
 def test_wrong_rollouts_are_named(tmp_path):

@@ -118,8 +118,8 @@ def _reference(name, new, old, advantages, mask, ids, low, high, aggregation, le
 
 @st.composite
 def batches(draw):
-    """Rows of packed sequences of 1 to 7 tokens: unsampled stretches, empty members, rows and batches without any sampled token, padding;
-    log ratios away from every clip's kink."""
+    """Rows of packed sequences of 1 to 7 tokens: unsampled stretches, empty members, rows and batches without any
+    sampled token, padding."""
     B, T = 3, 7  # one shape, to compile once
     rng = np.random.default_rng(draw(st.integers(0, 2**31)))
     ids = np.sort(rng.integers(0, 4, (B, T)), axis=1)[:, ::-1].copy()  # 0, the padding, comes last
@@ -153,7 +153,8 @@ def test_every_loss_and_its_gradient_equal_the_float64_versions(batch, name, agg
 
         def loss(x):
             arrays = (x, jnp.asarray(old), jnp.asarray(advantages), mask, jnp.asarray(ids))
-            return losses.aggregate(_surrogate(name, *arrays, low, high)[0], mask, jnp.asarray(ids), aggregation, tokens, sequences, length)
+            values = _surrogate(name, *arrays, low, high)[0]
+            return losses.aggregate(values, mask, arrays[-1], aggregation, tokens, sequences, length)
 
         value, gradient = jax.value_and_grad(loss)(jnp.asarray(new))
         assert value.dtype == jnp.float64
@@ -205,7 +206,7 @@ def test_what_is_masked_may_be_nan(name):
 
 
 def test_kl_estimators_equal_torch_and_have_its_gradient():
-    """k3 and k2 on the whole distribution: their means over samples of the policy are KL (k3 exactly, k2's gradient)."""
+    """On the whole distribution: the means of k1 and k3 over the policy's samples are KL, k2's gradient is KL's."""
     rng = np.random.default_rng(0)
     logits, reference = rng.normal(size=(5,)), torch.log_softmax(torch.tensor(rng.normal(size=(5,))), 0)
     with jax.enable_x64(True):

@@ -1,4 +1,4 @@
-"""Every part of an objective at once: packed or not, with shared prefixes, in micro-batches, on devices: one gradient."""
+"""Every part of an objective: one gradient packed or not, with shared prefixes, in micro-batches, on devices."""
 
 import dataclasses
 import functools

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from configs import default
 from envs.base import Score
-from rl import rollout, show, train, trajectory
+from rl import algorithms, rollout, show, train, trajectory
 
 
 def tasks(prefix, count):
@@ -65,16 +65,16 @@ def test_group_advantages_by_hand():
     """Groups of 4: half right; all right; one fault among right and wrong; faults only."""
     rewards = [1, 0, 0, 1] + [1, 1, 1, 1] + [None, 1, 0, 0] + [None] * 4
     items = [episode(reward, task=f"t{i // 4}", member=i % 4) for i, reward in enumerate(rewards)]
-    plain, signal = train.group_advantages(train.rewards_of(items), 4, "dr_grpo")
+    plain, signal = algorithms.group_advantages(train.rewards_of(items), 4, "dr_grpo")
     expected = [0.5, -0.5, -0.5, 0.5] + [0] * 4 + [0, 2 / 3, -1 / 3, -1 / 3] + [0] * 4
     np.testing.assert_allclose(plain, expected, atol=1e-6)
     assert signal.tolist() == [True, False, True, False]
-    scaled, _ = train.group_advantages(train.rewards_of(items), 4, "grpo")
+    scaled, _ = algorithms.group_advantages(train.rewards_of(items), 4, "grpo")
     deviation = math.sqrt(2) / 3  # of 1, 0, 0
     expected = [1, -1, -1, 1] + [0] * 4 + [0, 2 / 3 / deviation, -1 / 3 / deviation, -1 / 3 / deviation] + [0] * 4
     np.testing.assert_allclose(scaled, expected, atol=1e-5)
     # Without groups the one that is all right learns that it did better than the rest.
-    _, signal = train.group_advantages(train.rewards_of(items), 4, "reinforce++")
+    _, signal = algorithms.group_advantages(train.rewards_of(items), 4, "reinforce++")
     assert signal.tolist() == [True, True, True, False]
 
 
@@ -112,24 +112,35 @@ def test_faults_are_counted_out_loud(capsys):
     assert said.endswith("b, member 2: step: ConnectionError('gone')\n")
 
 
+def test_refills_are_new_tasks_and_depend_on_nothing_else():
+    current = [SimpleNamespace(id=f"new{i}") for i in range(6)]
+    taken = [current[1], current[4], SimpleNamespace(id="old0")]
+    found = train.refill_tasks(current, taken, 3, seed=0, step=2)
+    assert found == train.refill_tasks(current, taken, 3, seed=0, step=2)
+    assert len({task.id for task in found} - {"new1", "new4"}) == 3
+    assert {task.id for task in train.refill_tasks(current, taken, 9, 0, 2)} == {"new0", "new2", "new3", "new5"}
+    assert train.refill_tasks(current, current, 2, 0, 2) == []
+    assert len({tuple(t.id for t in train.refill_tasks(current, [], 6, 0, step)) for step in range(5)}) > 1
+
+
 class Recorder:
     """Stands for rollouts, packing and the learner, and writes down what they are given."""
 
-    def __init__(self, rewards, minibatches):
+    def __init__(self, rewards, minibatches, **settings):
         items = [episode(reward, task=f"t{i // 4}", member=i % 4) for i, reward in enumerate(rewards)]
         self.batches, self.calls = [], []
         config = default.get_config()
-        config.rl.update(group_size=4, minibatches=minibatches, algorithm="dr_grpo")
+        config.rl.update(group_size=4, minibatches=minibatches, algorithm="dr_grpo", **settings)
 
         def run(params, chosen, members, version, seed, on_progress):
             self.calls.append((params, list(chosen), list(members), version, seed))
-            return items
+            return [item for item in items if item.task_id in chosen] if settings else items
 
         def update(state, batch):
             self.batches.append(batch)
             return dataclasses.replace(state, step=state.step + 1), {"loss": float(len(self.batches))}
 
-        parts = SimpleNamespace(config=config, play=run, stats=rollout.Stats())
+        parts = SimpleNamespace(config=config, play=run, stats=rollout.Stats(sampled_tokens=5, seconds=1.0))
         state = State("parameters", 3, 0)
         self.trainer = train.Trainer(parts, state, update, lambda some, weights: list(zip(some, weights, strict=True)))
 
@@ -162,6 +173,37 @@ def test_a_step_without_any_mixed_group_is_no_update():
     _, metrics = recorder.trainer.step(["x"], seed=0)
     assert metrics["updates"] == 0 and recorder.batches == [] and recorder.trainer.state.step == 3
     assert "loss" not in metrics and metrics["mixed_groups"] == 0
+
+
+def test_groups_without_a_signal_are_sampled_anew():
+    """t0 and t3 say nothing; t2 takes the place of one and says nothing either; t1 does; then the refills are used up."""
+    recorder = Recorder([1] * 4 + [0, 1, 1, 1] + [0] * 4 + [1] * 4, minibatches=1, max_refills=2)
+    asked = []
+
+    def more(taken, count):
+        asked.append((list(taken), count))
+        return [["t2"], ["t1"], ["t9"]][len(asked) - 1]
+
+    items, metrics = recorder.trainer.step(["t0", "t3"], seed=9, more=more)
+    assert asked == [(["t0", "t3"], 2), (["t0", "t3", "t2"], 2)]
+    assert [call[1] for call in recorder.calls] == [["t0", "t3"], ["t2"], ["t1"]]
+    assert [(item.task_id, item.member) for item in items] == [(f"t{i}", m) for i in range(4) for m in range(4)]
+    assert [item.task_id for item, _ in recorder.batches[0]] == ["t1"] * 4 and metrics["updates"] == 1
+    assert metrics["refills"] == 2 and metrics["mixed_groups"] == 0.25 and metrics["tokens_per_second"] == 5.0
+    recorder = Recorder([1] * 8, minibatches=1, max_refills=5)
+    _, metrics = recorder.trainer.step(["t0", "t1"], seed=9, more=lambda taken, count: [])
+    assert metrics["refills"] == 0 and metrics["updates"] == 0
+
+
+def test_penalties_come_off_the_reward():
+    """Two right answers, one of which used up all but 16 of 64 tokens, 32 of which are the buffer: it is the worse."""
+    recorder = Recorder([1, 1], minibatches=1, max_refills=0)
+    c = recorder.trainer.parts.config
+    c.sampler.context, c.rl.overlong_buffer, c.rl.group_size = 64, 32, 2
+    items = [episode(1.0, mask=[0] + [1] * 19), episode(1.0, member=1, mask=[0] + [1] * 47)]
+    advantages, signal, _ = recorder.trainer._advantages(items, [])
+    np.testing.assert_allclose(advantages, [0.25, -0.25])
+    assert signal.tolist() == [True]
 
 
 def test_step_seeds_are_distinct():

@@ -1,0 +1,138 @@
+"""Every algorithm trains the tiny policy on the same tasks; held-out pass rate against rollouts.
+
+    .venv/bin/python -m benchmarks.learning --workdir=runs/learning      # prints one JSON line, progress on stderr
+
+A run is one algorithm with one seed: the tasks of round 1 (trees grown once, without looking at any policy) with a
+replay share of round 0's, everything else as in configs/tiny.py. Every run starts from the same base and trains on the
+same tasks in the same order; seeds differ in what is sampled. The same command again skips runs that are finished and
+starts one that was killed over. It writes RUN.json per run and learning.png: means over seeds, 95 % intervals that
+resample roots with all their tasks, trials and seeds.
+"""
+
+import argparse
+import gc
+import json
+import pathlib
+import sys
+import time
+from collections import defaultdict
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from configs import tiny
+from rl import evaluate, flywheel, setup, train
+
+ALGORITHMS = "grpo,dr_grpo,dapo,gspo,cispo,rloo,reinforce++"
+TASKS_SEED = 0  # of trees, tasks and their order
+RESAMPLES = 2000
+
+
+def config_of(algorithm: str, arg: str = ""):
+    """The tiny config with an algorithm."""
+    config = tiny.get_config(arg)
+    config.rl.algorithm, config.seed = algorithm, TASKS_SEED
+    return config
+
+
+def tasks_of(config, workdir: pathlib.Path) -> tuple[list, dict[str, list]]:
+    """(round 0's training tasks, round 1's tasks of both splits)."""
+    trees = flywheel.first_workflows(config)
+    first = flywheel.round_tasks(config, workdir, 0, trees)
+    records = {split: [w.to_dict() for w in some] for split, some in trees.items()}
+    grown = flywheel.next_workflows(config, flywheel.Progress(workflows=records))
+    return first["train"], flywheel.round_tasks(config, workdir, 1, grown)
+
+
+def play(config, seed: int, steps: int, every: int, earlier: list, tasks: dict[str, list]) -> dict:
+    """One run: {"metrics": one record per step, "curve": [{"rollouts", "passes": {root: [0 or 1]}}]}."""
+    parts = setup.build(config)
+    trainer, c = train.Trainer.create(parts), config.rl
+    root_of = {task.id: task.root for task in tasks["heldout"]}
+    rows, curve = [], []
+
+    def measure() -> None:
+        """Held-out trials with the current parameters; tasks and sampling seed are those of every run."""
+        trials = range(config.evaluate.trials)
+        items = parts.rollouts.run(trainer.state.params, tasks["heldout"], trials, 0, seed=TASKS_SEED)
+        passes = defaultdict(list)
+        for item in items:
+            passes[root_of[item.task_id]].append(float(item.passed))
+        curve.append({"rollouts": len(rows) * c.groups * c.group_size, "passes": passes})
+        rate = np.mean(sum(passes.values(), []))
+        print(f"{c.algorithm} seed {seed} step {len(rows)}: held-out {100 * rate:.1f} %", file=sys.stderr)
+
+    measure()
+    for step in range(steps):
+        chosen = train.step_tasks(tasks["train"], earlier, c.groups, c.replay_share, TASKS_SEED, step)
+        _, metrics = trainer.step(chosen, train.step_seed(seed, 1, step))
+        rows.append(metrics)
+        if (step + 1) % every == 0 or step + 1 == steps:
+            measure()
+    return {"metrics": rows, "curve": curve}
+
+
+def interval(runs: list[dict], index: int) -> dict[str, float]:
+    """Pass rate at the index-th measurement over all seeds, in [0, 1]."""
+    by_root = defaultdict(list)
+    for run in runs:
+        for root, passes in run["curve"][index]["passes"].items():
+            by_root[root] += passes
+    return evaluate.clustered_interval(by_root, RESAMPLES, seed=0)
+
+
+def plot(found: dict[str, list[dict]], path: pathlib.Path) -> None:
+    """Mean and interval of every algorithm against rollouts."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, runs) in enumerate(found.items()):
+        rollouts = np.array([point["rollouts"] for point in runs[0]["curve"]])
+        points = [interval(runs, index) for index in range(len(rollouts))]
+        mean, low, high = (np.array([point[key] for point in points]) for key in ("mean", "low", "high"))
+        aside = rollouts + (number - len(found) / 2) * rollouts[-1] / 200  # so that the bars do not hide each other
+        axes.errorbar(aside, mean, [mean - low, high - mean], label=f"{name} ({len(runs)} seeds)", capsize=2)
+    axes.set(xlabel="training rollouts", ylabel="held-out pass rate (95 %)", ylim=(0, 1))
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Runs what is not finished, then plots and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/learning"))
+    parser.add_argument("--algorithms", default=ALGORITHMS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--every", type=int, default=4, help="steps between measurements")
+    parser.add_argument("--arg", default="", help="of configs/tiny.py: runlocal tries everything on few tasks")
+    options = parser.parse_args()
+    options.workdir.mkdir(parents=True, exist_ok=True)
+    found = defaultdict(list)
+    for seed in range(options.seeds):
+        for name in options.algorithms.split(","):
+            path = options.workdir / f"{name}-{seed}.json"
+            said = {"steps": options.steps, "every": options.every, "arg": options.arg}
+            if not path.exists():
+                config, start = config_of(name, options.arg), time.perf_counter()
+                earlier, tasks = tasks_of(config, options.workdir)
+                record = play(config, seed, options.steps, options.every, earlier, tasks)
+                flywheel.write_json(path, {**record, "options": said, "seconds": time.perf_counter() - start})
+                gc.collect()
+                jax.clear_caches()  # the programs of a finished run are of no use to the next
+            found[name].append(json.loads(path.read_text()))
+            if found[name][-1]["options"] != said:
+                raise ValueError(f"{path} was made with {found[name][-1]['options']}; use another --workdir")
+    plot(found, options.workdir / "learning.png")
+    summary = {}
+    for name, runs in found.items():
+        last = [np.mean(sum(run["curve"][-1]["passes"].values(), [])) for run in runs]
+        entropies = [run["metrics"][-1].get("entropy") for run in runs]
+        seconds = max(run["seconds"] for run in runs)
+        summary[name] = {**interval(runs, -1), "seeds": last, "entropy": entropies, "slowest_seconds": seconds}
+    first = interval([run for runs in found.values() for run in runs], 0)
+    print(json.dumps({"benchmark": "learning", "start": first, "after": summary}))
+
+
+if __name__ == "__main__":
+    main()
