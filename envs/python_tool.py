@@ -11,7 +11,7 @@ this repository's. What this promises of a call, whatever the code does:
   - CPU time, wall time, memory, output, file size and open files are bounded; what runs over is killed for good, and
     its output up to there is returned;
   - it cannot change later calls: they are forked from the server, not from it.
-It does not promise: a defence against bugs in the kernel; secrecy of names, sizes and dates of files (stat still works);
+It does not promise: a defence against bugs in the kernel; secrecy of names, sizes and dates of files (stat works);
 bounds on memory bandwidth or heat; the same answer twice from programs that read the clock. `random` starts from seed 0
 and hashes are not randomised, so programs that do not look at the clock repeat; addresses in output are replaced.
 A machine without Landlock or seccomp is refused with a RuntimeError that says what is missing. A machine without
@@ -78,10 +78,13 @@ class Result:
 
 
 class PythonTool:
-    """A pool of `size` fork servers, each answering one call at a time; started on first use."""
+    """A pool of `size` fork servers, each answering one call at a time; started on first use.
 
-    def __init__(self, size: int = 2, limits: Limits = Limits()):
-        self._limits = limits
+    prelude: our own code that every server runs once, before it confines anything, so that what it imports is warm.
+    """
+
+    def __init__(self, size: int = 2, limits: Limits = Limits(), prelude: str = ""):
+        self._limits, self._prelude = limits, prelude
         self.lacking = ""  # the protection that this machine does not offer, once a server has started
         self._free: queue.LifoQueue[_Server | None] = queue.LifoQueue()
         for _ in range(size):
@@ -97,7 +100,7 @@ class PythonTool:
         server = self._free.get()
         try:
             if server is None:
-                server = _Server(self._limits)
+                server = _Server(self._limits, self._prelude)
                 self.lacking = server.lacking
             return _told(server.call(code), self._limits)
         except (OSError, EOFError, ValueError) as error:
@@ -146,12 +149,12 @@ def _told(answer: dict[str, Any], limits: Limits) -> Result:
 class _Server:
     """One fork server process. Raises RuntimeError if it refuses to serve."""
 
-    def __init__(self, limits: Limits):
+    def __init__(self, limits: Limits, prelude: str):
         self._limits = limits
         self._scratch = tempfile.TemporaryDirectory(prefix="python-tool-")
         worker = [sys.executable, "-s", "-P", "-B", "-m", "envs.python_worker", self._scratch.name]
         self._process = subprocess.Popen(
-            [*worker, ",".join(MODULES), json.dumps(dataclasses.asdict(limits))],
+            [*worker, ",".join(MODULES), json.dumps(dataclasses.asdict(limits)), prelude],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

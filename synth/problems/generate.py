@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from synth import generate
+from synth import gates, generate
 from synth.generate import Outcome
 from synth.problems import catalogue, grammar, graph, operators, trades
 from synth.problems.graph import Problem
@@ -176,3 +176,10 @@ def check(question: Question, forbidden: set[tuple[str, ...]]) -> str | None:
     if shared := ngrams(question.prompt) & forbidden:
         return f"overlap: {' '.join(min(shared))!r} stands in an evaluation set"
     return None
+
+
+def select(
+    candidates: Iterable[Question], forbidden: set[tuple[str, ...]], taken: dict[str, str]
+) -> tuple[list[Question], gates.Report]:
+    """The problems that pass every gate; see `check` and synth.gates.sift."""
+    return gates.sift(candidates, lambda question: check(question, forbidden), fingerprint, taken)
