@@ -36,7 +36,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from envs import python_worker
+from envs import python_worker, tools
 
 REPOSITORY = Path(__file__).parents[1]
 MODULES = (
@@ -45,15 +45,11 @@ MODULES = (
 )  # fmt: skip
 MAX_CODE = 20_000  # characters of one program
 
-SCHEMA = {
-    "type": "function",
-    "function": {
-        "name": "python",
-        "description": "Run a Python program. Returns what it prints and the value of its last expression. "
-        "Nothing is kept between calls.",
-        "parameters": {"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]},
-    },
-}
+SCHEMA = tools.schema(
+    "python",
+    "Run a Python program. Returns what it prints and the value of its last expression. Nothing is kept between calls.",
+    {"code": {"type": "string"}},
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +86,8 @@ class PythonTool:
         for _ in range(size):
             self._free.put(None)  # a place for a server
 
-    def run(self, code: str) -> Result:
-        """Runs a program. A refusal, an error or a crash of the program is a Result.
+    def run(self, code: str, names: dict[str, Any] | None = None) -> Result:
+        """Runs a program that knows `names` (JSON values). A refusal, an error or a crash of the program is a Result.
 
         Raises RuntimeError where the machine cannot protect itself, or when a server breaks.
         """
@@ -102,7 +98,7 @@ class PythonTool:
             if server is None:
                 server = _Server(self._limits, self._prelude)
                 self.lacking = server.lacking
-            return _told(server.call(code), self._limits)
+            return _told(server.call({"code": code, "names": names or {}}), self._limits)
         except (OSError, EOFError, ValueError) as error:
             server.stop()
             server = None
@@ -110,9 +106,9 @@ class PythonTool:
         finally:
             self._free.put(server)
 
-    async def call(self, code: str) -> Result:
+    async def call(self, code: str, names: dict[str, Any] | None = None) -> Result:
         """`run` in a thread."""
-        return await asyncio.to_thread(self.run, code)
+        return await asyncio.to_thread(self.run, code, names)
 
     def close(self) -> None:
         """Stops the servers that are not at work. The pool can be used again: it starts new ones."""
@@ -172,9 +168,9 @@ class _Server:
             self.stop()
             raise RuntimeError(f"python tool: this machine cannot confine programs: {hello['refused']}")
 
-    def call(self, code: str) -> dict[str, Any]:
+    def call(self, message: dict[str, Any]) -> dict[str, Any]:
         """One call. Raises EOFError or OSError if the server is gone."""
-        python_worker.send(self._process.stdin, {"code": code})
+        python_worker.send(self._process.stdin, message)
         return self._receive(self._limits.wall_seconds + 20)
 
     def _receive(self, seconds: float) -> dict[str, Any]:

@@ -42,9 +42,9 @@ def receive(stream: BinaryIO) -> dict[str, Any] | None:
     return json.loads(stream.read(struct.unpack(">I", head)[0]))
 
 
-def execute(code: str) -> int:
-    """Runs a program and prints the value of its last expression; returns the exit status."""
-    names: dict[str, Any] = {"__name__": "__main__"}
+def execute(code: str, given: dict[str, Any]) -> int:
+    """Runs a program that knows the given names and prints its last expression's value; returns the exit status."""
+    names: dict[str, Any] = {"__name__": "__main__", **given}
     try:
         tree = ast.parse(code, PROGRAM)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
@@ -65,7 +65,9 @@ def execute(code: str) -> int:
     return 0
 
 
-def _child(code: str, output: int, limits: dict[str, int], scratch: str, readable: list[str], writes: bool) -> None:
+def _child(
+    message: dict[str, Any], output: int, limits: dict[str, int], scratch: str, readable: list[str], writes: bool
+) -> None:
     """Gives up everything that the program does not need, and runs it. Does not return."""
     status = 3  # what is left if the confinement itself fails: the program is not run then
     try:
@@ -95,7 +97,7 @@ def _child(code: str, output: int, limits: dict[str, int], scratch: str, readabl
         random.seed(0)
         confine.seccomp()
         status = 1  # what is left if telling an error fails in its turn, out of memory for one
-        status = execute(code)
+        status = execute(message["code"], message["names"])
     except BaseException as error:
         os.write(1, f"{error!r}".encode("utf-8", errors="replace"))
     finally:
@@ -142,14 +144,16 @@ def _collect(pid: int, source: int, limits: dict[str, int]) -> tuple[bytes, str,
     return data[: limits["output_bytes"]], stopped, status
 
 
-def call(code: str, limits: dict[str, int], scratch: str, readable: list[str], mounts: bool) -> dict[str, Any]:
-    """One call: {"output", "stopped", "status", "signal"}."""
+def call(
+    message: dict[str, Any], limits: dict[str, int], scratch: str, readable: list[str], mounts: bool
+) -> dict[str, Any]:
+    """One call, {"code", "names": values it knows}: {"output", "stopped", "status", "signal"}."""
     if mounts:
         confine.mount_scratch(scratch, limits["scratch_bytes"], limits["scratch_files"])
     source, sink = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _child(code, sink, limits, scratch, readable, mounts)
+        _child(message, sink, limits, scratch, readable, mounts)
     os.close(sink)
     data, stopped, status = _collect(pid, source, limits)
     os.close(source)
@@ -189,11 +193,11 @@ def serve(scratch: str, modules: list[str], limits: dict[str, int], prelude: str
         lacking = str(error)
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, the pages that children share
-    trial = call("1 + 1", limits, scratch, readable, not lacking)
+    trial = call({"code": "1 + 1", "names": {}}, limits, scratch, readable, not lacking)
     refused = "" if (trial["status"], trial["output"]) == (0, "2\n") else trial["output"] or "the trial call died"
     send(outgoing, {"lacking": lacking, "refused": refused})
     while not refused and (message := receive(incoming)) is not None:
-        send(outgoing, call(message["code"], limits, scratch, readable, not lacking))
+        send(outgoing, call(message, limits, scratch, readable, not lacking))
 
 
 if __name__ == "__main__":

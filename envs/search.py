@@ -18,7 +18,7 @@ from typing import Any
 import bm25s
 import numpy as np
 
-from envs import actors, asking
+from envs import actors, asking, tools
 from envs.base import Actor
 from synth import facts
 from synth.question import Question
@@ -26,18 +26,13 @@ from synth.question import Question
 MOST_RESULTS = 10
 
 
-def _tool(name: str, description: str, properties: dict[str, Any]) -> dict[str, Any]:
-    parameters = {"type": "object", "properties": properties, "required": list(properties)}
-    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
-
-
 TOOLS = [
-    _tool(
+    tools.schema(
         "search",
         "Find pages. Returns ids and titles, best first.",
         {"query": {"type": "string"}, "k": {"type": "integer", "minimum": 1, "maximum": MOST_RESULTS}},
     ),
-    _tool("open", "Read a page.", {"id": {"type": "string"}}),
+    tools.schema("open", "Read a page.", {"id": {"type": "string"}}),
 ]
 
 

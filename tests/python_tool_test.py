@@ -112,6 +112,11 @@ def test_calls_know_nothing_of_each_other_and_repeat(tool):
     other.close()
 
 
+def test_programs_may_be_given_values(tool):
+    assert tool.run("sum(row['a'] for row in rows)", {"rows": [{"a": 2}, {"a": 3}]}).text == "5"
+    assert not tool.run("rows").ok
+
+
 def test_a_program_that_is_too_long_is_refused(tool):
     result = tool.run("#" * (python_tool.MAX_CODE + 1))
     assert result == Result(False, "Error: the program has 20001 characters, at most 20000 are allowed.")
@@ -157,7 +162,7 @@ def test_a_machine_that_cannot_confine_is_refused(monkeypatch):
 
 
 def framed(code):
-    data = json.dumps({"code": code}).encode()
+    data = json.dumps({"code": code, "names": {}}).encode()
     return len(data).to_bytes(4, "big") + data
 
 
