@@ -13,7 +13,7 @@ from typing import Any
 from envs import actors, answers, asking, python_tool
 from envs.base import Actor
 from envs.python_tool import PythonTool
-from synth.problems import catalogue, charge, generate, operators
+from synth.problems import catalogue, charge, generate, growth, operators
 from synth.problems.graph import Problem
 from synth.question import Question
 
@@ -72,10 +72,10 @@ def tasks(split: str, rounds: int = 3, roots: int = 28, seed: int = 0) -> Sequen
     """
     if split not in ("train", "heldout"):
         raise ValueError(f"reasoning.tasks: unknown split {split!r}, expected 'train' or 'heldout'")
-    patterns, found, taken = generate.roots(split, roots, catalogue.select("all"), seed), [], {}
+    patterns, found, taken = growth.roots(split, roots, catalogue.select("all"), seed), [], {}
     for number in range(rounds):
         if number:
-            patterns = generate.grow(patterns, {}, {}, list(operators.OPERATORS.values()), 1.0, seed)
-        accepted, _ = generate.select(generate.questions(patterns, 2, seed), set(), taken)
+            patterns = growth.grow(patterns, {}, list(operators.OPERATORS.values()), 1.0, seed)
+        accepted, _ = generate.select(generate.questions(patterns, 2, seed), generate.check, taken)
         found += accepted
     return found

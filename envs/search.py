@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from envs import actors, asking, tools
 from envs.base import Actor
 from synth import facts
 from synth.question import Question
+
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # it announces every index
 
 MOST_RESULTS = 10
 

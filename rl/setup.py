@@ -14,7 +14,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from envs import world
+from envs import registry
 from model import load, sampler, sharding, tokenizer, transformer
 from model.chat import Chat
 from rl import learner, packing, rollout
@@ -32,7 +32,7 @@ class Parts:
 
     @functools.cached_property
     def rollouts(self) -> rollout.Rollouts:
-        """Episodes in the executable worlds."""
+        """Episodes in the worlds of envs/registry.py."""
         c = self.config.sampler
         engine = sampler.Engine(
             nnx.split(self.policy)[0],
@@ -50,7 +50,8 @@ class Parts:
             mesh=self.mesh,
             dtype=jnp.dtype(self.config.model.dtype),
         )
-        return rollout.Rollouts(engine, self.chat, world.make, self.config.env.max_turns, self.config.seed)
+        make_env = functools.partial(registry.make, untooled=self.config.reasoning.untooled_reward)
+        return rollout.Rollouts(engine, self.chat, make_env, self.config.env.max_turns, self.config.seed)
 
     @property
     def initial_params(self) -> Any:

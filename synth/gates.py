@@ -11,17 +11,15 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import jsonschema
 
 from synth import expr, script, tree
-from synth.question import Question
 from synth.script import Case, Judgement, Step
 from synth.task import Task
 
 Reward = Callable[[Task, Sequence[Step]], float]
-Item = TypeVar("Item", Task, Question)
 
 
 class _SkipRead(Judgement):
@@ -167,30 +165,19 @@ class Report:
 
 
 def select(candidates: Iterable[Task], reward: Reward, taken: dict[str, str]) -> tuple[list[Task], Report]:
-    """The tasks that pass every gate; `reward` plays steps in a fresh episode, the rest is as in `sift`."""
-    return sift(candidates, lambda task: check(task, reward), fingerprint, taken)
-
-
-def sift(
-    candidates: Iterable[Item],
-    check: Callable[[Item], str | None],
-    mark_of: Callable[[Item], str],
-    taken: dict[str, str],
-) -> tuple[list[Item], Report]:
-    """The tasks or questions that pass every gate.
+    """The tasks that pass every gate.
 
     Args:
-      candidates: in order.
-      check: the first gate that a candidate fails on its own, as "gate: detail", or None.
-      mark_of: the fingerprint, equal for candidates that are the same to an agent.
-      taken: fingerprint -> id of everything accepted before, all splits; extended in place, so that nothing stands
-        twice, neither within a split nor across.
+      candidates: tasks in order.
+      reward: plays steps in a fresh episode.
+      taken: fingerprint -> task id of everything accepted before, all splits; extended in place, so that no task
+        stands twice, neither within a split nor across.
     """
     report, accepted = Report(), []
     for task in candidates:
         report.seen += 1
-        mark = mark_of(task)
-        problem = f"duplicate: of {taken[mark]}" if mark in taken else check(task)
+        mark = fingerprint(task)
+        problem = f"duplicate: of {taken[mark]}" if mark in taken else check(task, reward)
         if problem:
             gate = problem.split(":")[0]
             report.rejected[gate] += 1

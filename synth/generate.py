@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from synth import invert, operators, tree
 from synth.operators import Operator
@@ -58,16 +57,9 @@ class Outcome:
 
 
 def grow(
-    workflows: Sequence[Workflow],
-    outcomes: Mapping[str, Outcome],
-    chosen: Sequence[Operator],
-    share: float,
-    seed: int,
-    expand: Callable[[Any, Any, int], Any] = operators.expand,
+    workflows: Sequence[Workflow], outcomes: Mapping[str, Outcome], chosen: Sequence[Operator], share: float, seed: int
 ) -> list[Workflow]:
     """The next round's training trees: the worst `share` expanded where the policy failed, the rest carried over.
-
-    The reasoning flywheel grows its patterns and their operators with it too, by an `expand` of its own.
 
     The kind of node that a tree's failed rollouts left first chooses among the operators that apply; operators are
     used evenly (the least used of the fitting ones is taken), so no round is all of one kind.
@@ -86,27 +78,21 @@ def grow(
         tie = {o.name: rng.random() for o in options}
         operator = min(options, key=lambda o: (used[o.name], -sum(failures[k] for k in o.answers), tie[o.name]))
         used[operator.name] += 1
-        grown[workflow.root] = expand(workflow, operator, seed)
+        grown[workflow.root] = operators.expand(workflow, operator, seed)
     return [grown[w.root] for w in workflows]
 
 
-def grow_like(
-    workflows: Sequence[Workflow],
-    examples: Sequence[Workflow],
-    seed: int,
-    known: Mapping[str, Operator] = operators.OPERATORS,
-    expand: Callable[[Any, Any, int], Any] = operators.expand,
-) -> list[Workflow]:
+def grow_like(workflows: Sequence[Workflow], examples: Sequence[Workflow], seed: int) -> list[Workflow]:
     """The next round's held-out trees: grown with the training trees' mix of operators, not from held-out failures."""
     mix = [e.operator for e in examples]
     rng = random.Random(f"{seed}/grow_like/{workflows[0].round if workflows else 0}")
     found = []
     for workflow in workflows:
-        options = [o for o in known.values() if o.name in mix and o.applies(workflow)]
+        options = [o for o in operators.OPERATORS.values() if o.name in mix and o.applies(workflow)]
         weights = [mix.count(o.name) for o in options]
         keep = mix.count("") / len(mix)
         if not options or rng.random() < keep:
             found.append(workflow.kept())
         else:
-            found.append(expand(workflow, rng.choices(options, weights)[0], seed))
+            found.append(operators.expand(workflow, rng.choices(options, weights)[0], seed))
     return found

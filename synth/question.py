@@ -4,7 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Any
+
+ENVS = ("reasoning", "search", "data")
+
+
+def parse_weights(text: str) -> dict[str, float]:
+    """The weights in "reasoning=2,search=1". Raises ValueError naming what is wrong."""
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = part.strip().partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise ValueError(f"reasoning.weights: expected name=number in {part!r}") from None
+        if name not in ENVS or not 0 <= found[name] < math.inf:
+            raise ValueError(f"reasoning.weights: {part!r}; expected one of {', '.join(ENVS)} and a weight >= 0")
+    if not sum(found.values()):
+        raise ValueError(f"reasoning.weights: {text!r} leaves nothing to ask")
+    return {name: weight for name, weight in found.items() if weight}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synth.problems import catalogue, charge, generate, grammar, graph, operators, trades
+from synth.problems import catalogue, charge, generate, grammar, graph, growth, operators, trades
 from synth.problems.catalogue import OPERATIONS
 from synth.problems.graph import Problem
 from synth.question import Question
@@ -29,10 +29,10 @@ def node(op, args, items, want):
 
 def rounds(count, numbers, seed):
     """(questions of every round, the last patterns) as the flywheel makes them for a policy that fails everywhere."""
-    patterns, found = generate.roots("train", count, catalogue.select("all"), seed), []
+    patterns, found = growth.roots("train", count, catalogue.select("all"), seed), []
     for number in range(numbers):
         if number:
-            patterns = generate.grow(patterns, {}, {}, ALL, 1.0, seed)
+            patterns = growth.grow(patterns, {}, ALL, 1.0, seed)
         found += generate.questions(patterns, 2, seed)
     return found, patterns
 
@@ -212,7 +212,7 @@ def test_problems_without_one_answer_are_refused():
 @pytest.mark.parametrize("name", operators.OPERATORS)
 def test_operators_do_what_they_are_called(name):
     changed = 0
-    for pattern in generate.roots("train", 28, catalogue.select("all"), 3):
+    for pattern in growth.roots("train", 28, catalogue.select("all"), 3):
         before, rng = pattern.problem, random.Random(pattern.id)
         try:
             after = operators.OPERATORS[name].apply(before, rng, "train", "")
@@ -277,10 +277,10 @@ def test_an_answer_in_the_wrong_unit_is_charged_to_units():
 
 
 def test_failures_choose_the_operator():
-    (pattern,) = generate.roots("train", 1, ["arithmetic"], 0)
+    (pattern,) = growth.roots("train", 1, ["arithmetic"], 0)
     for kind, fitting in (("link", {"compose"}), ("unit", {"move"}), ("unknown", {"unknown"})):
-        failed = {pattern.id: generate.Outcome(8, 2, (kind,) * 5)}
-        grown = {generate.grow([pattern], failed, {}, ALL, 1.0, seed)[0].operator for seed in range(10)}
+        failed = {pattern.id: growth.Outcome(8, 2, (f"stock/{kind}",) * 5)}
+        grown = {growth.grow([pattern], failed, ALL, 1.0, seed)[0].operator for seed in range(10)}
         assert grown == fitting
 
 
@@ -312,7 +312,7 @@ def test_gates_name_what_is_wrong():
 
 def test_patterns_and_questions_survive_json():
     questions, patterns = rounds(6, 2, 1)
-    assert [generate.Pattern.from_dict(p.to_dict()) for p in patterns] == patterns
+    assert [growth.Pattern.from_dict(p.to_dict()) for p in patterns] == patterns
     assert [Question.from_json(q.to_json()) for q in questions] == questions
     with pytest.raises(ValueError, match=r"missing fields \['answer'\], unknown \['reply'\]"):
         Question.from_json(questions[0].to_json().replace('"answer"', '"reply"'))
@@ -321,9 +321,9 @@ def test_patterns_and_questions_survive_json():
 def test_splits_share_no_persona_and_no_root():
     found = {split: set(trades.personas(split)) for split in ("base", "train", "heldout")}
     assert sum(map(len, found.values())) == len(set().union(*found.values()))
-    train, heldout = (generate.roots(split, 30, catalogue.select("all"), 0) for split in ("train", "heldout"))
-    grown = generate.grow(train, {}, {}, ALL, 1.0, 0)
-    for split, patterns in (("train", grown), ("heldout", generate.grow_like(heldout, grown, 0))):
+    train, heldout = (growth.roots(split, 30, catalogue.select("all"), 0) for split in ("train", "heldout"))
+    grown = growth.grow(train, {}, ALL, 1.0, 0)
+    for split, patterns in (("train", grown), ("heldout", growth.grow_like(heldout, grown, 0))):
         for question in generate.questions(patterns, 2, 0):
             assert question.root.startswith(split)
             assert Problem.from_dict(question.source["problem"]).persona in found[split]

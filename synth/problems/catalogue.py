@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 from synth.problems import (
-    chance, counting, equations, geometry, grids, integers, letters, money, rates, roads, schedules, sequences, stocks,
-)  # fmt: skip
+    chance,
+    counting,
+    equations,
+    geometry,
+    grids,
+    integers,
+    letters,
+    money,
+    rates,
+    roads,
+    schedules,
+    sequences,
+    stocks,
+)
 from synth.problems.operation import Operation
 
 _MODULES = (
-    stocks, rates, equations, integers, counting, chance, geometry, sequences, money, schedules, grids, roads, letters,
-)  # fmt: skip
+    stocks,
+    rates,
+    equations,
+    integers,
+    counting,
+    chance,
+    geometry,
+    sequences,
+    money,
+    schedules,
+    grids,
+    roads,
+    letters,
+)
 
 OPERATIONS: dict[str, Operation] = {op.name: op for module in _MODULES for op in module.OPERATIONS}
 FAMILIES: dict[str, tuple[str, ...]] = {  # family -> its operations

@@ -1,72 +1,19 @@
-"""Patterns of problems and the questions made of them; how patterns grow between rounds; the gates.
-
-A pattern is one problem whose numbers and persona its questions draw anew: what a workflow is to the agentic flywheel.
-Roots belong to one split and so does everything that descends from them.
-"""
+"""Questions of patterns of problems, and the gates they pass."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
-from synth import gates, generate
-from synth.generate import Outcome
-from synth.problems import catalogue, grammar, graph, operators, trades
+from synth.gates import Report
+from synth.problems import grammar, graph, operators, trades
 from synth.problems.graph import Problem
-from synth.problems.operators import Operator
+from synth.problems.growth import Pattern
 from synth.question import Question
 
 NGRAM = 13  # words in a row that no question may share with an evaluation set
-Charges = Mapping[str, Sequence[str]]  # pattern id -> the operations that failed attempts went wrong at
-
-
-@dataclasses.dataclass(frozen=True)
-class Pattern:
-    """One problem of one round; the fields are those of synth.workflow.Workflow."""
-
-    id: str
-    root: str
-    parent: str
-    operator: str
-    round: int
-    split: str
-    problem: Problem
-
-    def grown(self, problem: Problem, operator: str) -> Pattern:
-        """The child pattern of the next round."""
-        number = self.round + 1
-        return dataclasses.replace(
-            self, id=f"{self.root}@r{number}", parent=self.id, operator=operator, round=number, problem=problem
-        )
-
-    def kept(self) -> Pattern:
-        """The same pattern carried into the next round."""
-        return self.grown(self.problem, "")
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON data; `from_dict` is the inverse."""
-        return {**{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}, "problem": self.problem.to_dict()}
-
-    @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> Pattern:
-        """Inverse of `to_dict`."""
-        return cls(**{**record, "problem": Problem.from_dict(record["problem"])})
-
-
-def roots(split: str, count: int, families: Sequence[str], seed: int) -> list[Pattern]:
-    """`count` round-0 patterns of a split: one node of two or three items each, families in rotation."""
-    found = []
-    for i in range(count):
-        family = families[i % len(families)]
-        root = f"{split}-{i:05d}-{family.replace(' ', '_')}"
-        rng = random.Random(f"{seed}/problem/{root}")
-        node = operators.draw_node(rng.choice(catalogue.FAMILIES[family]), rng, rng.randint(2, 3), {})
-        problem = Problem([node], [], rng.choice(trades.personas(split)))
-        found.append(Pattern(f"{root}@r0", root, "", "", 0, split, problem))
-    return found
 
 
 def questions(patterns: Sequence[Pattern], variants: int, seed: int) -> list[Question]:
@@ -99,41 +46,6 @@ def questions(patterns: Sequence[Pattern], variants: int, seed: int) -> list[Que
     return found
 
 
-def expander(charges: Charges) -> Callable[[Pattern, Operator, int], Pattern]:
-    """expand(pattern, operator, seed) for synth.generate.grow, aimed at the operation each pattern failed at most.
-
-    A pattern that the operator cannot grow is carried over with other numbers.
-    """
-
-    def expand(pattern: Pattern, operator: Operator, seed: int) -> Pattern:
-        rng = random.Random(f"{seed}/{pattern.id}/{operator.name}")
-        counts = Counter(charges.get(pattern.id, ()))
-        focus = max(sorted(counts), key=counts.__getitem__) if counts else ""
-        try:
-            return pattern.grown(operator.apply(pattern.problem, rng, pattern.split, focus), operator.name)
-        except ValueError:
-            return pattern.kept()
-
-    return expand
-
-
-def grow(
-    patterns: Sequence[Pattern],
-    outcomes: Mapping[str, Outcome],
-    charges: Charges,
-    chosen: Sequence[Operator],
-    share: float,
-    seed: int,
-) -> list[Pattern]:
-    """The next round's training patterns: see synth.generate.grow."""
-    return generate.grow(patterns, outcomes, chosen, share, seed, expander(charges))
-
-
-def grow_like(patterns: Sequence[Pattern], examples: Sequence[Pattern], seed: int) -> list[Pattern]:
-    """The next round's held-out patterns: see synth.generate.grow_like."""
-    return generate.grow_like(patterns, examples, seed, operators.OPERATORS, expander({}))
-
-
 def ngrams(text: str) -> set[tuple[str, ...]]:
     """Every NGRAM words in a row, in lower case and without punctuation."""
     words = "".join(c if c.isalnum() else " " for c in text.lower()).split()
@@ -146,18 +58,23 @@ def evaluation_ngrams(texts: Iterable[str]) -> set[tuple[str, ...]]:
 
 
 def fingerprint(question: Question) -> str:
-    """Equal for questions that differ in persona, distractors and wording at most; without a graph, the prompt."""
-    if not question.source.get("problem"):
-        return question.prompt
-    return graph.fingerprint(Problem.from_dict(question.source["problem"]))
+    """Equal for problems that differ in persona, distractors and wording at most; otherwise prompt and source tell."""
+    if question.source.get("problem"):
+        return graph.fingerprint(Problem.from_dict(question.source["problem"]))
+    return json.dumps([question.prompt, question.source], sort_keys=True)
 
 
-def check(question: Question, forbidden: set[tuple[str, ...]]) -> str | None:
+def check(question: Question, forbidden: set[tuple[str, ...]] = frozenset()) -> str | None:
     """The first gate that a question fails, as "gate: detail", or None.
 
-    answer: the stored answer equals the one found by the other way of every operation. rendering: the prompt is read
-    back as the same graph, in exactly one way. overlap: no NGRAM words in a row of an evaluation set.
+    overlap: no NGRAM words in a row of an evaluation set. answer: the stored answer equals the one found by the other
+    way of every operation. rendering: the prompt is read back as the same graph, in exactly one way. The latter two
+    concern generated problems.
     """
+    if shared := ngrams(question.prompt) & forbidden:
+        return f"overlap: {' '.join(min(shared))!r} stands in an evaluation set"
+    if not question.source.get("problem"):
+        return None
     problem = Problem.from_dict(question.source["problem"])
     try:
         recomputed = graph.answer_text(graph.check(problem))
@@ -173,13 +90,31 @@ def check(question: Question, forbidden: set[tuple[str, ...]]) -> str | None:
     wanted = {"nodes": problem.nodes, "distractors": problem.distractors, "name": persona.name, "trade": persona.trade}
     if read != wanted:
         return f"rendering: read back as {read}"
-    if shared := ngrams(question.prompt) & forbidden:
-        return f"overlap: {' '.join(min(shared))!r} stands in an evaluation set"
     return None
 
 
 def select(
-    candidates: Iterable[Question], forbidden: set[tuple[str, ...]], taken: dict[str, str]
-) -> tuple[list[Question], gates.Report]:
-    """The problems that pass every gate; see `check` and synth.gates.sift."""
-    return gates.sift(candidates, lambda question: check(question, forbidden), fingerprint, taken)
+    candidates: Iterable[Question], check: Callable[[Question], str | None], taken: dict[str, str]
+) -> tuple[list[Question], Report]:
+    """The questions that pass every gate.
+
+    Args:
+      candidates: in order.
+      check: the first gate that a candidate fails on its own, as "gate: detail", or None.
+      taken: fingerprint -> id of everything accepted before, all splits; extended in place, so that nothing stands
+        twice, neither within a split nor across.
+    """
+    report, accepted = Report(), []
+    for question in candidates:
+        report.seen += 1
+        mark = fingerprint(question)
+        problem = f"duplicate: of {taken[mark]}" if mark in taken else check(question)
+        if problem:
+            gate = problem.split(":")[0]
+            report.rejected[gate] += 1
+            report.examples.setdefault(gate, f"{question.id}: {problem}")
+            continue
+        taken[mark] = question.id
+        accepted.append(question)
+    report.passed = len(accepted)
+    return accepted, report

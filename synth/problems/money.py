@@ -8,8 +8,18 @@ from fractions import Fraction
 import sympy
 
 from synth.problems.operation import (
-    Args, Item, Items, Operation, Steps, Value, attempts, base_units, grown, number, quantity,
-)  # fmt: skip
+    Args,
+    Item,
+    Items,
+    Operation,
+    Steps,
+    Value,
+    attempts,
+    base_units,
+    grown,
+    number,
+    quantity,
+)
 
 
 def _solve_account(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:

@@ -28,11 +28,6 @@ class Operator:
     answers: tuple[str, ...]
     apply: Callable[[Problem, random.Random, str, str], Problem]
 
-    def applies(self, pattern: Any) -> bool:
-        """Always worth a try: whether an operator fits shows only when it is applied."""
-        del pattern
-        return True
-
 
 def _wanted(operation: Operation, args: dict, items: list, wish: str, rng: random.Random) -> str:
     """A want of the same name as `wish` ("price" of "price:fig")."""

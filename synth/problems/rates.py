@@ -8,8 +8,19 @@ from fractions import Fraction
 import sympy
 
 from synth.problems.operation import (
-    NAME, Args, Item, Items, Operation, Steps, Value, attempts, base_units, grown, number, quantity,
-)  # fmt: skip
+    NAME,
+    Args,
+    Item,
+    Items,
+    Operation,
+    Steps,
+    Value,
+    attempts,
+    base_units,
+    grown,
+    number,
+    quantity,
+)
 from synth.problems.trades import NAMES
 
 
