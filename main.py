@@ -46,6 +46,8 @@ def parse(argv: Sequence[str]) -> Command:
     validate.validate(values.config, values.stage)
     domains.select(values.config.synth.domains)  # wrong names fail here, before the workdir keeps them
     operators.select(values.config.synth.operators)
+    if values.config.reasoning.rounds:
+        check_reasoning(values.config)
     script.parse_flaws(values.config.rl.sft_flaws)
     if values.stage == "evaluate":
         from rl import suites  # not at the top: no other stage needs the environments it imports
@@ -59,6 +61,17 @@ def parse(argv: Sequence[str]) -> Command:
     if values.stage != "plan":
         check_workdir(values.config, workdir, values.stage)
     return values.config, workdir, values.stage, values.only_check_args
+
+
+def check_reasoning(config: config_dict.ConfigDict) -> None:
+    """Raises ValueError for names of problem families, operators or worlds that there are not."""
+    from synth import question  # not at the top: sympy, which problems need, takes its time
+    from synth.problems import catalogue
+    from synth.problems import operators as problem_operators
+
+    catalogue.select(config.reasoning.families)
+    problem_operators.select(config.reasoning.operators)
+    question.parse_weights(config.reasoning.weights)
 
 
 def check_workdir(config: config_dict.ConfigDict, workdir: Path, stage: str) -> None:

@@ -46,6 +46,23 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.synth.variants = 2  # tasks per branch: other state, wording and identifiers
     c.synth.legal_share = 0.5  # share of tasks that end in the write (from round 1 on)
 
+    c.reasoning = config_dict.ConfigDict()  # files: repo-relative or absolute, "" for none
+    c.reasoning.rounds = 0  # rounds of the reasoning flywheel, before those of the agentic one
+    c.reasoning.weights = "reasoning=2,search=1,data=1"  # shares of the worlds in its rounds and in every step
+    c.reasoning.families = "all"  # comma-separated families of problems from synth/problems, or "all"
+    c.reasoning.operators = "resample,constrain,compose,unknown,distract,move"  # what the flywheel may do to them
+    c.reasoning.train_roots = 64  # round-0 patterns and questions whose descendants train the policy
+    c.reasoning.heldout_roots = 48  # ... and those that only evaluate it
+    c.reasoning.variants = 2  # questions per root and round
+    c.reasoning.expand_share = 1.0  # share of training patterns grown per round, worst pass rate first
+    c.reasoning.untooled_reward = 0.9  # reward of a right answer to a problem without a tool call; with one it is 1
+    c.reasoning.problems = ""  # comma-separated JSONL files or TFDS folders (question, answer) to train on in round 0
+    c.reasoning.evaluation = ""  # ditto, but held out: round 0's held-out tasks, which no training task may resemble
+    c.reasoning.search_corpus = ""  # JSONL of pages (id, title, text) that search_questions are about
+    c.reasoning.search_questions = ""  # JSONL (question, answer, evidence) to train on in round 0
+    c.reasoning.data_folder = ""  # folder of Parquet and CSV files that data_questions are about
+    c.reasoning.data_questions = ""  # JSONL (question, answer) to train on in round 0
+
     c.env = config_dict.ConfigDict()
     c.env.max_turns = 12  # assistant turns per episode
     c.env.concurrency = 0  # environments open at a time; 0: as many as a batch has episodes
@@ -54,7 +71,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.env.max_faults = 0  # failures in a row that stop the run, because then a backend is down; 0: any number
 
     c.rl = config_dict.ConfigDict()
-    c.rl.rounds = 3  # flywheel rounds
+    c.rl.rounds = 3  # rounds of the agentic flywheel
     c.rl.steps = 16  # RL steps per round; one step is one batch of rollouts
     c.rl.groups = 16  # tasks per step
     c.rl.group_size = 8  # episodes per task

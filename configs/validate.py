@@ -48,10 +48,14 @@ RULES: dict[str, Rule] = {
     **{f"synth.{key}": _at_least(1) for key in ("train_roots", "heldout_roots", "variants")},
     "synth.expand_share": _SHARE,
     "synth.legal_share": _SHARE,
+    "reasoning.rounds": _at_least(0),
+    **{f"reasoning.{key}": _at_least(1) for key in ("train_roots", "heldout_roots", "variants")},
+    "reasoning.expand_share": _SHARE,
+    "reasoning.untooled_reward": _SHARE,
     "env.max_turns": _at_least(1),
     **{f"env.{key}": _at_least(0) for key in ("concurrency", "timeout", "retries", "max_faults")},
-    **{f"rl.{key}": _at_least(1) for key in ("rounds", "groups", "minibatches", "row_length", "rows", "sft_episodes")},
-    **{f"rl.{key}": _at_least(0) for key in ("steps", "warmup_updates", "weight_decay", "sft_steps")},
+    **{f"rl.{key}": _at_least(1) for key in ("groups", "minibatches", "row_length", "rows", "sft_episodes")},
+    **{f"rl.{key}": _at_least(0) for key in ("rounds", "steps", "warmup_updates", "weight_decay", "sft_steps")},
     **{f"rl.{key}": _at_least(0) for key in ("logits_chunk", "router_coef")},
     "rl.group_size": _at_least(2),  # an advantage is a difference between members of a group
     "rl.learning_rate": _POSITIVE,
@@ -130,6 +134,7 @@ def validate(config: config_dict.ConfigDict, stage: str = "flywheel") -> None:
     if len(axes) > 1:
         raise ValueError(f"{' and '.join(axes)} are -1, at most one axis may take the devices that are left")
     _check_relations(values)
+    _check_files(values)
     if stage in TRAINING_STAGES:
         cut = {"top_p": 1, "min_p": 0, "constrain_calls": False}
         if any(values[f"sampler.{key}"] != off for key, off in cut.items()):  # the keep-set is recorded, and bounded
@@ -185,12 +190,24 @@ def _check_relations(values: dict[str, Any]) -> None:
         context = values[f"{section}.context"] or values["sampler.context"]
         for key in ("sampler.prefill_chunk", f"{section}.max_new_tokens"):
             _require(context >= values[key], f"{section}.context", f">= {key} = {values[key]}", context)
+    rounds = values["reasoning.rounds"] + values["rl.rounds"]
+    _require(rounds >= 1, "rl.rounds", ">= 1 without rounds of reasoning (reasoning.rounds)", values["rl.rounds"])
     decay, room = values["rl.sft_decay_steps"], max(values["rl.sft_steps"] - values["rl.warmup_updates"], 0)
     first, clean = values["rl.sft_drill_steps"] + values["rl.sft_comparison_steps"], values["rl.sft_clean_steps"]
     if values["rl.sft_drill_share"]:
         text = f"> {first} steps of drills and comparisons for a drill share"
         _require(clean > first, "rl.sft_clean_steps", text, clean)
     _require(decay <= room, "rl.sft_decay_steps", f"<= rl.sft_steps - rl.warmup_updates = {room}", decay)
+
+
+def _check_files(values: dict[str, Any]) -> None:
+    """Files of the reasoning section exist, and questions come with what they are about."""
+    for key in ("problems", "evaluation", "search_corpus", "search_questions", "data_folder", "data_questions"):
+        for path in filter(None, (part.strip() for part in values[f"reasoning.{key}"].split(","))):
+            _require((REPOSITORY / path).exists(), f"reasoning.{key}", "an existing file or folder", path)
+    for questions, about in (("search_questions", "search_corpus"), ("data_questions", "data_folder")):
+        both = bool(values[f"reasoning.{questions}"]) == bool(values[f"reasoning.{about}"])
+        _require(both, f"reasoning.{about}", f"set together with reasoning.{questions}", values[f"reasoning.{about}"])
 
 
 def _check_checkpoint(config: config_dict.ConfigDict) -> None:

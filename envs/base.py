@@ -38,7 +38,8 @@ class Score:
     violations: names of the rules that were broken, in the order they were broken.
     error: the infrastructure failure, if any.
     delta: the state changes, {"collection/record_id/field": [before, after]}.
-    node: id of the first behaviour-tree node at which the episode left its branch; None if it never did.
+    node: id of the first behaviour-tree node at which the episode left its branch; None if it never did. In worlds that
+        ask a question: "what/how" the attempt went wrong, None if nothing shows it.
     """
 
     reward: float | None

@@ -9,6 +9,12 @@ from typing import Any
 import jsonschema
 
 
+def schema(name: str, description: str, properties: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAI function schema of a tool, all of whose arguments are required."""
+    parameters = {"type": "object", "properties": properties, "required": list(properties)}
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
+
+
 def validators(schemas: list[dict[str, Any]]) -> dict[str, jsonschema.Draft202012Validator]:
     """Tool name -> validator of its arguments; arguments that the schema does not name are rejected.
 

@@ -1,8 +1,8 @@
-"""The round loop of the agentic flywheel.
+"""The round loop: first the rounds of the reasoning flywheel, if the config has any, then those of the agentic one.
 
 Round k: trees that grew where the policy failed in round k-1 become gated tasks on disk; the frozen initial policy and
 the current one are measured on the round's held-out tasks; RL trains; the new policy is measured; the failures say
-where the next round's trees grow.
+where the next round's trees grow. In rounds of reasoning the trees are patterns of problems (rl/reasoning.py).
 
 Everything is a function of config and seed, and everything the loop has to remember is in `Progress`, which is saved
 with the train state. Where a run takes up again:
@@ -27,10 +27,12 @@ from ml_collections import config_dict
 
 from envs import world
 from model import load, tokenizer
-from rl import checkpoint, evaluate, hosts, report, rollout, setup, sft, show, train
+from rl import checkpoint, evaluate, hosts, reasoning, report, rollout, setup, sft, show, train
 from rl.trajectory import Trajectory
 from synth import dataset, domains, gates, generate, operators, tree, workflow
 from synth.generate import Outcome
+from synth.problems.growth import Pattern
+from synth.question import Question
 from synth.task import Task
 from synth.workflow import Workflow
 
@@ -42,21 +44,29 @@ SPLITS = ("train", "heldout")
 class Progress:
     """Where a run stands; JSON-serialisable.
 
-    round, step: RL steps of `round` done so far. workflows: split -> this round's trees. counts: workflow id ->
-    [episodes, passes, {node kind: first departures}] of this round's training rollouts. rounds: finished and current
-    entries of summary.json. seconds: wall clock spent, over all sittings.
+    round, step: RL steps of `round` done so far. agentic_from: the first round of the agentic flywheel; those before it
+    are of the reasoning flywheel. workflows: split -> this round's trees, or patterns. counts: workflow id ->
+    [episodes, passes, {node kind: first departures}] of this round's training rollouts (of patterns, see
+    reasoning.count). rounds: finished and current entries of summary.json. seconds: wall clock, over all sittings.
     """
 
     round: int = 0
     step: int = 0
+    agentic_from: int = 0
     workflows: dict[str, list[dict]] = dataclasses.field(default_factory=dict)
     counts: dict[str, list] = dataclasses.field(default_factory=dict)
     rounds: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
 
-    def trees(self, split: str) -> list[Workflow]:
-        """This round's workflows of a split."""
-        return [Workflow.from_dict(record) for record in self.workflows[split]]
+    @property
+    def flywheel(self) -> str:
+        """Which flywheel this round belongs to."""
+        return "agentic" if self.round >= self.agentic_from else "reasoning"
+
+    def trees(self, split: str) -> list[Workflow] | list[Pattern]:
+        """This round's workflows, or patterns, of a split."""
+        kind = Workflow if self.flywheel == "agentic" else Pattern
+        return [kind.from_dict(record) for record in self.workflows[split]]
 
     def outcomes(self) -> dict[str, Outcome]:
         """What the policy did with each training tree of this round."""
@@ -65,12 +75,13 @@ class Progress:
             for name, (episodes, passes, kinds) in self.counts.items()
         }
 
-    def count(self, items: Sequence[Trajectory], tasks: Sequence[Task]) -> None:
+    def count(self, items: Sequence[Trajectory], tasks: Sequence[Task | Question]) -> None:
         """Charges each failed rollout of this round's tasks to the kind of node that it left first."""
         by_id = {task.id: task for task in tasks}
         for item in items:
             task = by_id[item.task_id]
-            if task.round != self.round or item.reward is None:
+            fresh = isinstance(task, Task) and self.agentic_from + task.round == self.round
+            if not fresh or item.reward is None:
                 continue
             entry = self.counts.setdefault(f"{task.root}@r{task.round}", [0, 0, {}])
             entry[0] += 1
@@ -98,18 +109,27 @@ def next_workflows(config: config_dict.ConfigDict, progress: Progress) -> dict[s
     return {"train": train_trees, "heldout": generate.grow_like(progress.trees("heldout"), train_trees, config.seed)}
 
 
+def begin(config: config_dict.ConfigDict) -> Progress:
+    """The progress of a run that has not begun."""
+    rounds = config.reasoning.rounds
+    trees = reasoning.first_patterns(config) if rounds else first_workflows(config)
+    return Progress(agentic_from=rounds, workflows={s: [w.to_dict() for w in ws] for s, ws in trees.items()})
+
+
 def round_tasks(
-    config: config_dict.ConfigDict, workdir: Path, round_number: int, trees: dict[str, list[Workflow]]
-) -> dict[str, list[Task]]:
+    config: config_dict.ConfigDict, workdir: Path, round_number: int, trees: dict[str, list]
+) -> dict[str, list[Task]] | dict[str, list[Question]]:
     """The gated tasks of a round, read from its dataset, which is written first if it is not there.
 
     Raises ValueError, naming the gates and an example each, if a split has no task left.
     """
     directory = workdir / "tasks" / f"round_{round_number}"
-    if not directory.exists():
+    if not directory.exists() and round_number < config.reasoning.rounds:
+        store(directory, *reasoning.gated_splits(config, workdir, round_number, trees))
+    elif not directory.exists():
         taken = {
             gates.fingerprint(task): task.id
-            for earlier in range(round_number)
+            for earlier in range(config.reasoning.rounds, round_number)
             for split in SPLITS
             for task in dataset.read(workdir / "tasks" / f"round_{earlier}", split)
         }
@@ -123,12 +143,39 @@ def round_tasks(
                 raise ValueError(f"round {round_number}: no {split} task passed the gates: {reports[split]}")
         if leaks := gates.split_leaks(splits["train"], splits["heldout"]):
             raise ValueError(f"round {round_number}: roots on both sides of the split: {leaks[:5]}")
-        if hosts.first():
-            directory.parent.mkdir(parents=True, exist_ok=True)
-            write_json(directory.with_name(f"gates_{round_number}.json"), reports)
-            dataset.write(directory, splits)
+        store(directory, splits, reports)
     hosts.wait(f"tasks of round {round_number}")
     return {split: dataset.read(directory, split) for split in SPLITS}
+
+
+def store(directory: Path, splits: dict[str, list], reports: dict[str, Any]) -> None:
+    """Writes a round's dataset, tasks/round_k, and what the gates said, tasks/gates_k.json. The first process does."""
+    if not hosts.first():
+        return
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    write_json(directory.with_name(f"{directory.name.replace('round', 'gates')}.json"), reports)
+    dataset.write(directory, splits)
+
+
+def describe(trees: dict[str, list[Workflow]], tasks: dict[str, list[Task]]) -> dict[str, float]:
+    """What summary.json says of an agentic round beside what it says of every round."""
+    grown = trees["train"] + trees["heldout"]
+    return {
+        "legal_share": sum(t.legal for t in tasks["train"]) / len(tasks["train"]),
+        "branches_mean": sum(len(tree.branches(w.tree)) for w in grown) / len(grown),
+        "depth_mean": sum(tree.depth(w.tree) for w in grown) / len(grown),
+    }
+
+
+def constant_pass_rates(tasks: Sequence[Task] | Sequence[Question]) -> dict[str, float]:
+    """Pass rate of every constant policy on the tasks of a round."""
+    agentic = isinstance(tasks[0], Task)
+    return evaluate.constant_pass_rates(tasks) if agentic else reasoning.constant_pass_rates(tasks)
+
+
+def total_rounds(config: config_dict.ConfigDict) -> int:
+    """Rounds of both flywheels."""
+    return config.reasoning.rounds + config.rl.rounds
 
 
 def write_json(path: Path, record: Any) -> None:
@@ -147,9 +194,7 @@ class Flywheel:
         self.config, self.workdir, self.read_only = config, workdir, read_only
         self.started = time.perf_counter()
         operators.select(config.synth.operators)  # wrong names fail here, before anything is loaded
-        self.progress = Progress(
-            workflows={s: [w.to_dict() for w in ws] for s, ws in first_workflows(config).items()}
-        )
+        self.progress = begin(config)
         if config.rl.sft_steps:  # the warm start's policy is the one this run starts from
             start = workdir / "sft" / "policy"
             if read_only and not start.exists():
@@ -185,7 +230,7 @@ class Flywheel:
 
     def run(self) -> dict[str, Any]:
         """All rounds from where the run stands. Returns what it writes to summary.json."""
-        while self.progress.round < self.config.rl.rounds:
+        while self.progress.round < total_rounds(self.config):
             tasks = self.train_current_round()
             self.close_round(tasks["heldout"])
         self.export()
@@ -250,18 +295,16 @@ class Flywheel:
         # Nothing has been trained before round 0 without a warm start: the same parameters, seeds and episodes.
         same = number == 0 and not int(self.trainer.state.step)
         before = initial if same else self.measure(self.trainer.state.params, heldout, number, "before")
-        grown = trees["train"] + trees["heldout"]
+        facts = describe if self.progress.flywheel == "agentic" else reasoning.describe
         self.progress.rounds.append(
             {
                 "round": number,
-                "flywheel": "agentic",
+                "flywheel": self.progress.flywheel,
                 "train_tasks": len(tasks["train"]),
                 "heldout_tasks": len(heldout),
                 "heldout_roots": len({t.root for t in heldout}),
-                "legal_share": sum(t.legal for t in tasks["train"]) / len(tasks["train"]),
-                "branches_mean": sum(len(tree.branches(w.tree)) for w in grown) / len(grown),
-                "depth_mean": sum(tree.depth(w.tree) for w in grown) / len(grown),
-                "constants": evaluate.constant_pass_rates(heldout),
+                **facts(trees, tasks),
+                "constants": constant_pass_rates(heldout),
                 "pass_initial": initial,
                 "pass_before": before,
             }
@@ -275,7 +318,10 @@ class Flywheel:
 
         def drawn(step: int) -> tuple[list[Task], int]:
             """The tasks of a step, and its sampling seed."""
-            tasks = train.step_tasks(current, earlier, c.groups, c.replay_share, order, step)
+            if self.progress.flywheel == "reasoning":
+                tasks = reasoning.step_tasks(self.config, current, earlier, order, step)
+            else:
+                tasks = train.step_tasks(current, earlier, c.groups, c.replay_share, order, step)
             return tasks, train.step_seed(self.config.seed, number, step)
 
         while self.progress.step < c.steps:
@@ -287,7 +333,10 @@ class Flywheel:
                 following = drawn(step + 1) if c.max_staleness and not saves else None
                 more = functools.partial(train.refill_tasks, current, seed=order, step=step)
                 items, metrics = self.trainer.step(tasks, seed, bar.update, more, following)
-            self.progress.count(items, [*current, *earlier])
+            if self.progress.flywheel == "reasoning":
+                reasoning.count(self.progress.counts, items, [*current, *earlier], number)
+            else:
+                self.progress.count(items, [*current, *earlier])
             self.progress.step += 1
             if hosts.first():
                 path = self.workdir / "rollouts" / f"round_{number}.jsonl"
@@ -303,7 +352,13 @@ class Flywheel:
         """Measures the trained policy, grows the trees for the next round, and saves."""
         progress = self.progress
         progress.rounds[-1]["pass_after"] = self.measure(self.trainer.state.params, heldout, progress.round, "after")
-        grown = next_workflows(self.config, progress)
+        if progress.flywheel == "agentic":
+            grown = next_workflows(self.config, progress)
+        elif progress.round + 1 == progress.agentic_from:
+            grown = first_workflows(self.config)
+        else:
+            patterns = {split: progress.trees(split) for split in SPLITS}
+            grown = reasoning.next_patterns(self.config, patterns, progress.counts)
         progress.workflows = {split: [w.to_dict() for w in ws] for split, ws in grown.items()}
         progress.round, progress.step, progress.counts = progress.round + 1, 0, {}
         self.save()

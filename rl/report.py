@@ -117,7 +117,7 @@ def table(rounds: Sequence[Record]) -> str:
     rows = [head]
     for entry in rounds:
         counts = (entry["round"], entry["flywheel"], entry["train_tasks"], entry["heldout_tasks"])
-        means = (f"{entry[key]:.1f}" for key in ("branches_mean", "depth_mean"))
+        means = (f"{entry[key]:.1f}" if key in entry else "-" for key in ("branches_mean", "depth_mean"))
         rates = (_interval(entry[key]) for key in ("pass_initial", "pass_before", "pass_after"))
         rows.append((*map(str, counts), *means, *rates, f"{100 * gain(entry):+.1f}"))
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]

@@ -15,7 +15,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from envs import world
+from envs import registry
 from model import constrain, draw, load, sampler, sharding, tokenizer, transformer
 from model.chat import Chat
 from rl import algorithms, hosts, learner, objective, packing, rollout
@@ -45,10 +45,9 @@ class Parts:
 
     @functools.cached_property
     def rollouts(self) -> rollout.Rollouts:
-        """This process's episodes in the executable worlds."""
-        return rollout.Rollouts(
-            self.engine(), self.chat, world.make, limits(self.config), self.config.seed, self.calls
-        )
+        """This process's episodes in the worlds of envs/registry.py."""
+        make_env = functools.partial(registry.make, untooled=self.config.reasoning.untooled_reward)
+        return rollout.Rollouts(self.engine(), self.chat, make_env, limits(self.config), self.config.seed, self.calls)
 
     @functools.cached_property
     def calls(self) -> constrain.Calls | None:

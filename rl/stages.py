@@ -16,10 +16,11 @@ from synth import operators
 def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
     """Writes the gated tasks of round 0, tasks/round_0, and what the gates said, tasks/gates_0.json."""
     operators.select(config.synth.operators)
-    tasks = flywheel.round_tasks(config, workdir, 0, flywheel.first_workflows(config))
+    progress = flywheel.begin(config)
+    tasks = flywheel.round_tasks(config, workdir, 0, {split: progress.trees(split) for split in flywheel.SPLITS})
     for split, found in tasks.items():
-        legal = sum(task.legal for task in found)
-        print(f"{split}: {len(found)} tasks of {len({t.root for t in found})} roots, {legal} legal")
+        legal = "" if config.reasoning.rounds else f", {sum(task.legal for task in found)} legal"
+        print(f"{split}: {len(found)} tasks of {len({t.root for t in found})} roots{legal}")
     print(f"in {workdir / 'tasks' / 'round_0'}")
 
 
@@ -37,8 +38,8 @@ def rl(config: config_dict.ConfigDict, workdir: Path) -> None:
     Raises ValueError if the rounds are all done.
     """
     run = flywheel.Flywheel(config, workdir)
-    if run.progress.round >= config.rl.rounds:
-        raise ValueError(f"rl: the {config.rl.rounds} rounds of {workdir} are done; raise rl.rounds for another")
+    if run.progress.round >= (total := flywheel.total_rounds(config)):
+        raise ValueError(f"rl: the {total} rounds of {workdir} are done; raise rl.rounds for another")
     run.train_current_round()
     run.export()
     print(f"round {run.progress.round}: {run.progress.step} RL steps done; policy in {workdir / 'policy'}")

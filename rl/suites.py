@@ -11,10 +11,11 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from envs import actors, world
+from envs import actors, registry
 from envs.base import Actor, Env
 from rl.evaluate import derive_seed
 from synth import dataset, script
+from synth.task import Task
 
 FAMILIES = ("agentic", "bfcl", "tau2")
 BFCL_COLUMNS = {  # category -> the paper's column
@@ -90,15 +91,16 @@ def agentic(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
     if not rounds:
         raise ValueError(f"evaluate: {workdir} holds no tasks; run --stage=synth or --stage=flywheel first")
     constants = {name: functools.partial(_constant, name=name) for name in script.CONSTANTS}
+    make = functools.partial(registry.make, untooled=config.reasoning.untooled_reward)
     return [
         Suite(
             name=f"agentic/round_{number}",
             tasks=dataset.read(workdir / "tasks" / f"round_{number}", "heldout"),
-            make=world.make,
+            make=make,
             max_turns=config.env.max_turns,
             seed=derive_seed(config.seed, "evaluate", number),
-            actors=_baselines(world.oracle, lambda task: task.tools) | constants,
-            make_scripted=world.make,
+            actors=_baselines(registry.oracle, lambda task: getattr(task, "tools", ())) | constants,
+            make_scripted=make,
         )
         for number in rounds
     ]
@@ -168,5 +170,5 @@ def _baselines(
 
 
 def _constant(task: Any, name: str) -> Actor:
-    """A constant policy of the executable worlds."""
-    return actors.scripted(script.constant(task, name))
+    """A constant policy of the executable worlds; None for a question, in whose worlds these can do nothing."""
+    return actors.scripted(script.constant(task, name)) if isinstance(task, Task) else None

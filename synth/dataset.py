@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import io
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
+from synth.question import Question
 from synth.task import Task
 
 _PROVENANCE_TEXT = ("id", "root", "parent", "operator")
@@ -27,15 +29,15 @@ _PROVENANCE_NUMBERS = ("seed", "round")
 
 
 class Tasks(tfds.core.GeneratorBasedBuilder):
-    """TFDS builder of one round's tasks, keyed by task id.
+    """TFDS builder of one round's tasks or questions, keyed by id.
 
     Features: the task's provenance (id, root, parent, operator, seed, round), its split, and `task`, the whole record
-    as JSON text (`Task.to_json`). Text comes back from TFDS as UTF-8 bytes.
+    as JSON text (`to_json`). Text comes back from TFDS as UTF-8 bytes.
     """
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, splits: Mapping[str, Sequence[Task]], **kwargs: Any):
+    def __init__(self, splits: Mapping[str, Sequence[Task | Question]], **kwargs: Any):
         """splits: split name -> tasks. kwargs: of `tfds.core.DatasetBuilder` (data_dir, file_format)."""
         self._tasks = splits
         super().__init__(**kwargs)
@@ -59,7 +61,7 @@ class Tasks(tfds.core.GeneratorBasedBuilder):
             yield task.id, {**provenance, "split": split, "task": task.to_json()}
 
 
-def write(directory: str | os.PathLike, splits: Mapping[str, Sequence[Task]]) -> Path:
+def write(directory: str | os.PathLike, splits: Mapping[str, Sequence[Task | Question]]) -> Path:
     """Writes the tasks of each split as one dataset at `directory` and returns its path.
 
     The bytes depend on the tasks alone: not on their order, the path, the process or the time.
@@ -86,7 +88,7 @@ def write(directory: str | os.PathLike, splits: Mapping[str, Sequence[Task]]) ->
     return directory
 
 
-def read(directory: str | os.PathLike, split: str) -> list[Task]:
+def read(directory: str | os.PathLike, split: str) -> list[Task | Question]:
     """Returns the tasks of one split in order of id (TFDS itself stores them in order of the id's hash).
 
     Raises:
@@ -99,10 +101,15 @@ def read(directory: str | os.PathLike, split: str) -> list[Task]:
     if split not in builder.info.splits:
         raise ValueError(f"dataset {directory} has no split {split!r}; it has {sorted(builder.info.splits)}")
     records = builder.as_data_source(split)
-    return sorted((Task.from_json(record["task"]) for record in records), key=lambda task: task.id)
+    return sorted((_record(record["task"]) for record in records), key=lambda task: task.id)
 
 
-def _check(splits: Mapping[str, Sequence[Task]]) -> None:
+def _record(text: bytes) -> Task | Question:
+    """The task or question of a JSON text: only questions say which world they are for."""
+    return (Question if b'"env":' in text and "env" in json.loads(text) else Task).from_json(text)
+
+
+def _check(splits: Mapping[str, Sequence[Task | Question]]) -> None:
     """Raises ValueError for empty splits and for ids that occur twice."""
     empty = [split for split, tasks in splits.items() if not tasks]
     if empty or not splits:

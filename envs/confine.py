@@ -1,0 +1,154 @@
+"""Linux's means to confine the calling process, through ctypes: namespaces, Landlock, seccomp, resource limits.
+
+All are one-way: what a process gives up it cannot take back, nor can what it starts. Sources: landlock(7), seccomp(2),
+namespaces(7), and the kernel's headers for the numbers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import resource
+import struct
+from collections.abc import Iterable
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 1, 38, 22
+_CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC, _CLONE_NEWUSER, _CLONE_NEWNET = (
+    0x20000, 0x4000000, 0x8000000, 0x10000000, 0x40000000,
+)  # fmt: skip
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 2, 4, 8, 0x4000, 0x40000, 2
+_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446  # the same on every architecture
+_READ_FILE, _READ_DIR, _IOCTL_DEV = 1 << 2, 1 << 3, 1 << 15
+
+# What a Python program needs that computes, prints and uses files it may open. Everything else answers EACCES:
+# no new processes or threads, programs, sockets, signals to anybody, mounts, tracing, limits, devices.
+_ALLOWED = {
+    "x86_64": (  # asm/unistd_64.h
+        *range(0, 16),  # read write open close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sig*
+        17, 18, 19, 20, 21, 22, 23, 24, 25, 28,  # pread pwrite readv writev access pipe select yield mremap madvise
+        32, 33, 35, 36, 37, 38, 39, 60, 63, 72, 74, 75, 76, 77, 78, 79, 80,  # dup .. getpid exit uname fcntl .. chdir
+        82, 83, 84, 85, 87, 88, 89, 95, 96, 97, 98, 99, 100,  # rename mkdir rmdir creat unlink symlink .. times
+        102, 104, 107, 108, 110, 131, 186, 201, 202, 204, 217, 219,  # getuid .. gettid time futex getdents64
+        228, 229, 230, 231, 257, 258, 262, 263, 264, 266, 267, 269, 270, 271, 273,  # clock .. openat .. robust_list
+        280, 292, 293, 316, 318, 324, 332, 334, 439,  # utimensat dup3 pipe2 renameat2 getrandom statx rseq faccessat2
+    ),
+    "aarch64": (  # asm-generic/unistd.h
+        17, 23, 24, 25, 34, 35, 36, 38, 45, 46, 48, 49, 56, 57, 59, 61, 62, 63, 64, 65, 66, 67, 68,
+        72, 73, 78, 79, 80, 82, 83, 88, 93, 94, 98, 99, 101, 102, 103, 112, 113, 114, 115, 123, 124, 128, 132,
+        134, 135, 139, 153, 160, 163, 165, 166, 169, 172, 173, 174, 175, 176, 177, 178, 179,
+        214, 215, 216, 222, 226, 233, 276, 278, 283, 291, 293, 439,
+    ),
+}  # fmt: skip
+_AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_SECCOMP_ALLOW, _SECCOMP_KILL, _SECCOMP_EACCES = 0x7FFF0000, 0x80000000, 0x00050000 | 13
+
+
+class Unavailable(RuntimeError):
+    """The kernel does not offer a protection."""
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        raise Unavailable(f"{what}: {os.strerror(ctypes.get_errno())}")
+    return result
+
+
+def own_namespaces() -> None:
+    """Moves the process into user, mount, network, IPC and host-name namespaces of its own, without any network.
+
+    Raises Unavailable where unprivileged user namespaces are not allowed.
+    """
+    user, group = os.getuid(), os.getgid()
+    flags = _CLONE_NEWUSER | _CLONE_NEWNS | _CLONE_NEWNET | _CLONE_NEWIPC | _CLONE_NEWUTS
+    _checked(_LIBC.unshare(flags), "unshare")
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
+        try:
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+        except OSError as error:
+            raise Unavailable(f"{name}: {error.strerror}") from error
+    _checked(_LIBC.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None), "mount")  # ours do not reach the others
+
+
+def mount_scratch(path: str, size: int, files: int) -> None:
+    """Mounts an empty file system in memory at `path`, of at most `size` bytes and `files` files and folders."""
+    options = f"size={size},nr_inodes={files},mode=0700".encode()
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    _checked(_LIBC.mount(b"scratch", path.encode(), b"tmpfs", flags, options), "mount tmpfs")
+
+
+def unmount(path: str) -> None:
+    """Takes away what `mount_scratch` mounted, files still open included."""
+    _checked(_LIBC.umount2(path.encode(), _MNT_DETACH), "umount")
+
+
+def die_with_parent(signal: int) -> None:
+    """The kernel sends this process `signal` when its parent ends."""
+    _checked(_LIBC.prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0), "prctl")
+
+
+def limit(limits: dict[int, int]) -> None:
+    """Sets resource limits, soft and hard; {resource.RLIMIT_...: value}. CPU gets a second for a handler to end in."""
+    for kind, value in limits.items():
+        resource.setrlimit(kind, (value, value + (kind == resource.RLIMIT_CPU)))
+
+
+def landlock(readable: Iterable[str], writable: Iterable[str]) -> None:
+    """From now on files can be opened only beneath these folders: for reading, or for reading and writing.
+
+    Names and sizes of other files remain visible to stat(2), which Landlock does not cover. Raises Unavailable.
+    """
+    version = _checked(_LIBC.syscall(_LANDLOCK_CREATE, None, 0, 1), "Landlock")
+    rights = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1  # each version of the ABI knows more rights
+    ruleset = struct.pack("Q", rights)
+    descriptor = _checked(_LIBC.syscall(_LANDLOCK_CREATE, ruleset, len(ruleset), 0), "Landlock")
+    no_new_privileges()
+    granted = [(path, _READ_FILE | _READ_DIR) for path in readable] + [
+        (path, rights & ~_IOCTL_DEV) for path in writable
+    ]
+    for path, allowed in granted:
+        try:
+            parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        if not os.path.isdir(path):
+            allowed &= ~_READ_DIR
+        rule = struct.pack("=Qi", allowed, parent)
+        _checked(_LIBC.syscall(_LANDLOCK_ADD, descriptor, 1, rule, 0), f"Landlock {path}")
+        os.close(parent)
+    _checked(_LIBC.syscall(_LANDLOCK_RESTRICT, descriptor, 0), "Landlock")
+    os.close(descriptor)
+
+
+def no_new_privileges() -> None:
+    """No program that this process executes can have more rights than it; what Landlock and seccomp ask for."""
+    _checked(_LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+
+
+def seccomp() -> None:
+    """Every system call not in the table of this architecture fails with EACCES from now on. Raises Unavailable."""
+    machine = platform.machine()
+    if machine not in _ALLOWED:
+        raise Unavailable(f"seccomp: no table of system calls for {machine}")
+
+    def instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
+        return struct.pack("HBBI", code, if_true, if_false, value)
+
+    load, equal, give = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
+    numbers = _ALLOWED[machine]
+    program = [
+        instruction(load, 4),  # seccomp_data.arch
+        instruction(equal, _AUDIT_ARCH[machine], 1, 0),
+        instruction(give, _SECCOMP_KILL),
+        instruction(load, 0),  # seccomp_data.nr
+        *(instruction(equal, number, len(numbers) - i, 0) for i, number in enumerate(numbers)),
+        instruction(give, _SECCOMP_EACCES),
+        instruction(give, _SECCOMP_ALLOW),
+    ]
+    code = ctypes.create_string_buffer(b"".join(program))
+    filters = struct.pack("HP", len(program), ctypes.addressof(code))
+    no_new_privileges()
+    _checked(_LIBC.prctl(_PR_SET_SECCOMP, 2, ctypes.c_char_p(filters), 0, 0), "seccomp")

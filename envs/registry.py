@@ -1,0 +1,24 @@
+"""Which world a task belongs to: one `make` and one `oracle` for batches that mix worlds."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from envs import data, reasoning, search, world
+from envs.base import Actor, Env
+from synth.question import Question
+from synth.task import Task
+
+_ASKING: dict[str, ModuleType] = {"reasoning": reasoning, "search": search, "data": data}
+
+
+def make(task: Task | Question, untooled: float = reasoning.UNTOOLED) -> Env:
+    """A fresh episode. untooled: the reasoning world's reward of a right answer without a tool call."""
+    if isinstance(task, Task):
+        return world.make(task)
+    return reasoning.make(task, untooled) if task.env == "reasoning" else _ASKING[task.env].make(task)
+
+
+def oracle(task: Task | Question) -> Actor:
+    """The actor that earns reward 1.0 on a task."""
+    return world.oracle(task) if isinstance(task, Task) else _ASKING[task.env].oracle(task)

@@ -1,0 +1,180 @@
+"""The search world: a corpus of pages, BM25 over them, questions whose answers stand on several.
+
+A corpus is a list of pages {"id", "title", "text"}: a generated one (synth/facts.py) or a JSONL file of the user's.
+`search` shows titles only, so what a page says is known to those who open it. Reward: 0 for a wrong answer, else 0.5
+plus 0.5 times the share of the question's evidence that was opened: a right answer from nowhere is half a right one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import bm25s
+import numpy as np
+
+from envs import actors, asking, tools
+from envs.base import Actor
+from synth import facts
+from synth.question import Question
+
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # it announces every index
+
+MOST_RESULTS = 10
+
+
+TOOLS = [
+    tools.schema(
+        "search",
+        "Find pages. Returns ids and titles, best first.",
+        {"query": {"type": "string"}, "k": {"type": "integer", "minimum": 1, "maximum": MOST_RESULTS}},
+    ),
+    tools.schema("open", "Read a page.", {"id": {"type": "string"}}),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """Pages by id in order, and BM25 over title and text (no stop words, no stemming)."""
+
+    pages: dict[str, dict[str, str]]
+    ranking: bm25s.BM25
+
+    @classmethod
+    def of(cls, pages: Sequence[dict[str, str]]) -> Index:
+        """Indexes pages."""
+        ranking = bm25s.BM25()
+        ranking.index([_words(f"{page['title']} {page['text']}") for page in pages], show_progress=False)
+        return cls({page["id"]: page for page in pages}, ranking)
+
+    def search(self, query: str, k: int) -> list[dict[str, str]]:
+        """The k best pages that share a word with the query; equally good ones in the order of the corpus."""
+        known = [word for word in _words(query) if word in self.ranking.vocab_dict]
+        if not known:
+            return []
+        scores = self.ranking.get_scores(known)
+        order = np.argsort(-scores, kind="stable")[:k]
+        pages = list(self.pages.values())
+        return [{"id": pages[i]["id"], "title": pages[i]["title"]} for i in order if scores[i] > 0]
+
+
+def _words(text: str) -> list[str]:
+    return "".join(c if c.isalnum() else " " for c in text.casefold()).split()
+
+
+@functools.lru_cache(maxsize=8)
+def _index(corpus: str) -> Index:
+    """The index of a question's corpus: JSON of a path or of the arguments of facts.corpus."""
+    source = json.loads(corpus)
+    return Index.of(read_corpus(source) if isinstance(source, str) else facts.corpus(**source).pages)
+
+
+def read_corpus(path: str | os.PathLike) -> list[dict[str, str]]:
+    """The pages of a JSONL file. Raises ValueError naming the line of one without id, title or text, or an id twice."""
+    pages: dict[str, dict[str, str]] = {}
+    for number, record in _records(path):
+        if not all(isinstance(record.get(key), str) for key in ("id", "title", "text")):
+            raise ValueError(f"{path}, line {number}: expected a page with the texts id, title and text")
+        if record["id"] in pages:
+            raise ValueError(f"{path}, line {number}: the id {record['id']!r} stands twice")
+        pages[record["id"]] = {key: record[key] for key in ("id", "title", "text")}
+    if not pages:
+        raise ValueError(f"{path}: no page in it")
+    return list(pages.values())
+
+
+def read_questions(path: str | os.PathLike, corpus: str | os.PathLike, split: str) -> list[Question]:
+    """Questions about a user's corpus: JSONL of question, answer and evidence (ids of the pages that must be opened).
+
+    Raises ValueError naming the line of a record that is none, or whose evidence is not in the corpus.
+    """
+    known, found = {page["id"] for page in read_corpus(corpus)}, []
+    for number, record in _records(path):
+        evidence = record.get("evidence")
+        if not (isinstance(evidence, list) and evidence and "question" in record and "answer" in record):
+            raise ValueError(f"{path}, line {number}: expected question, answer and evidence")
+        if unknown := [page for page in evidence if page not in known]:
+            raise ValueError(f"{path}, line {number}: the corpus {corpus} has no pages {unknown}")
+        root = f"{split}-{Path(path).stem}-{number - 1:05d}"
+        source = {"corpus": os.fspath(corpus), "evidence": evidence}
+        prompt, answer = str(record["question"]), str(record["answer"])
+        found.append(Question(f"{root}@r0/0", root, "", "", 0, 0, "search", prompt, answer, source))
+    return found
+
+
+def _records(path: str | os.PathLike) -> list[tuple[int, dict[str, Any]]]:
+    """(line number, object) of a JSONL file."""
+    found = []
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
+            if not isinstance(record, dict):
+                raise ValueError(f"{path}, line {number}: expected an object")
+            found.append((number, record))
+    return found
+
+
+class Search(asking.Asking):
+    """One episode of one question; implements envs.base.Env."""
+
+    tools = TOOLS
+    system = (
+        "Answer the question from the pages you find; search shows titles only, open shows a page. "
+        "Where pages contradict each other, the register is right."
+    )
+
+    def __init__(self, question: Question):
+        super().__init__(question)
+        self._index = _index(json.dumps(question.source["corpus"], sort_keys=True))
+        self.opened: set[str] = set()
+
+    async def call(self, name: str, arguments: dict[str, Any]) -> tuple[bool, str]:
+        """Searches or opens a page."""
+        if name == "search":
+            return True, json.dumps(self._index.search(arguments["query"], arguments["k"]), ensure_ascii=False)
+        page = self._index.pages.get(arguments["id"])
+        if page is None:
+            return False, json.dumps({"error": f"no page {arguments['id']}"})
+        self.opened.add(page["id"])
+        return True, json.dumps(page, ensure_ascii=False)
+
+    def reward(self, right: bool) -> tuple[float, dict[str, bool]]:
+        """See the module."""
+        evidence = self.question.source["evidence"]
+        met = {f"open_{page}": page in self.opened for page in evidence}
+        return (0.5 + 0.5 * sum(met.values()) / len(met) if right else 0.0), met
+
+    def node(self, answer: str | None) -> str | None:
+        """ "hop <n>/open" for the first page of the evidence that was not opened, "answer/read" if all were."""
+        del answer
+        evidence = self.question.source["evidence"]
+        missed = next((i for i, page in enumerate(evidence) if page not in self.opened), None)
+        return "answer/read" if missed is None else f"hop {missed + 1}/open"
+
+
+def make(question: Question) -> Search:
+    """A fresh episode of a question."""
+    return Search(question)
+
+
+def oracle(question: Question) -> Actor:
+    """The actor that earns reward 1.0: finds and opens every page of the evidence in order, then answers."""
+    index, steps = _index(json.dumps(question.source["corpus"], sort_keys=True)), []
+    for page in question.source["evidence"]:
+        steps.append({"call": "search", "args": {"query": index.pages[page]["title"], "k": 3}, "say": ""})
+        steps.append({"call": "open", "args": {"id": page}, "say": ""})
+    return actors.scripted([*steps, {"say": f"Answer: {question.answer}"}])
+
+
+def tasks(split: str, rounds: int = 3, roots: int = 24, seed: int = 0) -> list[Question]:
+    """Questions of a split ("train" | "heldout") over generated corpora. Raises ValueError for an unknown split."""
+    return [q for number in range(rounds) for q in facts.questions(split, roots, 2, number, seed)]

@@ -1,0 +1,120 @@
+"""Questions of patterns of problems, and the gates they pass."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from collections.abc import Callable, Iterable, Sequence
+
+from synth.gates import Report
+from synth.problems import grammar, graph, operators, trades
+from synth.problems.graph import Problem
+from synth.problems.growth import Pattern
+from synth.question import Question
+
+NGRAM = 13  # words in a row that no question may share with an evaluation set
+
+
+def questions(patterns: Sequence[Pattern], variants: int, seed: int) -> list[Question]:
+    """`variants` questions per pattern, each with numbers of its own; fewer where no further numbers are found."""
+    found = []
+    for pattern in patterns:
+        for variant in range(variants):
+            rng = random.Random(f"{seed}/variant/{pattern.id}/{variant}")
+            try:
+                problem = operators.resample(pattern.problem, rng)
+            except ValueError:
+                continue
+            # The pattern's own trade, or moving to another one would be undone here.
+            same = [p for p in trades.personas(pattern.split) if p.trade == pattern.problem.persona.trade]
+            problem = dataclasses.replace(problem, persona=rng.choice(same))
+            found.append(
+                Question(
+                    id=f"{pattern.id}/{variant}",
+                    root=pattern.root,
+                    parent=pattern.parent,
+                    operator=pattern.operator,
+                    seed=seed,
+                    round=pattern.round,
+                    env="reasoning",
+                    prompt=grammar.render(problem),
+                    answer=graph.answer_text(graph.solve(problem).values[-1]),
+                    source={"problem": problem.to_dict()},
+                )
+            )
+    return found
+
+
+def ngrams(text: str) -> set[tuple[str, ...]]:
+    """Every NGRAM words in a row, in lower case and without punctuation."""
+    words = "".join(c if c.isalnum() else " " for c in text.lower()).split()
+    return {tuple(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1)}
+
+
+def evaluation_ngrams(texts: Iterable[str]) -> set[tuple[str, ...]]:
+    """What training questions must not share with these texts."""
+    return set().union(*map(ngrams, texts))
+
+
+def fingerprint(question: Question) -> str:
+    """Equal for problems that differ in persona, distractors and wording at most; otherwise prompt and source tell."""
+    if question.source.get("problem"):
+        return graph.fingerprint(Problem.from_dict(question.source["problem"]))
+    return json.dumps([question.prompt, question.source], sort_keys=True)
+
+
+def check(question: Question, forbidden: set[tuple[str, ...]] = frozenset()) -> str | None:
+    """The first gate that a question fails, as "gate: detail", or None.
+
+    overlap: no NGRAM words in a row of an evaluation set. answer: the stored answer equals the one found by the other
+    way of every operation. rendering: the prompt is read back as the same graph, in exactly one way. The latter two
+    concern generated problems.
+    """
+    if shared := ngrams(question.prompt) & forbidden:
+        return f"overlap: {' '.join(min(shared))!r} stands in an evaluation set"
+    if not question.source.get("problem"):
+        return None
+    problem = Problem.from_dict(question.source["problem"])
+    try:
+        recomputed = graph.answer_text(graph.check(problem))
+    except ValueError as error:
+        return f"answer: {error}"
+    if recomputed != question.answer:
+        return f"answer: {question.answer}, but recomputed {recomputed}"
+    try:
+        read = grammar.parse(question.prompt)
+    except ValueError as error:
+        return f"rendering: {error}"
+    persona = problem.persona
+    wanted = {"nodes": problem.nodes, "distractors": problem.distractors, "name": persona.name, "trade": persona.trade}
+    if read != wanted:
+        return f"rendering: read back as {read}"
+    return None
+
+
+def select(
+    candidates: Iterable[Question], check: Callable[[Question], str | None], taken: dict[str, str]
+) -> tuple[list[Question], Report]:
+    """The questions that pass every gate.
+
+    Args:
+      candidates: in order.
+      check: the first gate that a candidate fails on its own, as "gate: detail", or None.
+      taken: fingerprint -> id of everything accepted before, all splits; extended in place, so that nothing stands
+        twice, neither within a split nor across.
+    """
+    report, accepted = Report(), []
+    for question in candidates:
+        report.seen += 1
+        mark = fingerprint(question)
+        problem = f"duplicate: of {taken[mark]}" if mark in taken else check(question)
+        if problem:
+            gate = problem.split(":")[0]
+            report.rejected[gate] += 1
+            report.examples.setdefault(gate, f"{question.id}: {problem}")
+            continue
+        taken[mark] = question.id
+        accepted.append(question)
+    report.passed = len(accepted)
+    return accepted, report

@@ -1,0 +1,183 @@
+"""The Python tool: what it answers, that attacks do no harm and end, that nothing is carried from call to call."""
+
+import asyncio
+import io
+import json
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from envs import confine, python_tool
+from envs.base import run as run_coroutine
+from envs.python_tool import Limits, PythonTool, Result
+
+REPOSITORY = Path(__file__).parents[1]
+ATTACKS = {  # name -> program
+    name: code.split("\n##### ")[0]
+    for name, code in re.findall(
+        r"^=== (\w+)\n(.*?)(?=\n=== |\Z)", (REPOSITORY / "tests" / "attacks.txt").read_text(), re.M | re.S
+    )
+}
+LIMITS = Limits(cpu_seconds=1, wall_seconds=2, scratch_bytes=1 << 20, scratch_files=32)
+
+
+@pytest.fixture(scope="module")
+def tool():
+    found = PythonTool(1, LIMITS)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def victims(tool, tmp_path_factory):
+    """What attacks are aimed at: a secret file, the fork server, this process, a listening socket."""
+    secret = tmp_path_factory.mktemp("home") / "secret"
+    secret.write_text("the password")
+    tool.run("0")
+    server = tool._free.queue[-1]._process.pid
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        names = {"SECRET": secret, "SERVER": server, "PARENT": os.getpid(), "REPOSITORY": REPOSITORY}
+        yield {**names, "PORT": listener.getsockname()[1]}, listener
+
+
+def children(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def test_there_are_enough_attacks():
+    assert len(ATTACKS) >= 60
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="system call numbers in the attacks are those of x86-64")
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attack_does_no_harm_and_ends(tool, victims, name):
+    names, listener = victims
+    code = re.sub("|".join(names), lambda match: str(names[match[0]]), ATTACKS[name])
+    places = [Path("/tmp/harm"), Path("/dev/shm/harm"), Path.home() / "harm"]
+    result = tool.run(code)  # returns: the server would be killed if it did not
+    assert "HARM" not in result.text and "password" not in result.text
+    assert len(result.text) <= LIMITS.output_bytes + 100
+    assert tool.run("1 + 1") == Result(True, "2")  # and by the same server, whose state nothing has changed:
+    assert tool._free.queue[-1]._process.pid == names["SERVER"] and children(names["SERVER"]) == []
+    assert names["SECRET"].read_text() == "the password" and os.access(names["SECRET"], os.R_OK)
+    assert not any(place.exists() for place in places)
+    with pytest.raises(BlockingIOError):  # nobody has called
+        listener.accept()
+    scratch = Path(tool._free.queue[-1]._scratch.name)
+    assert list(scratch.iterdir()) == [] and list(scratch.parent.glob("harm")) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "ok", "text"),
+    [
+        ("1 + 1", True, "2"),
+        ("print('a')\n'b'", True, "a\n'b'"),
+        ("x = 3", True, "[no output]"),
+        ("", True, "[no output]"),
+        ("print(1); None", True, "1"),
+        ("def f(n):\n    return n if n < 2 else f(n - 1) + f(n - 2)\n[f(n) for n in range(6)]", True, "[0, 1, 1, 2, 3, 5]"),
+        ("x = 1\0", False, "SyntaxError: source code string cannot contain null bytes"),
+        ("import sympy\nsympy.factorint(84)", True, "{2: 2, 3: 1, 7: 1}"),
+        ("open('a', 'w').write('hi')\nopen('a').read()", True, "'hi'"),
+        ("import os\nos.listdir('.')", True, "[]"),
+        ("object()", True, "<object object at 0x...>"),
+        ("print('before')\n1 / 0", False, "before\nline 2: ZeroDivisionError: division by zero"),
+        ("1 +", False, 'File "<program>", line 1\n    1 +\n       ^\nSyntaxError: invalid syntax'),
+        ("import sys\nsys.exit('bye')", True, "[no output]"),
+        ("while True: pass", False, "[stopped: more than 1 s of CPU time or 2 s in all]"),
+        ("import os\nos._exit(7)", False, "[ended with status 7]"),
+        ("print('é' * 3000)", False, "é" * 2000 + "\n[stopped: more than 4000 bytes of output]"),
+        ("input()", False, "line 1: EOFError: EOF when reading a line"),
+    ],
+)  # fmt: skip
+def test_answers(tool, code, ok, text):
+    assert tool.run(code) == Result(ok, text)
+
+
+def test_calls_know_nothing_of_each_other_and_repeat(tool):
+    tool.run("import math, builtins\nmath.pi = 3\nbuiltins.len = None\nx = 5\nopen('f', 'w').write('x')")
+    assert not tool.run("x").ok
+    assert tool.run("import math, os\nmath.pi, len('abc'), os.listdir('.')").text == "(3.141592653589793, 3, [])"
+    program = "import random\nrandom.random(), list({'a', 'b', 'c', 'd'}), hash('x')"
+    assert tool.run(program) == tool.run(program)
+    other = PythonTool(1, LIMITS)
+    assert other.run(program) == tool.run(program)  # in another server too
+    other.close()
+
+
+def test_programs_may_be_given_values(tool):
+    assert tool.run("sum(row['a'] for row in rows)", {"rows": [{"a": 2}, {"a": 3}]}).text == "5"
+    assert not tool.run("rows").ok
+
+
+def test_a_program_that_is_too_long_is_refused(tool):
+    result = tool.run("#" * (python_tool.MAX_CODE + 1))
+    assert result == Result(False, "Error: the program has 20001 characters, at most 20000 are allowed.")
+
+
+def test_calls_may_overlap_and_servers_are_replaced():
+    pool = PythonTool(2, LIMITS)
+
+    async def several():
+        return await asyncio.gather(*(pool.call(f"{i} ** 2") for i in range(8)))
+
+    assert [result.text for result in run_coroutine(several())] == [str(i**2) for i in range(8)]
+    server = pool._free.queue[-1]
+    server._process.kill()
+    with pytest.raises(RuntimeError, match="the fork server broke"):
+        pool.run("1")
+    assert [pool.run("1 + 1").text for _ in range(3)] == ["2"] * 3
+    folders = [Path(s._scratch.name) for s in pool._free.queue if s]
+    pool.close()
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_a_machine_that_cannot_confine_is_refused(monkeypatch):
+    """What the server reports when a protection fails is a RuntimeError; without namespaces nothing can be written."""
+    boot = "from envs import confine, python_worker as w, python_tool as p\nimport dataclasses, json, sys, tempfile\n"
+    boot += "def fail(*args):\n    raise confine.Unavailable('{0}: not on this machine')\nconfine.{0} = fail\n"
+    boot += "sys.path.insert(0, {1!r})\n"
+    boot += "w.serve(tempfile.mkdtemp(), ['math'], dataclasses.asdict(p.Limits()))"
+    calls = b"".join(framed(code) for code in ("open('f', 'w')", "2 + 3"))
+    for name, expected in (("landlock", "landlock"), ("seccomp", "seccomp")):
+        command = [sys.executable, "-c", boot.format(name, str(REPOSITORY))]
+        done = subprocess.run(command, cwd=REPOSITORY, input=calls, capture_output=True, check=True)
+        hello, *answers = messages(done.stdout)
+        assert f"{expected}: not on this machine" in hello["refused"] and not answers
+    command = [sys.executable, "-c", boot.format("own_namespaces", str(REPOSITORY))]
+    done = subprocess.run(command, cwd=REPOSITORY, input=calls, capture_output=True, check=True)
+    hello, refused, answered = messages(done.stdout)
+    assert hello["lacking"] == "own_namespaces: not on this machine" and not hello["refused"]
+    assert "PermissionError" in refused["output"] and answered["output"] == "5\n"
+    monkeypatch.setattr(python_tool.python_worker, "receive", lambda stream: {"lacking": "", "refused": "no Landlock"})
+    with pytest.raises(RuntimeError, match="this machine cannot confine programs: no Landlock"):
+        PythonTool(1).run("1")
+
+
+def framed(code):
+    data = json.dumps({"code": code, "names": {}}).encode()
+    return len(data).to_bytes(4, "big") + data
+
+
+def messages(data):
+    stream, found = io.BytesIO(data), []
+    while (message := python_tool.python_worker.receive(stream)) is not None:
+        found.append(message)
+    return found
+
+
+def test_seccomp_knows_both_architectures():
+    """No call that starts, signals or reaches anything is in the tables (numbers from the kernel's headers)."""
+    forbidden = {
+        "x86_64": (41, 42, 49, 53, 56, 57, 58, 59, 62, 101, 157, 160, 165, 200, 234, 272, 302, 310, 319, 322, 425, 435),
+        "aarch64": (198, 200, 203, 199, 220, 221, 129, 117, 167, 164, 40, 130, 131, 97, 261, 270, 279, 281, 425, 435),
+    }
+    for machine, numbers in forbidden.items():
+        assert not set(numbers) & set(confine._ALLOWED[machine])

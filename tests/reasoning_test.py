@@ -1,0 +1,153 @@
+"""The reasoning world: rewards, format rules, answers compared as values, real problem sets."""
+
+import json
+
+import pytest
+import tensorflow_datasets as tfds
+
+from envs import actors, answers, base, reasoning
+from synth.problems import files
+from synth.question import Question
+
+TASKS = reasoning.tasks("train", rounds=2, roots=14)
+
+
+def question(answer="12", **changes):
+    fields = {"id": "q/0", "root": "q", "parent": "", "operator": "", "seed": 0, "round": 0, "env": "reasoning"}
+    return Question(**{**fields, "prompt": "How many?", "answer": answer, "source": {}, **changes})
+
+
+def play(task, *steps, untooled=reasoning.UNTOOLED):
+    return base.run(actors.play(reasoning.make(task, untooled), actors.scripted(steps)))
+
+
+def test_oracles_earn_one_and_the_lazy_do_not():
+    assert len({task.id for task in TASKS}) == len(TASKS) > 40
+    for task in TASKS[::3]:
+        messages, score = base.run(actors.play(reasoning.make(task), reasoning.oracle(task)))
+        assert score.reward == 1.0 and score.violations == [] and score.node is None
+        assert score.subgoals == {"answer": True, "tool_call": True}
+        assert [message["role"] for message in messages] == ["system", "user", "assistant", "tool", "assistant"]
+        assert play(task, {"say": "Done."})[1].reward == 0.0
+        assert play(task, {"say": "Answer: 123456789"})[1].reward == 0.0
+
+
+@pytest.mark.parametrize(
+    ("steps", "reward", "violations"),
+    [
+        ([{"say": "Answer: 12"}], 0.9, []),
+        ([{"call": "python", "args": {"code": "3 * 4"}, "say": ""}, {"say": "So.\nAnswer: 12"}], 1.0, []),
+        ([{"call": "python", "args": {"code": "1 / 0"}, "say": ""}, {"say": "Answer: 12"}], 0.9, []),
+        ([{"call": "python", "args": {"program": "1"}, "say": ""}, {"say": "Answer: 12"}], 0.9, ["invalid_call"]),
+        ([{"call": "search", "args": {}, "say": ""}, {"say": "Answer: 12"}], 0.9, ["invalid_call"]),
+        ([{"say": "It is 12."}], 0.0, ["no_answer_line"]),
+        ([{"say": "Answer: "}], 0.0, ["no_answer_line"]),
+        ([{"say": "Answer: 11 or 12"}], 0.0, ["ambiguous_answer"]),
+        ([{"say": "Answer: 11, 12"}], 0.0, ["ambiguous_answer"]),
+        ([{"say": "Answer: 12\nAnswer: 13"}], 0.0, []),
+        ([{"say": "Answer: 13\n**Answer: 12**"}], 0.9, []),
+        ([{"say": r"So \boxed{12}."}], 0.9, []),
+    ],
+)
+def test_rewards_and_format_rules(steps, reward, violations):
+    _, score = play(question(), *steps)
+    assert (score.reward, score.violations) == (reward, violations)
+
+
+def test_the_reward_without_a_tool_call_can_be_chosen():
+    assert play(question(), {"say": "Answer: 12"}, untooled=0.5)[1].reward == 0.5
+
+
+def test_an_episode_that_never_ends_has_no_answer():
+    call = {"call": "python", "args": {"code": "12"}, "say": "Answer: 12"}
+    _, score = base.run(actors.play(reasoning.make(question()), actors.scripted([call] * 3), max_turns=3))
+    assert (score.reward, score.violations) == (0.0, ["no_answer_line"])
+
+
+def test_a_step_after_the_end_is_refused():
+    async def steps():
+        env = reasoning.make(question())
+        assert (await env.step({"role": "assistant", "content": "Answer: 1"})).done
+        await env.step({"role": "assistant", "content": "Answer: 12"})
+
+    with pytest.raises(RuntimeError, match="q/0: step after the final answer"):
+        base.run(steps())
+
+
+def test_tool_results_reach_the_conversation():
+    call = {"call": "python", "args": {"code": "print(5)\n2 ** 10"}, "say": ""}
+    messages, _ = play(question(), call, {"say": "Answer: 12"})
+    assert messages[3] == {"role": "tool", "tool_call_id": "call_0_0", "content": "5\n1024"}
+
+
+def test_failures_name_the_operation():
+    part = {"kind": "part", "n": 3, "each": {"n": 500, "unit": "grams"}}
+    node = {"op": "load", "args": {"empty": 1}, "items": [part], "want": "mass"}
+    persona = {"name": "Ada", "trade": "baker", "opening": "", "wording": 0}
+    task = question("5/2", source={"problem": {"nodes": [node], "distractors": [], "persona": persona}})
+    assert play(task, {"say": "Answer: 2500"})[1].node == "load/unit"
+    program = {"call": "python", "args": {"code": "1 + 1.5"}, "say": ""}
+    assert play(task, program, {"say": "Answer: 7"})[1].node == "load/answer"
+    assert play(question(), {"say": "Answer: 1"})[1].node is None
+
+
+@pytest.mark.parametrize(
+    ("gold", "given", "equal"),
+    [
+        ("12", "12", True), ("12", "12.0", True), ("1200", "1,200", True), ("12", "$12", True), ("12", "13", False),
+        ("12", "12 euros", True), ("12", "x = 12", True), ("-5", "5", False), ("12", "twelve", False),
+        ("3/8", "0.375", True), ("3/8", r"\frac{3}{8}", True), ("3/8", "6/16", True), ("480/37", "12.97", False),
+        ("50%", "1/2", True), (r"\sqrt{8}", r"2\sqrt{2}", True),
+        ("amber", "Amber.", True), ("Ada", r"\text{Ada}", True), ("bramel", "lemarb", False),
+        ("2", r"\frac{1}{", False), ("2", "'); import os; ('", False), ("12", "1/0", False), ("12", "9**9**9**9", False),
+    ],
+)  # fmt: skip
+def test_answers_are_compared_by_value(gold, given, equal):
+    assert answers.same(gold, given) is equal
+
+
+def test_real_problem_sets(tmp_path):
+    rows = [
+        {"question": "Ann has 2 figs and buys 3. How many?", "answer": "2 + 3 = <<2+3=5>>5\n#### 1,005"},
+        {"question": "Find $x$.", "answer": r"So $\boxed{\frac{1}{2}}$."},
+        {"question": "AIME", "answer": 204},
+    ]
+    file = tmp_path / "gsm.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    found = files.read(file, "heldout")
+    assert [q.answer for q in found] == ["1005", r"\frac{1}{2}", "204"]
+    assert [q.id for q in found] == [f"heldout-gsm-0000{i}@r0/0" for i in range(3)]
+    assert play(found[1], {"say": "Answer: 0.5"})[1].reward == 0.9
+    file.write_text('{"question": "x"}\n')
+    with pytest.raises(ValueError, match="gsm.jsonl, line 1: expected an object with question and answer"):
+        files.read(file, "train")
+    with pytest.raises(FileNotFoundError):
+        files.read(tmp_path / "none.jsonl", "train")
+    with pytest.raises(FileNotFoundError, match="no TFDS dataset"):
+        files.read(tmp_path, "train")
+
+
+class Puzzles(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        text = {"question": tfds.features.Text(), "answer": tfds.features.Text()}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(text))
+
+    def _split_generators(self, dl_manager):
+        return {"train": ((i, {"question": f"What is {i} + 1?", "answer": str(i + 1)}) for i in range(5))}
+
+    def _generate_examples(self):
+        raise NotImplementedError
+
+
+def test_real_problem_sets_from_tfds(tmp_path):
+    builder = Puzzles(data_dir=tmp_path, file_format="array_record")
+    builder.download_and_prepare()
+    found = files.read(builder.data_dir, "train")
+    assert [(q.prompt, q.answer) for q in found] == [(f"What is {i} + 1?", str(i + 1)) for i in range(5)]
+
+
+def test_unknown_split_is_named():
+    with pytest.raises(ValueError, match="reasoning.tasks: unknown split 'test'"):
+        reasoning.tasks("test")
