@@ -17,6 +17,9 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c = default.get_config()
     c.model.checkpoint = "model/tiny_qwen3"
 
+    # What the base was trained on (configs/base.py); it knows no other domain and no other kind of branch.
+    c.synth.domains = "orders,hotels,clinics,banking,libraries,rentals,parcels,courses,events,utilities"
+    c.synth.operators = "guard,hidden,missing,confirm"
     c.synth.legal_share = 0.45
 
     c.sampler.slots = 128

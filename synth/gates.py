@@ -15,83 +15,13 @@ from typing import Any
 
 import jsonschema
 
-from synth import expr, script, tree
-from synth.script import Case, Judgement, Step
+from synth import adversaries, expr, script, tree, twin
+from synth.case import Case, true_branch
+from synth.script import Step
 from synth.task import Task
 
 Reward = Callable[[Task, Sequence[Step]], float]
-
-
-class _SkipRead(Judgement):
-    """Knows every decision, yet looks nothing up; what it makes up is wrong."""
-
-    def __init__(self, case: Case):
-        self._true = set(case.values.values())
-
-    def reads(self, entity: str) -> bool:
-        return False
-
-    def guess(self, options: tuple) -> Any:
-        return next(o for o in options if o not in self._true)
-
-
-class _SkipConfirm(Judgement):
-    def confirms(self) -> bool:
-        return False
-
-
-class _SkipAsk(Judgement):
-    """Invents the missing detail and happens to be right: still a violation."""
-
-    def __init__(self, case: Case):
-        self._choice = case.choice
-
-    def asks(self) -> bool:
-        return False
-
-    def guess(self, options: tuple) -> Any:
-        return self._choice
-
-
-def adversaries(task: Task) -> dict[str, list[Step]]:
-    """Name -> steps of every scripted policy that must not pass this task.
-
-    no_op says it is done; always_refuse declines at once; skip_read decides right without looking; every_write does all
-    that the oracle does and then tries the write with every choice; skip_confirm and skip_ask stand where the branch
-    needs consent or a detail.
-    """
-    case, root = Case.of(task), tree.from_dict(task.tree)
-    kinds = {n["kind"] for n in _path(task)}
-    rules = (n.spec["condition"] for n in tree.nodes(root) if n.kind == "guard")
-    first_rule = next((expr.fields(rule)[0].split(".")[1] for rule in rules), "status")
-    write = case.domain.write_tool(case.action)
-    record = case.domain.record
-    args = {record.key: case.record_id, case.action.copied: case.values[f"{record.kind}.{case.action.copied}"]}
-    writes = [{"call": write, "args": {**args, case.action.slot: choice}, "say": ""} for choice in case.action.choices]
-    before = [s for s in task.oracle if "args" not in s or s["call"] not in (write, "decline", "transfer")]
-    found = {
-        "no_op": [{"say": script.CLOSINGS["write"]}],
-        "always_refuse": [
-            {"call": "decline", "args": {"reason": first_rule}, "say": ""},
-            {"say": script.CLOSINGS["decline"]},
-        ],
-        "skip_read": script.walk(root, case, _SkipRead(case)),
-        "every_write": [*(s for s in before if s.get("say") not in script.CLOSINGS.values()), *writes],
-    }
-    if "confirm" in kinds:
-        found["skip_confirm"] = script.walk(root, case, _SkipConfirm())
-    if "ask" in kinds and not case.given:
-        found["skip_ask"] = script.walk(root, case, _SkipAsk(case))
-    return found
-
-
-def _path(task: Task) -> list[dict[str, Any]]:
-    """The tree nodes of the task's branch, as data."""
-    path, node = [task.tree], task.tree
-    for wanted in task.branch[1:]:
-        node = next(c["node"] for c in node["children"] if c["node"]["id"] == wanted)
-        path.append(node)
-    return path
+Figures = dict[str, Any]
 
 
 def _schemas_valid(task: Task) -> str | None:
@@ -115,38 +45,93 @@ def _schemas_valid(task: Task) -> str | None:
 
 def check(task: Task, reward: Reward) -> str | None:
     """The first gate that the task fails, as "gate: detail", or None if it passes all that concern it alone."""
+    return examine(task, reward)[0]
+
+
+def examine(task: Task, reward: Reward) -> tuple[str | None, Figures]:
+    """(the first gate that the task fails or None, what each gate saw up to there).
+
+    The figures are JSON data: "oracle" and "idle" (rewards of the oracle, twice, and of doing nothing), "adversaries"
+    (name -> reward), "mutants" (oracle steps left out one by one: how many, and the rewards that survived), "twin" (what
+    was changed and the rewards of its own oracle on it, of its oracle here and of this oracle there; None without one).
+    """
+    figures: Figures = {}
     problem = _schemas_valid(task)
     if problem:
-        return f"schema: {problem}"
+        return f"schema: {problem}", figures
+    if problem := _leaf(task):
+        return f"tree: {problem}", figures
+    for gate in (_oracle, _adversaries, _mutants, _twin):
+        if problem := gate(task, reward, figures):
+            return problem, figures
+    return None, figures
+
+
+def _leaf(task: Task) -> str | None:
+    """What is wrong with the tree, unless it is well-formed and state and user make exactly the task's branch right."""
     try:
         root = tree.from_dict(task.tree)
         for node in tree.nodes(root):
             if node.kind == "guard":
                 expr.check(node.spec["condition"])
+        right = [node.id for node, _ in true_branch(root, Case.of(task))]
     except ValueError as error:
-        return f"tree: {error}"
-    if task.branch not in [[node.id for node, _ in branch] for branch in tree.branches(root)]:
-        return f"tree: {task.branch} is no branch of it"
+        return str(error)
+    return None if right == task.branch else f"{task.branch} is not the branch that fires, {right}"
+
+
+def _oracle(task: Task, reward: Reward, figures: Figures) -> str | None:
+    """Solvable, repeatably, and not by doing nothing."""
+    figures["oracle"] = []
     for trial in range(2):  # twice: the world must be deterministic and must not leak state between episodes
-        if (got := reward(task, task.oracle)) != 1.0:
+        figures["oracle"].append(got := reward(task, task.oracle))
+        if got != 1.0:
             return f"oracle: reward {got} in trial {trial}"
-    if (got := reward(task, [])) >= 1.0:
-        return "already_true: passes with no action at all"
-    for name, steps in adversaries(task).items():
-        if (got := reward(task, steps)) >= 1.0:
+    figures["idle"] = reward(task, [])
+    return "already_true: passes with no action at all" if figures["idle"] >= 1.0 else None
+
+
+def _adversaries(task: Task, reward: Reward, figures: Figures) -> str | None:
+    """No short cut passes."""
+    figures["adversaries"] = {}
+    for name, steps in adversaries.steps(task).items():
+        figures["adversaries"][name] = got = reward(task, steps)
+        if got >= 1.0:
             return f"adversary: {name} earns {got}"
+    return None
+
+
+def _mutants(task: Task, reward: Reward, figures: Figures) -> str | None:
+    """Every step of the oracle is needed."""
+    figures["mutants"] = {"made": 0, "survived": []}
     for i, step in enumerate(task.oracle):
         # Closing words are a courtesy: any further message ends the conversation.
         if step.get("say") in script.CLOSINGS.values():
             continue
-        if (got := reward(task, [*task.oracle[:i], *task.oracle[i + 1 :]])) >= 1.0:
+        figures["mutants"]["made"] += 1
+        if reward(task, [*task.oracle[:i], *task.oracle[i + 1 :]]) >= 1.0:
+            figures["mutants"]["survived"].append(i)
             return f"mutation: step {i} can be left out"
     return None
 
 
+def _twin(task: Task, reward: Reward, figures: Figures) -> str | None:
+    """The twin is solvable by its own oracle, and neither oracle passes the other's task."""
+    figures["twin"] = None
+    if (other := twin.twin(task)) is None:
+        return None
+    own, here, there = reward(other, other.oracle), reward(task, other.oracle), reward(other, task.oracle)
+    figures["twin"] = {"changed": other.id.split("/")[-1], "own": own, "here": here, "there": there}
+    if own != 1.0:
+        return f"twin: its oracle earns {own}"
+    return f"twin: one oracle earns {max(here, there)} on the other's task" if max(here, there) >= 1.0 else None
+
+
 def fingerprint(task: Task) -> str:
     """Equal for tasks that an agent could not tell apart."""
-    seen = [task.policy, task.tools, task.state, task.user["request"], task.user["accepts"]]
+    hidden = ("yes", "no", "verb", "slots", "withheld", "record_id")  # told by the request or never asked for
+    user = {key: value for key, value in task.user.items() if key not in hidden}
+    seen = [task.policy, task.tools, task.effects, task.state, user]
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
 
 

@@ -14,8 +14,8 @@ from synth.workflow import Workflow
 
 
 def is_legal(branch: tree.Branch) -> bool:
-    """Whether a branch ends in the write."""
-    return branch[-1][0].spec["outcome"] == "write"
+    """Whether a branch ends in the write, for all of its goals."""
+    return set(tree.outcomes(branch)) == {"write"}
 
 
 def tasks(workflows: Sequence[Workflow], variants: int, legal_share: float, seed: int) -> list[Task]:
@@ -35,9 +35,8 @@ def tasks(workflows: Sequence[Workflow], variants: int, legal_share: float, seed
         choices = [b for b in tree.branches(workflow.tree) if is_legal(b) == legal]
         rng = random.Random(f"{seed}/branch/{workflow.id}/{variant}")
         # By outcome and reason first: a leaf that several paths reach is no likelier for it.
-        endings = sorted({(b[-1][0].spec["outcome"], b[-1][0].spec["reason"]) for b in choices})
-        ending = rng.choice(endings)
-        choices = [b for b in choices if (b[-1][0].spec["outcome"], b[-1][0].spec["reason"]) == ending]
+        ending = rng.choice(sorted({tree.ending(b) for b in choices}))
+        choices = [b for b in choices if tree.ending(b) == ending]
         found.append(invert.invert(workflow, rng.choice(choices), variant, seed))
     return sorted(found, key=lambda t: t.id)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from synth import domains, tree
 from synth.domains import Action, Domain
+from synth.task import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +55,13 @@ class Workflow:
         """The same tree carried into the next round unexpanded."""
         number = self.round + 1
         return dataclasses.replace(self, id=f"{self.root}@r{number}", parent=self.id, operator="", round=number)
+
+    @classmethod
+    def of(cls, task: Task) -> "Workflow":
+        """The workflow that a task was inverted from."""
+        root, verb = tree.from_dict(task.tree), task.user["verb"]
+        identifier, split = f"{task.root}@r{task.round}", task.root.split("-")[0]
+        return cls(identifier, task.root, task.parent, task.operator, task.round, split, task.domain, verb, root)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data; `from_dict` is the inverse."""

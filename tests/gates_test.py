@@ -7,7 +7,7 @@ import pytest
 from worlds import TASKS, kinds
 
 from envs import world
-from synth import domains, gates
+from synth import adversaries, domains, gates
 
 
 def first(wanted):
@@ -48,10 +48,10 @@ def test_every_generated_task_passes():
 
 
 def test_adversaries_stand_where_the_branch_needs_them():
-    always = {"no_op", "always_refuse", "skip_read", "every_write"}
-    assert set(gates.adversaries(TASKS[0])) == always
-    assert set(gates.adversaries(first(has_ask))) >= always | {"skip_ask"}
-    assert set(gates.adversaries(first(lambda t: "confirm" in kinds(t)))) >= always | {"skip_confirm"}
+    always = {"no_op", "always_refuse", "always_transfer", "skip_read", "fabricate", "every_write", "retry_spam"}
+    assert set(adversaries.steps(TASKS[0])) == always
+    assert set(adversaries.steps(first(has_ask))) >= always | {"skip_ask"}
+    assert set(adversaries.steps(first(lambda t: "confirm" in kinds(t)))) >= always | {"skip_confirm"}
 
 
 def test_wrong_oracle_is_rejected():

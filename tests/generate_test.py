@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from envs import world
+from rl import tiny
 from synth import domains, generate, operators, personas, tree, workflow
 from synth.generate import Outcome
 
 REPOSITORY = Path(__file__).parents[1]
-OPERATORS = list(operators.OPERATORS.values())
+OPERATORS = operators.select(tiny.OPERATORS)
 
 
 def roots(split, count, seed=0):
@@ -97,7 +98,7 @@ def test_failures_choose_among_the_least_used_operators():
         failed = {flow.id: Outcome(8, 2, (kind,) * 5 + ("none",))}
         assert {generate.grow([flow], failed, OPERATORS, 1.0, seed)[0].operator for seed in range(12)} == fitting
     unmeasured = {generate.grow([flow], {}, OPERATORS, 1.0, seed)[0].operator for seed in range(40)}
-    assert unmeasured == set(operators.OPERATORS)
+    assert unmeasured == {operator.name for operator in OPERATORS}
 
 
 def test_trees_that_cannot_grow_are_kept():
@@ -184,7 +185,7 @@ for split in ("train", "heldout"):
     for number in range(4):
         for task in generate.tasks(flows, 2, 0.5, 11):
             digest.update(task.to_json().encode())
-        chosen = list(operators.OPERATORS.values())
+        chosen = operators.select("all")
         grown = generate.grow(flows, {f.id: generate.Outcome(4, i % 5) for i, f in enumerate(flows)}, chosen, 0.7, 11)
         flows = grown if split == "train" else generate.grow_like(flows, grown, 11)
 print(digest.hexdigest())
