@@ -38,12 +38,17 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.synth.train_roots = 64  # round-0 workflows whose descendants train the policy
     c.synth.heldout_roots = 48  # round-0 workflows whose descendants only evaluate it
     c.synth.operators = "all"  # operators the flywheel may apply: names from synth/operators.py
-    c.synth.expand_share = 1.0  # share of train trees expanded per round, worst pass rate first
+    c.synth.selection = "failures"  # which trees grow and how: "failures", "even", "random" or "resample" (none)
+    c.synth.expand_share = 1.0  # share of train trees expanded per round
+    c.synth.operator_quota = 0.25  # share of a round's expansions that one operator may make; of "failures"
+    c.synth.domain_quota = 0.25  # share of them that one domain may have; of "failures"
     c.synth.variants = 2  # tasks per branch: other state, wording and identifiers
     c.synth.legal_share = 0.5  # share of tasks that end in the write (from round 1 on)
+    c.synth.benchmarks = ""  # files and folders, comma-separated, of which no task may repeat 13 words in a row
+    c.synth.distinct_trees = True  # no held-out task of a tree that also stands in the training split (linear ones do)
 
     c.env = config_dict.ConfigDict()
-    c.env.max_turns = 12  # assistant turns per episode
+    c.env.max_turns = 16  # assistant turns per episode; a task whose oracle takes more is refused
 
     c.rl = config_dict.ConfigDict()
     c.rl.rounds = 3  # flywheel rounds

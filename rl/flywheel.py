@@ -17,6 +17,7 @@ import dataclasses
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ from envs import world
 from model import load, tokenizer
 from rl import checkpoint, evaluate, report, rollout, setup, sft, show, train
 from rl.trajectory import Trajectory
-from synth import dataset, domains, gates, generate, operators, tree, workflow
-from synth.generate import Outcome
+from synth import dataset, domains, failures, gates, generate, operators, selection, similarity, tree, workflow
+from synth.selection import Outcome, Selection
 from synth.task import Task
 from synth.workflow import Workflow
 
@@ -42,7 +43,7 @@ class Progress:
     """Where a run stands; JSON-serialisable.
 
     round, step: RL steps of `round` done so far. workflows: split -> this round's trees. counts: workflow id ->
-    [episodes, passes, {node kind: first departures}] of this round's training rollouts. rounds: finished and current
+    [episodes, passes, {node kind: first departures}, {kind of failure: episodes}] of this round's training rollouts. rounds: finished and current
     entries of summary.json. seconds: wall clock spent, over all sittings.
     """
 
@@ -60,23 +61,25 @@ class Progress:
     def outcomes(self) -> dict[str, Outcome]:
         """What the policy did with each training tree of this round."""
         return {
-            name: Outcome(episodes, passes, tuple(kind for kind, n in sorted(kinds.items()) for _ in range(n)))
-            for name, (episodes, passes, kinds) in self.counts.items()
+            name: Outcome(episodes, passes, *(tuple(Counter(dict(sorted(c.items()))).elements()) for c in kinds))
+            for name, (episodes, passes, *kinds) in self.counts.items()
         }
 
     def count(self, items: Sequence[Trajectory], tasks: Sequence[Task]) -> None:
-        """Charges each failed rollout of this round's tasks to the kind of node that it left first."""
+        """Charges each failed rollout of this round's tasks to the node that it left first, and names the mistake."""
         by_id = {task.id: task for task in tasks}
         for item in items:
             task = by_id[item.task_id]
             if task.round != self.round or item.reward is None:
                 continue
-            entry = self.counts.setdefault(f"{task.root}@r{task.round}", [0, 0, {}])
+            entry = self.counts.setdefault(f"{task.root}@r{task.round}", [0, 0, {}, {}])
             entry[0] += 1
             entry[1] += item.passed
             if item.score.node is not None:
                 kind = next(n.kind for n in tree.nodes(tree.from_dict(task.tree)) if n.id == item.score.node)
-                entry[2][kind] = entry[2].get(kind, 0) + 1
+                mistake = failures.kind(task, item.score.violations, item.score.subgoals)
+                for counts, name in ((entry[2], kind), (entry[3], mistake)):
+                    counts[name] = counts.get(name, 0) + 1
 
 
 def first_workflows(config: config_dict.ConfigDict) -> dict[str, list[Workflow]]:
@@ -89,12 +92,21 @@ def first_workflows(config: config_dict.ConfigDict) -> dict[str, list[Workflow]]
 
 
 def next_workflows(config: config_dict.ConfigDict, progress: Progress) -> dict[str, list[Workflow]]:
-    """The next round's trees: training trees grow where the policy failed, held-out ones with the same operators."""
-    chosen = operators.select(config.synth.operators)
-    train_trees = generate.grow(
-        progress.trees("train"), progress.outcomes(), chosen, config.synth.expand_share, config.seed
-    )
-    return {"train": train_trees, "heldout": generate.grow_like(progress.trees("heldout"), train_trees, config.seed)}
+    """The next round's trees: training trees grow where the policy failed, held-out ones with the same operators.
+
+    A tree whose earlier branches cannot be solved any more after the expansion is carried over as it was.
+    """
+    c, before = config.synth, {split: progress.trees(split) for split in SPLITS}
+    how = Selection(c.selection, c.expand_share, c.operator_quota, c.domain_quota)
+    chosen = operators.select(c.operators)
+    train_trees = selection.grow(before["train"], progress.outcomes(), chosen, how, config.seed)
+    grown = {"train": train_trees, "heldout": selection.grow_like(before["heldout"], train_trees, config.seed)}
+    for split in SPLITS:
+        lost = gates.replay_failures(before[split], grown[split], world.reward, config.seed)
+        for name, problem in lost.items():
+            show.line(f"round {progress.round}  {name} is not expanded: {problem}")
+        grown[split] = [old.kept() if new.id in lost else new for old, new in zip(before[split], grown[split])]
+    return grown
 
 
 def round_tasks(
@@ -106,23 +118,26 @@ def round_tasks(
     """
     directory = workdir / "tasks" / f"round_{round_number}"
     if not directory.exists():
-        taken = {
-            gates.fingerprint(task): task.id
-            for earlier in range(round_number)
-            for split in SPLITS
-            for task in dataset.read(workdir / "tasks" / f"round_{earlier}", split)
-        }
+        corpus = similarity.Corpus.read(config.synth.benchmarks)
+        seen = gates.Seen(corpus, config.env.max_turns, config.synth.distinct_trees)
+        for earlier in range(round_number):
+            for split in SPLITS:
+                for task in dataset.read(workdir / "tasks" / f"round_{earlier}", split):
+                    seen.add(task)
         splits, reports = {}, {}
-        for split in SPLITS:
-            candidates = generate.tasks(trees[split], config.synth.variants, config.synth.legal_share, config.seed)
-            shown = show.bar(candidates, f"round {round_number}: gates, {split}")
-            splits[split], found = gates.select(shown, world.reward, taken)
-            reports[split] = found.to_dict()
-            if not splits[split]:
-                raise ValueError(f"round {round_number}: no {split} task passed the gates: {reports[split]}")
-        if leaks := gates.split_leaks(splits["train"], splits["heldout"]):
-            raise ValueError(f"round {round_number}: roots on both sides of the split: {leaks[:5]}")
         directory.parent.mkdir(parents=True, exist_ok=True)
+        with open(directory.with_name(f"gates_{round_number}.jsonl"), "w", encoding="utf-8") as file:
+            for split in SPLITS:
+                candidates = generate.tasks(trees[split], config.synth.variants, config.synth.legal_share, config.seed)
+                shown = show.bar(candidates, f"round {round_number}: gates, {split}")
+                splits[split], found = gates.select(
+                    shown, world.reward, seen, lambda figures: file.write(json.dumps(figures) + "\n")
+                )
+                reports[split] = found.to_dict()
+                if not splits[split]:
+                    raise ValueError(f"round {round_number}: no {split} task passed the gates: {reports[split]}")
+        if leaks := gates.split_leaks(splits["train"], splits["heldout"]):
+            raise ValueError(f"round {round_number}: on both sides of the split: {leaks[:5]}")
         write_json(directory.with_name(f"gates_{round_number}.json"), reports)
         dataset.write(directory, splits)
     return {split: dataset.read(directory, split) for split in SPLITS}

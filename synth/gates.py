@@ -7,6 +7,7 @@ synth does not know the executable world; it is given `reward(task, steps) -> fl
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -15,24 +16,33 @@ from typing import Any
 
 import jsonschema
 
-from synth import adversaries, expr, script, tree, twin
+from synth import adversaries, expr, invert, script, tree, twin
 from synth.case import Case, true_branch
 from synth.script import Step
+from synth.similarity import GRAM, NEAR, Corpus, Neighbours
 from synth.task import Task
+from synth.workflow import Workflow
 
 Reward = Callable[[Task, Sequence[Step]], float]
 Figures = dict[str, Any]
 
 
+@functools.lru_cache(maxsize=4096)  # tasks of one workflow share their schemas, and checking one is slow
+def _schema_fault(parameters: str) -> str | None:
+    """What is wrong with a JSON schema, given as text."""
+    try:
+        jsonschema.Draft202012Validator.check_schema(json.loads(parameters))
+    except jsonschema.SchemaError as error:
+        return error.message
+    return None
+
+
 def _schemas_valid(task: Task) -> str | None:
     """What is wrong with the task's schemas or with the oracle's arguments under them, if anything."""
-    parameters = {}
-    for tool in task.tools:
-        parameters[tool["function"]["name"]] = tool["function"]["parameters"]
-        try:
-            jsonschema.Draft202012Validator.check_schema(tool["function"]["parameters"])
-        except jsonschema.SchemaError as error:
-            return f"{tool['function']['name']}: {error.message}"
+    parameters = {tool["function"]["name"]: tool["function"]["parameters"] for tool in task.tools}
+    for name, schema in parameters.items():
+        if fault := _schema_fault(json.dumps(schema)):
+            return f"{name}: {fault}"
     for step in task.oracle:
         if "call" not in step:
             continue
@@ -135,6 +145,52 @@ def fingerprint(task: Task) -> str:
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
 
 
+class Seen:
+    """Everything accepted before, all splits and rounds, and what no task may resemble.
+
+    corpus: texts whose 13-grams no task may hold. max_turns: assistant turns an episode may take. distinct: refuse a
+    held-out task whose whole tree (domain, action, conditions) also stands in the training split; linear ones cannot
+    differ.
+    """
+
+    def __init__(self, corpus: Corpus | None = None, max_turns: int = 0, distinct: bool = False):
+        self.corpus, self.max_turns, self.distinct = corpus, max_turns, distinct
+        self._marks: dict[str, str] = {}  # fingerprint -> task id
+        self._neighbours = Neighbours()
+        self._trees: set[str] = set()
+
+    def add(self, task: Task) -> None:
+        """Takes up an accepted task."""
+        self._marks[fingerprint(task)] = task.id
+        self._neighbours.add(task)
+        if task.root.startswith("train"):
+            self._trees.add(canonical(task))
+
+    def examine(self, task: Task) -> tuple[str | None, Figures]:
+        """(the first gate that the task fails beside what was seen, or None; the figures of these gates)."""
+        near = self._neighbours.nearest(task)
+        figures: Figures = {"nearest": near, "turns": len(task.oracle)}
+        if (first := self._marks.get(fingerprint(task))) is not None:
+            return f"duplicate: of {first}", figures
+        if near and near[1] >= NEAR:
+            return f"near_duplicate: {near[1]} like {near[0]}", figures
+        if self.max_turns and len(task.oracle) > self.max_turns:
+            return f"length: the oracle takes {len(task.oracle)} turns of {self.max_turns}", figures
+        if self.corpus:
+            figures["overlap"] = shared = self.corpus.shared(task)
+            if shared["grams"]:
+                return f"overlap: {shared['grams']} runs of {GRAM} words stand in the benchmarks too", figures
+        linear = len(tree.branches(tree.from_dict(task.tree))) == 1
+        if self.distinct and not linear and task.root.startswith("heldout") and canonical(task) in self._trees:
+            return "shared_tree: stands in the training split too", figures
+        return None, figures
+
+
+def canonical(task: Task) -> str:
+    """The task's tree with its domain and action, equal for equal trees."""
+    return json.dumps([task.domain, task.user["verb"], task.tree], sort_keys=True)
+
+
 @dataclasses.dataclass
 class Report:
     """Counts of a gating run: tasks seen, passed, and rejections by gate with an example each."""
@@ -149,31 +205,83 @@ class Report:
         return {**vars(self), "rejected": dict(self.rejected)}  # asdict would make a Counter of (gate, count) pairs
 
 
-def select(candidates: Iterable[Task], reward: Reward, taken: dict[str, str]) -> tuple[list[Task], Report]:
+def select(
+    candidates: Iterable[Task],
+    reward: Reward,
+    seen: Seen,
+    note: Callable[[Figures], None] = lambda figures: None,
+    examined: Iterable[tuple[str | None, Figures]] | None = None,
+) -> tuple[list[Task], Report]:
     """The tasks that pass every gate.
 
     Args:
       candidates: tasks in order.
       reward: plays steps in a fresh episode.
-      taken: fingerprint -> task id of everything accepted before, all splits; extended in place, so that no task
-        stands twice, neither within a split nor across.
+      seen: everything accepted before, all splits; extended in place, so that no task stands twice, neither within a
+        split nor across.
+      note: is given what every gate found of each task, as JSON data with the task's "id" and "problem" (None if it
+        was accepted).
+      examined: what `examine` says of each candidate, if that has been found out elsewhere (in other processes).
     """
     report, accepted = Report(), []
-    for task in candidates:
+    alone = (examine(task, reward) for task in candidates) if examined is None else examined
+    for task, (problem, figures) in zip(candidates, alone, strict=True):
         report.seen += 1
-        mark = fingerprint(task)
-        problem = f"duplicate: of {taken[mark]}" if mark in taken else check(task, reward)
+        if problem is None:
+            problem, beside = seen.examine(task)
+            figures = figures | beside
+        note({"id": task.id, "problem": problem, **figures})
         if problem:
             gate = problem.split(":")[0]
             report.rejected[gate] += 1
             report.examples.setdefault(gate, f"{task.id}: {problem}")
             continue
-        taken[mark] = task.id
+        seen.add(task)
         accepted.append(task)
     report.passed = len(accepted)
     return accepted, report
 
 
-def split_leaks(train: Iterable[Task], heldout: Iterable[Task]) -> list[str]:
-    """Roots that stand on both sides of the split; must be empty."""
-    return sorted({t.root for t in train} & {t.root for t in heldout})
+def split_leaks(train: Sequence[Task], heldout: Sequence[Task]) -> list[str]:
+    """Roots and personas that stand on both sides of the split; must be empty."""
+    roots = {t.root for t in train} & {t.root for t in heldout}
+    speakers = {invert.persona_of(t) for t in train} & {invert.persona_of(t) for t in heldout}
+    return sorted(roots) + sorted(f"persona {persona}" for persona in speakers)
+
+
+def replay_failures(
+    before: Sequence[Workflow], after: Sequence[Workflow], reward: Reward, seed: int
+) -> dict[str, str]:
+    """Expanded workflow id -> what went wrong: a branch of its parent that it has lost, or whose oracle fails there.
+
+    Every branch of the parent must still be gone through by some branch of the child that adds nodes but leaves none
+    out, and that branch's task must still be solvable.
+    """
+    parents, found = {workflow.id: workflow for workflow in before}, {}
+    for child in after:
+        if not child.operator:
+            continue
+        kept = [(_steps(branch), branch) for branch in tree.branches(child.tree)]
+        for branch in tree.branches(parents[child.parent].tree):
+            wanted = _steps(branch)
+            heirs = [b for steps, b in kept if _within(wanted, steps)]
+            if not heirs:
+                found[child.id] = f"no branch goes through {'-'.join(map(str, wanted))}"
+            elif (got := reward(task := invert.invert(child, heirs[0], 0, seed), task.oracle)) != 1.0:
+                found[child.id] = f"the oracle of {task.id} earns {got}"
+    return found
+
+
+def _steps(branch: tree.Branch) -> list[tuple[str, ...]]:
+    """What a branch goes through, told so that a grown tree tells its old nodes the same way."""
+    told = {"review": "confirm"}  # consent that may also change a detail is still consent
+    return [
+        (told.get(n.kind, n.kind), edge, str(n.spec.get("condition", n.spec.get("entity", n.spec.get("outcome", "")))))
+        for n, edge in branch
+    ]
+
+
+def _within(wanted: list[tuple[str, ...]], steps: list[tuple[str, ...]]) -> bool:
+    """Whether `wanted` is a subsequence of `steps`."""
+    remaining = iter(steps)
+    return all(step in remaining for step in wanted)

@@ -109,7 +109,7 @@ def invert(workflow: Workflow, branch: Branch, variant: int, seed: int) -> Task:
     name = f"{workflow.id}/{'+'.join(segment[-1][0].id for segment in segments)}/{variant}"
     rng = random.Random(f"{seed}/{name}")
     spec, action = workflow.spec, workflow.action
-    persona = rng.choice(personas.personas(workflow.split))
+    persona = _persona(rng, workflow.split)
     state, ids = _state(workflow, segments, rng)
     choice = rng.choice(action.choices)
     # A branch that never comes to the question says nothing about it; were the detail always given there, a withheld
@@ -154,6 +154,16 @@ def invert(workflow: Workflow, branch: Branch, variant: int, seed: int) -> Task:
     user["request"] = request
     faults = {i: edges["attempt"] for i, edges in zip(ids, taken) if edges.get("attempt", "done") != "done"}
     return assemble(workflow, branch, name, seed, persona.name, state, user, faults)
+
+
+def _persona(rng: random.Random, split: str) -> personas.Persona:
+    """The first thing that is drawn of a task."""
+    return rng.choice(personas.personas(split))
+
+
+def persona_of(task: Task) -> personas.Persona:
+    """The persona that speaks in a task; the task itself only holds the name."""
+    return _persona(random.Random(f"{task.seed}/{task.id}"), Workflow.of(task).split)
 
 
 def _accepts(edges: dict[str, str]) -> bool:

@@ -17,7 +17,7 @@ from flax import nnx
 from envs.base import Score
 from model import load
 from rl import flywheel, rollout, trajectory
-from synth import dataset, gates, generate, tree
+from synth import dataset, gates, generate, selection, tree
 
 # Eight devices share a micro-batch's rows; half of round 1's groups are replay.
 CHANGES = {"rl__sft_steps": 0, "rl__rows": 8, "rl__replay_share": 0.5, "evaluate__trials": 2}
@@ -185,7 +185,7 @@ def test_wrong_names_fail_at_once(policy, tmp_path, key):
 
 
 def test_a_round_without_tasks_is_an_error_that_names_the_gates(policy, tmp_path, monkeypatch):
-    monkeypatch.setattr(gates, "check", lambda task, reward: "oracle: reward 0.5 in trial 0")
+    monkeypatch.setattr(gates, "examine", lambda task, reward: ("oracle: reward 0.5 in trial 0", {}))
     config, workdir = config_of(policy, tmp_path / "run")
     with pytest.raises(ValueError, match="round 0: no train task passed the gates: .*'oracle': 'train-.*reward 0.5"):
         flywheel.round_tasks(config, workdir, 0, flywheel.first_workflows(config))
@@ -201,14 +201,14 @@ def test_failures_are_charged_to_the_node_that_was_left(policy, tmp_path):
     action, leaf = task.branch
 
     def episode(reward, node, of=task):
-        score = Score(reward, {}, [], node=node)
+        score = Score(reward, {goal["name"]: False for goal in of.subgoals}, [], node=node)
         return trajectory.Trajectory(of.id, 0, [], [], [], 0, trajectory.ENDED, score, [], [], 1)
 
     progress = flywheel.Progress()
     outcomes = [(1.0, None), (0.5, leaf), (0.0, action), (0.0, action), (None, None)]
     progress.count([*(episode(*o) for o in outcomes), episode(0.0, leaf, replayed)], [task, replayed])
     found = flywheel.Progress(**json.loads(json.dumps(dataclasses.asdict(progress)))).outcomes()
-    assert found == {roots[0].id: generate.Outcome(4, 1, ("action", "action", "terminal"))}
+    assert found == {roots[0].id: selection.Outcome(4, 1, ("action", "action", "terminal"), ("quit",) * 3)}
 
 
 def test_the_notebook_opens_a_run(run, monkeypatch):

@@ -5,7 +5,7 @@ import json
 
 from envs import actors, world
 from rl import tiny
-from synth import domains, generate, operators, workflow
+from synth import domains, generate, operators, selection, workflow
 
 OPERATORS = operators.select("guard,hidden,missing,confirm")  # the others: tests/growth_test.py
 
@@ -15,7 +15,7 @@ def generated(roots, rounds, seed):
     flows, found = workflow.roots("train", roots, domains.select(tiny.DOMAINS), seed), []
     for number in range(rounds):
         if number:
-            flows = generate.grow(flows, {}, OPERATORS, 1.0, seed)
+            flows = selection.grow(flows, {}, OPERATORS, selection.Selection(), seed)
         found += generate.tasks(flows, 2, 0.5, seed)
     return found
 
