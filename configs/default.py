@@ -44,6 +44,11 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.synth.domain_quota = 0.25  # share of them that one domain may have; of "failures"
     c.synth.variants = 2  # tasks per branch: other state, wording and identifiers
     c.synth.legal_share = 0.5  # share of tasks that end in the write (from round 1 on)
+    c.synth.teacher = "program"  # "program", "llm" (endpoint: OPENAI_BASE_URL, OPENAI_API_KEY) or "replay" (its cache)
+    c.synth.teacher_model = ""  # the endpoint's name of the model that teaches
+    c.synth.teacher_domains = 0  # domains that it proposes beside synth.domains
+    c.synth.rounds = 1  # rounds of tasks that stage=synth makes; more than one go to WORKDIR/synth
+    c.synth.processes = 1  # processes that play tasks for the gates; the tasks are the same for any number
     c.synth.benchmarks = ""  # files and folders, comma-separated, of which no task may repeat 13 words in a row
     c.synth.distinct_trees = True  # no held-out task of a tree that also stands in the training split (linear ones do)
 

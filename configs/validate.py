@@ -42,8 +42,10 @@ _RULES: dict[str, Rule] = {
     "sampler.temperature": _POSITIVE,
     "sampler.top_p": (lambda x: 0 < x <= 1, "> 0 and <= 1"),
     "sampler.top_k": _at_least(0),
-    **{f"synth.{key}": _at_least(1) for key in ("train_roots", "heldout_roots", "variants")},
+    **{f"synth.{key}": _at_least(1) for key in ("train_roots", "heldout_roots", "variants", "rounds", "processes")},
     "synth.selection": _one_of("failures", "even", "random", "resample"),
+    "synth.teacher": _one_of("program", "llm", "replay"),
+    "synth.teacher_domains": _at_least(0),
     "synth.expand_share": _SHARE,
     **{f"synth.{key}": (lambda x: 0 < x <= 1, "> 0 and <= 1") for key in ("operator_quota", "domain_quota")},
     "synth.legal_share": _SHARE,
@@ -140,6 +142,8 @@ def _check_relations(values: dict[str, Any]) -> None:
     )
     for low, high, reason in limits:
         _require(values[high] >= values[low], high, f">= {low} = {values[low]} ({reason})", values[high])
+    if values["synth.teacher"] != "program":
+        _require(values["synth.teacher_model"] != "", "synth.teacher_model", "the endpoint's name of the model", "")
     decay, room = values["rl.sft_decay_steps"], max(values["rl.sft_steps"] - values["rl.warmup_updates"], 0)
     first, clean = values["rl.sft_drill_steps"] + values["rl.sft_comparison_steps"], values["rl.sft_clean_steps"]
     if values["rl.sft_drill_share"]:

@@ -14,11 +14,14 @@ with the train state. Where a run takes up again:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import multiprocessing
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +32,16 @@ from envs import world
 from model import load, tokenizer
 from rl import checkpoint, evaluate, report, rollout, setup, sft, show, train
 from rl.trajectory import Trajectory
-from synth import dataset, domains, failures, gates, generate, operators, selection, similarity, tree, workflow
+from synth import dataset, domains, failures, gates, generate, operators, selection, similarity, teacher, tree, workflow
+from synth.llm import Client
 from synth.selection import Outcome, Selection
 from synth.task import Task
+from synth.teacher import Teacher
 from synth.workflow import Workflow
 
 FILES = ("metrics.jsonl", "rollouts/*.jsonl")  # appended to while running, cut back on resume
 SPLITS = ("train", "heldout")
+PROGRAM = teacher.Program()
 
 
 @dataclasses.dataclass
@@ -43,7 +49,8 @@ class Progress:
     """Where a run stands; JSON-serialisable.
 
     round, step: RL steps of `round` done so far. workflows: split -> this round's trees. counts: workflow id ->
-    [episodes, passes, {node kind: first departures}, {kind of failure: episodes}] of this round's training rollouts. rounds: finished and current
+    [episodes, passes, {node kind: first departures}, {kind of failure: episodes}] of this round's training rollouts.
+    rounds: finished and current
     entries of summary.json. seconds: wall clock spent, over all sittings.
     """
 
@@ -82,29 +89,43 @@ class Progress:
                     counts[name] = counts.get(name, 0) + 1
 
 
-def first_workflows(config: config_dict.ConfigDict) -> dict[str, list[Workflow]]:
+def make_teacher(config: config_dict.ConfigDict, workdir: Path) -> Teacher:
+    """The teacher of a config; a model's answers are kept in workdir/teacher.
+
+    Raises ValueError if it needs a key and the environment has none.
+    """
+    model = config.synth.teacher_model
+    return teacher.create(config.synth.teacher, lambda offline: Client(model, workdir / "teacher", offline=offline))
+
+
+def first_workflows(config: config_dict.ConfigDict, by: Teacher = PROGRAM) -> dict[str, list[Workflow]]:
     """The round-0 trees of both splits."""
-    chosen, c = domains.select(config.synth.domains), config.synth
-    return {
-        "train": workflow.roots("train", c.train_roots, chosen, config.seed),
-        "heldout": workflow.roots("heldout", c.heldout_roots, chosen, config.seed),
-    }
+    c = config.synth
+    found = by.domains(c.teacher_domains)
+    domains.register(found)
+    chosen = [*domains.select(c.domains), *(domain for domain in found if c.domains != "all")]
+    counts = {"train": c.train_roots, "heldout": c.heldout_roots}
+    return {split: by.word(workflow.roots(split, n, chosen, config.seed)) for split, n in counts.items()}
 
 
-def next_workflows(config: config_dict.ConfigDict, progress: Progress) -> dict[str, list[Workflow]]:
+def next_workflows(
+    config: config_dict.ConfigDict, before: dict[str, list[Workflow]], outcomes: dict[str, Outcome],
+    by: Teacher = PROGRAM,
+) -> dict[str, list[Workflow]]:
     """The next round's trees: training trees grow where the policy failed, held-out ones with the same operators.
 
     A tree whose earlier branches cannot be solved any more after the expansion is carried over as it was.
     """
-    c, before = config.synth, {split: progress.trees(split) for split in SPLITS}
+    c = config.synth
     how = Selection(c.selection, c.expand_share, c.operator_quota, c.domain_quota)
     chosen = operators.select(c.operators)
-    train_trees = selection.grow(before["train"], progress.outcomes(), chosen, how, config.seed)
-    grown = {"train": train_trees, "heldout": selection.grow_like(before["heldout"], train_trees, config.seed)}
+    train_trees = selection.grow(before["train"], outcomes, chosen, how, config.seed, by.expand)
+    heldout_trees = selection.grow_like(before["heldout"], train_trees, config.seed, by.expand)
+    grown = {"train": train_trees, "heldout": heldout_trees}
     for split in SPLITS:
         lost = gates.replay_failures(before[split], grown[split], world.reward, config.seed)
         for name, problem in lost.items():
-            show.line(f"round {progress.round}  {name} is not expanded: {problem}")
+            show.line(f"{name} is not expanded: {problem}")
         grown[split] = [old.kept() if new.id in lost else new for old, new in zip(before[split], grown[split])]
     return grown
 
@@ -131,7 +152,11 @@ def round_tasks(
                 candidates = generate.tasks(trees[split], config.synth.variants, config.synth.legal_share, config.seed)
                 shown = show.bar(candidates, f"round {round_number}: gates, {split}")
                 splits[split], found = gates.select(
-                    shown, world.reward, seen, lambda figures: file.write(json.dumps(figures) + "\n")
+                    shown,
+                    world.reward,
+                    seen,
+                    lambda figures: file.write(json.dumps(figures) + "\n"),
+                    _examined(candidates, config.synth.processes),
                 )
                 reports[split] = found.to_dict()
                 if not splits[split]:
@@ -141,6 +166,18 @@ def round_tasks(
         write_json(directory.with_name(f"gates_{round_number}.json"), reports)
         dataset.write(directory, splits)
     return {split: dataset.read(directory, split) for split in SPLITS}
+
+
+def _examined(tasks: Sequence[Task], processes: int) -> Iterator[tuple[str | None, gates.Figures]]:
+    """What the gates that concern a task alone say of each, in order, from so many processes."""
+    examine = functools.partial(gates.examine, reward=world.reward)
+    if processes == 1:
+        yield from map(examine, tasks)
+        return
+    # Not forked: jax runs threads, and a lock that one of them holds would stay locked in the child.
+    known = (list(domains.DOMAINS.values()),)
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), domains.register, known) as pool:
+        yield from pool.map(examine, tasks, chunksize=16)
 
 
 def write_json(path: Path, record: Any) -> None:
@@ -157,8 +194,9 @@ class Flywheel:
         self.config, self.workdir, self.read_only = config, workdir, read_only
         self.started = time.perf_counter()
         operators.select(config.synth.operators)  # wrong names fail here, before anything is loaded
+        self.teacher = make_teacher(config, workdir)
         self.progress = Progress(
-            workflows={s: [w.to_dict() for w in ws] for s, ws in first_workflows(config).items()}
+            workflows={s: [w.to_dict() for w in ws] for s, ws in first_workflows(config, self.teacher).items()}
         )
         if config.rl.sft_steps:  # the warm start's policy is the one this run starts from
             start = workdir / "sft" / "policy"
@@ -302,7 +340,7 @@ class Flywheel:
         """Measures the trained policy, grows the trees for the next round, and saves."""
         progress = self.progress
         progress.rounds[-1]["pass_after"] = self.measure(self.trainer.state.params, heldout, progress.round, "after")
-        grown = next_workflows(self.config, progress)
+        grown = next_workflows(self.config, {s: progress.trees(s) for s in SPLITS}, progress.outcomes(), self.teacher)
         progress.workflows = {split: [w.to_dict() for w in ws] for split, ws in grown.items()}
         progress.round, progress.step, progress.counts = progress.round + 1, 0, {}
         self.save()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import random
+import time
 from pathlib import Path
 
 from ml_collections import config_dict
@@ -9,17 +12,38 @@ from ml_collections import config_dict
 from rl import evaluate as evaluation
 from rl import flywheel, plan_search, planning, show
 from rl import sft as warm_start
-from synth import dataset, operators
+from synth import dataset, operators, preview
 
 
 def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
-    """Writes the gated tasks of round 0, tasks/round_0, and what the gates said, tasks/gates_0.json."""
+    """Writes the gated tasks of round 0, tasks/round_0, and what the gates said, tasks/gates_0.json and .jsonl.
+
+    With synth.rounds above 1 the tasks go to workdir/synth instead, where no flywheel takes them up: its own trees grow
+    where a policy fails, these as if nothing were known of it. Either way a preview that a person can judge is printed,
+    and its figures are written beside the tasks (preview.json).
+    """
     operators.select(config.synth.operators)
-    tasks = flywheel.round_tasks(config, workdir, 0, flywheel.first_workflows(config))
-    for split, found in tasks.items():
-        legal = sum(task.legal for task in found)
-        print(f"{split}: {len(found)} tasks of {len({t.root for t in found})} roots, {legal} legal")
-    print(f"in {workdir / 'tasks' / 'round_0'}")
+    by = flywheel.make_teacher(config, workdir)
+    trees, splits, notes = flywheel.first_workflows(config, by), {split: [] for split in flywheel.SPLITS}, []
+    folder = workdir if config.synth.rounds == 1 else workdir / "synth"
+    began, cpu = time.perf_counter(), time.process_time()
+    for number in range(config.synth.rounds):
+        if number:
+            trees = flywheel.next_workflows(config, trees, {}, by)
+        for split, found in flywheel.round_tasks(config, folder, number, trees).items():
+            splits[split] += found
+            legal = sum(task.legal for task in found)
+            print(f"round {number}  {split}: {len(found)} tasks of {len({t.root for t in found})} roots, {legal} legal")
+        with open(folder / "tasks" / f"gates_{number}.jsonl", encoding="utf-8") as file:
+            notes += map(json.loads, file)
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
+    figures = preview.figures(splits, notes)
+    flywheel.write_json(folder / "tasks" / "preview.json", figures)
+    shown = random.Random(config.seed).sample(splits["train"], min(3, len(splits["train"])))
+    print("\n".join(map(preview.full, shown)))
+    print(json.dumps(figures, indent=2))
+    gated = figures["gates"]["proposed"]
+    print(f"{gated} candidates in {seconds:.1f} s, {cpu_seconds:.1f} s of this process's CPU; in {folder / 'tasks'}")
 
 
 def sft(config: config_dict.ConfigDict, workdir: Path) -> None:

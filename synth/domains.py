@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from synth import expr
@@ -78,7 +80,7 @@ class Domain:
 
 
 # Numbers are tens and identifiers are words: what has to be copied and compared stays within a small model's reach.
-_TENS = tuple(range(10, 100, 10))
+TENS = tuple(range(10, 100, 10))
 
 _RECORD_IDS = "amber anchor basil birch cedar cliff coral daisy garnet hazel ivory lemon maple oak pearl quartz".split()
 _OWNER_IDS = "badger bear camel crane deer duck eagle falcon fox hawk lynx otter owl panda rabbit wolf".split()
@@ -111,7 +113,7 @@ DOMAINS: dict[str, Domain] = {
         _domain(
             "orders",
             Entity("order", "orders", {"status": ("packed", "shipped", "delivered", "lost"), "channel": _CHANNEL,
-                                       "stock": ("full", "low", "none", "held"), "amount": _TENS}),
+                                       "stock": ("full", "low", "none", "held"), "amount": TENS}),
             Entity("customer", "customers", {"tier": ("basic", "silver", "gold", "trial"), "standing": _STANDING}),
             ("household", "households"),
             Action("refund", "amount", "method", ("card", "cash", "voucher")),
@@ -120,7 +122,7 @@ DOMAINS: dict[str, Domain] = {
         _domain(
             "hotels",
             Entity("booking", "bookings", {"status": ("open", "paid", "used", "void"), "channel": _CHANNEL,
-                                           "room": ("single", "double", "suite", "family"), "price": _TENS}),
+                                           "room": ("single", "double", "suite", "family"), "price": TENS}),
             Entity("guest", "guests", {"tier": ("basic", "silver", "gold", "trial"), "standing": _STANDING}),
             ("agency", "agencies"),
             Action("cancel", "price", "method", ("card", "cash", "voucher")),
@@ -130,7 +132,7 @@ DOMAINS: dict[str, Domain] = {
             "clinics",
             Entity("visit", "visits", {"status": ("open", "done", "missed", "void"),
                                        "urgency": ("low", "normal", "high", "acute"),
-                                       "ward": ("north", "south", "east", "west"), "fee": _TENS}),
+                                       "ward": ("north", "south", "east", "west"), "fee": TENS}),
             Entity("patient", "patients", {"cover": ("none", "basic", "full", "state"),
                                            "consent": ("given", "pending", "expired", "denied")}),
             ("insurer", "insurers"),
@@ -141,7 +143,7 @@ DOMAINS: dict[str, Domain] = {
             "banking",
             Entity("account", "accounts", {"status": ("open", "frozen", "closed", "dormant"),
                                            "kind": ("saving", "current", "joint", "youth"),
-                                           "branch": ("north", "south", "east", "west"), "balance": _TENS}),
+                                           "branch": ("north", "south", "east", "west"), "balance": TENS}),
             Entity("holder", "holders", {"risk": ("low", "normal", "high", "watch"),
                                          "consent": ("given", "pending", "expired", "denied")}),
             ("trust", "trusts"),
@@ -152,7 +154,7 @@ DOMAINS: dict[str, Domain] = {
             "libraries",
             Entity("loan", "loans", {"status": ("open", "late", "returned", "lost"),
                                      "kind": ("book", "film", "map", "game"),
-                                     "queue": ("empty", "short", "long", "held"), "days": _TENS}),
+                                     "queue": ("empty", "short", "long", "held"), "days": TENS}),
             Entity("member", "members", {"tier": ("basic", "silver", "gold", "trial"), "standing": _STANDING}),
             ("school", "schools"),
             Action("renew", "days", "term", ("week", "month", "season")),
@@ -162,7 +164,7 @@ DOMAINS: dict[str, Domain] = {
             "rentals",
             Entity("rental", "rentals", {"status": ("open", "late", "returned", "void"),
                                          "kind": ("bike", "car", "van", "boat"),
-                                         "damage": ("none", "minor", "major", "unknown"), "deposit": _TENS}),
+                                         "damage": ("none", "minor", "major", "unknown"), "deposit": TENS}),
             Entity("driver", "drivers", {"licence": ("valid", "expired", "foreign", "youth"), "standing": _STANDING}),
             ("fleet", "fleets"),
             Action("refund", "deposit", "method", ("card", "cash", "voucher")),
@@ -172,7 +174,7 @@ DOMAINS: dict[str, Domain] = {
             "parcels",
             Entity("parcel", "parcels", {"status": ("packed", "shipped", "delivered", "lost"),
                                          "size": ("small", "medium", "large", "giant"),
-                                         "zone": ("north", "south", "east", "west"), "weight": _TENS}),
+                                         "zone": ("north", "south", "east", "west"), "weight": TENS}),
             Entity("sender", "senders", {"contract": ("none", "basic", "full", "state"), "standing": _STANDING}),
             ("firm", "firms"),
             Action("reroute", "weight", "depot", ("harbour", "station", "airport")),
@@ -182,7 +184,7 @@ DOMAINS: dict[str, Domain] = {
             "courses",
             Entity("enrolment", "enrolments", {"status": ("open", "paid", "done", "void"),
                                                "level": ("first", "second", "third", "fourth"),
-                                               "mode": ("campus", "online", "mixed", "evening"), "credits": _TENS}),
+                                               "mode": ("campus", "online", "mixed", "evening"), "credits": TENS}),
             Entity("student", "students", {"tier": ("regular", "guest", "honours", "trial"), "standing": _STANDING}),
             ("faculty", "faculties"),
             Action("move", "credits", "season", ("spring", "summer", "winter")),
@@ -192,7 +194,7 @@ DOMAINS: dict[str, Domain] = {
             "events",
             Entity("ticket", "tickets", {"status": ("open", "paid", "used", "void"),
                                          "area": ("floor", "balcony", "box", "stage"),
-                                         "channel": _CHANNEL, "price": _TENS}),
+                                         "channel": _CHANNEL, "price": TENS}),
             Entity("visitor", "visitors", {"age": ("child", "youth", "adult", "senior"), "standing": _STANDING}),
             ("club", "clubs"),
             Action("refund", "price", "method", ("card", "cash", "voucher")),
@@ -202,7 +204,7 @@ DOMAINS: dict[str, Domain] = {
             "utilities",
             Entity("meter", "meters", {"status": ("active", "frozen", "closed", "faulty"),
                                        "kind": ("water", "gas", "power", "heat"),
-                                       "zone": ("north", "south", "east", "west"), "reading": _TENS}),
+                                       "zone": ("north", "south", "east", "west"), "reading": TENS}),
             Entity("tenant", "tenants", {"contract": ("none", "basic", "full", "state"), "standing": _STANDING}),
             ("building", "buildings"),
             Action("adjust", "reading", "reason", ("leak", "error", "move")),
@@ -212,7 +214,7 @@ DOMAINS: dict[str, Domain] = {
             "insurance",
             Entity("claim", "claims", {"status": ("open", "paid", "closed", "disputed"),
                                        "cause": ("fire", "water", "theft", "storm"),
-                                       "proof": ("none", "photo", "report", "witness"), "loss": _TENS}),
+                                       "proof": ("none", "photo", "report", "witness"), "loss": TENS}),
             Entity("insured", "insureds", {"cover": ("none", "basic", "full", "state"), "standing": _STANDING}),
             ("broker", "brokers"),
             Action("settle", "loss", "payout", ("card", "cash", "cheque")),
@@ -222,7 +224,7 @@ DOMAINS: dict[str, Domain] = {
             "phones",
             Entity("line", "lines", {"status": ("active", "frozen", "closed", "dormant"),
                                      "network": ("copper", "fibre", "mobile", "radio"),
-                                     "zone": ("north", "south", "east", "west"), "minutes": _TENS}),
+                                     "zone": ("north", "south", "east", "west"), "minutes": TENS}),
             Entity("subscriber", "subscribers", {"contract": ("none", "basic", "full", "state"),
                                                  "age": ("child", "youth", "adult", "senior")}),
             ("reseller", "resellers"),
@@ -231,6 +233,40 @@ DOMAINS: dict[str, Domain] = {
         ),
     )
 }  # fmt: skip
+
+
+def check(domain: Domain) -> None:
+    """Raises ValueError if a domain's names could be read in two ways.
+
+    The scripted user tells questions by words and a reason is a bare field name, so none may stand for two things.
+    """
+    fields = [name for entity in domain.entities for name in entity.fields]
+    kinds = [name for entity in domain.entities for name in (entity.kind, entity.collection)]
+    slots = [action.slot for action in domain.actions]
+    values = [str(v) for entity in domain.entities for options in entity.fields.values() for v in options]
+    values += [choice for action in domain.actions for choice in action.choices]
+    verbs = [action.verb for action in domain.actions]
+    names = [*fields, *kinds]
+    twice = sorted({name for name in names if names.count(name) > 1} | set(slots) & set(names))
+    if twice or len(set(verbs)) < len(verbs):
+        raise ValueError(f"domain {domain.name!r}: {twice or verbs} stand for two things")
+    odd = [word for word in (*names, *slots, *values, *verbs) if not re.fullmatch(r"[a-z]+|[0-9]+", word)]
+    if odd or "confirm" in {*names, *slots, *values, *verbs}:
+        raise ValueError(f"domain {domain.name!r}: names are lower-case words other than 'confirm', got {odd}")
+    for action in domain.actions:
+        if not isinstance(domain.record.fields.get(action.copied, ("",))[0], int):
+            raise ValueError(f"domain {domain.name!r}: {action.copied!r} is not a number of the {domain.record.kind}")
+
+
+def register(found: Iterable[Domain]) -> None:
+    """Makes domains known beside the built-in ones, in this process.
+
+    Raises ValueError if one is malformed or would replace a different one of its name.
+    """
+    for domain in found:
+        check(domain)
+        if DOMAINS.setdefault(domain.name, domain) != domain:
+            raise ValueError(f"domain {domain.name!r}: there is another one of that name")
 
 
 def select(names: str) -> list[Domain]:

@@ -62,8 +62,9 @@ def examine(task: Task, reward: Reward) -> tuple[str | None, Figures]:
     """(the first gate that the task fails or None, what each gate saw up to there).
 
     The figures are JSON data: "oracle" and "idle" (rewards of the oracle, twice, and of doing nothing), "adversaries"
-    (name -> reward), "mutants" (oracle steps left out one by one: how many, and the rewards that survived), "twin" (what
-    was changed and the rewards of its own oracle on it, of its oracle here and of this oracle there; None without one).
+    (name -> reward), "mutants" (oracle steps left out one by one: how many, and which of them were not needed), "twin"
+    (what was changed and the rewards of its own oracle on it, of its oracle here and of this oracle there; None without
+    one).
     """
     figures: Figures = {}
     problem = _schemas_valid(task)

@@ -45,22 +45,24 @@ def rules(root: tree.Node) -> list[tree.Node]:
     return list(found.values())
 
 
-def _wording(root: str) -> tuple[str, str, str, str]:
+def _wording(workflow: Workflow) -> tuple[str, ...]:
     """The root's templates: introduction, rule on the record, rule on the owner, consent."""
-    rng = random.Random(f"policy/{root}")
+    if workflow.wording:
+        return workflow.wording
+    rng = random.Random(f"policy/{workflow.root}")
     return rng.choice(_INTROS), rng.choice(_RULES), rng.choice(_OWNER_RULES), rng.choice(_CONSENT)
 
 
 def rule_text(workflow: Workflow, condition: expr.Expr, outcome: str, hidden: bool) -> str:
     """One rule of a policy text, in the wording of the workflow's root; `hidden` rules are on a further record."""
-    _, rule, owner_rule, _ = _wording(workflow.root)
+    _, rule, owner_rule, _ = _wording(workflow)
     template = owner_rule if hidden else rule
     return template.format(rule=expr.render(condition), outcome=outcome, owner=condition["field"].split(".")[0])
 
 
 def policy_text(workflow: Workflow) -> str:
     """The standard operating procedure of a whole tree; its wording is a function of the root."""
-    intro, _, _, consent = _wording(workflow.root)
+    intro, _, _, consent = _wording(workflow)
     kinds = {n.kind for n in tree.nodes(workflow.tree)}
     stated = rules(workflow.tree)
     lines = [intro.format(domain=workflow.domain)]

@@ -88,63 +88,87 @@ def _insert(workflow: Workflow, place: str, make: Callable[[Node], Node]) -> Nod
     return tree.rewrite(workflow.tree, follows, make)
 
 
-def _with_rule(workflow: Workflow, place: str, condition: expr.Expr, otherwise: str, **marks: bool) -> Node:
-    """The tree with a rule at its place; what has to be read for it is read."""
-    spec, kind = workflow.spec, condition["field"].split(".")[0]
-    reason = condition["field"].split(".")[1]
-    guard = {"condition": condition, "otherwise": otherwise, "hidden": kind != spec.record.kind, **marks}
-    needed = {spec.record.kind: [], spec.owner.kind: [spec.owner], spec.link.kind: [spec.owner, spec.link]}[kind]
+@dataclasses.dataclass(frozen=True)
+class RuleKind:
+    """How a rule operator's guard looks: which entity it is about, its place, its mark and how it refuses."""
+
+    entity: str  # "record" | "owner" | "link"
+    place: str
+    mark: str = ""
+    otherwise: tuple[str, ...] = ("decline", "transfer")
+
+
+RULES = {
+    "guard": RuleKind("record", "rule on record"),
+    "hidden": RuleKind("owner", "rule on owner"),
+    "hop": RuleKind("link", "rule on link"),
+    "boundary": RuleKind("record", "rule on record", "boundary"),
+    "escalate": RuleKind("record", "urgent rule", "urgent", ("transfer",)),
+}
+
+
+def candidates(workflow: Workflow, name: str, rng: random.Random | None = None) -> list[expr.Expr]:
+    """Conditions that a rule operator may add to a workflow, one per field, in random order."""
+    rng, entity = rng or random.Random(0), getattr(workflow.spec, RULES[name].entity)
+    if name == "boundary":
+        return domains.boundary_candidates(entity, _used(workflow), rng)
+    return domains.guard_candidates(workflow.spec, entity, _used(workflow), rng)
+
+
+def with_rule(workflow: Workflow, name: str, condition: expr.Expr, otherwise: str) -> Node:
+    """The tree with a rule operator's guard at its place; what has to be read for it is read.
+
+    Raises ValueError if the condition is not one that the operator may add to this workflow.
+    """
+    rule, spec = RULES[name], workflow.spec
+    entity = getattr(spec, rule.entity)
+    _check_rule(workflow, name, entity, condition, otherwise)
+    marks = {rule.mark: True} if rule.mark else {}
+    guard = {"condition": condition, "otherwise": otherwise, "hidden": entity is not spec.record, **marks}
+    needed = {"record": [], "owner": [spec.owner], "link": [spec.owner, spec.link]}[rule.entity]
 
     def insert(rest: Node) -> Node:
-        found = Node("guard", guard, (rest, tree.terminal(otherwise, reason)))
+        found = Node("guard", guard, (rest, tree.terminal(otherwise, condition["field"].split(".")[1])))
         # The path ends up with one read of each entity: those not there yet come right before the rule.
-        for entity in reversed([e for e in needed if not _reads(workflow, e.kind)]):
-            found = Node("action", {"entity": entity.kind}, (found,))
+        for missing in reversed([e for e in needed if not _reads(workflow, e.kind)]):
+            found = Node("action", {"entity": missing.kind}, (found,))
         return found
 
-    return _insert(workflow, place, insert)
+    return _insert(workflow, rule.place, insert)
+
+
+def _check_rule(
+    workflow: Workflow, name: str, entity: domains.Entity, condition: expr.Expr, otherwise: str
+) -> None:
+    """Raises ValueError naming what is wrong with a proposed rule."""
+    expr.check(condition)
+    free = [f"{entity.kind}.{f}" for f in entity.fields if f"{entity.kind}.{f}" not in _used(workflow)]
+    if condition.get("field") not in free:
+        raise ValueError(f"operator {name}: condition {condition} must be on one field, one of {', '.join(free)}")
+    if otherwise not in RULES[name].otherwise:
+        raise ValueError(f"operator {name}: otherwise {otherwise!r}, expected one of {RULES[name].otherwise}")
+    field, values = condition["field"], entity.fields[condition["field"].split(".")[1]]
+    if isinstance(values[0], int) != (condition["op"] in ("le", "ge", "lt", "gt")):
+        raise ValueError(f"operator {name}: numbers are compared by le, ge, lt or gt and words by eq, ne or in")
+    if name == "boundary" and not isinstance(values[0], int):
+        raise ValueError(f"operator {name}: {field} is not a number")
+    if len({expr.holds(condition, {field: value}) for value in values}) < 2:
+        raise ValueError(f"operator {name}: {condition} does not tell the values of {field} apart: {values}")
+
+
+def _rule(name: str) -> Callable[[Workflow, random.Random], Node]:
+    """The `apply` of a rule operator."""
+
+    def apply(workflow: Workflow, rng: random.Random) -> Node:
+        condition = candidates(workflow, name, rng)[0]
+        return with_rule(workflow, name, condition, rng.choice(RULES[name].otherwise))
+
+    return apply
 
 
 def _free(workflow: Workflow, entity: domains.Entity) -> bool:
     used = _used(workflow)
     return len(used) < MAX_RULES and any(f"{entity.kind}.{f}" not in used for f in entity.fields)
-
-
-def _candidate(workflow: Workflow, entity: domains.Entity, rng: random.Random) -> expr.Expr:
-    return domains.guard_candidates(workflow.spec, entity, _used(workflow), rng)[0]
-
-
-def _otherwise(rng: random.Random) -> str:
-    return rng.choice(("decline", "transfer"))
-
-
-def _guard(workflow: Workflow, rng: random.Random) -> Node:
-    condition = _candidate(workflow, workflow.spec.record, rng)
-    return _with_rule(workflow, "rule on record", condition, _otherwise(rng))
-
-
-def _hidden(workflow: Workflow, rng: random.Random) -> Node:
-    condition = _candidate(workflow, workflow.spec.owner, rng)
-    return _with_rule(workflow, "rule on owner", condition, _otherwise(rng))
-
-
-def _hop(workflow: Workflow, rng: random.Random) -> Node:
-    condition = _candidate(workflow, workflow.spec.link, rng)
-    return _with_rule(workflow, "rule on link", condition, _otherwise(rng))
-
-
-def _boundaries(workflow: Workflow, rng: random.Random) -> list[expr.Expr]:
-    return domains.boundary_candidates(workflow.spec.record, _used(workflow), rng)
-
-
-def _boundary(workflow: Workflow, rng: random.Random) -> Node:
-    condition = rng.choice(_boundaries(workflow, rng))
-    return _with_rule(workflow, "rule on record", condition, _otherwise(rng), boundary=True)
-
-
-def _escalate(workflow: Workflow, rng: random.Random) -> Node:
-    condition = _candidate(workflow, workflow.spec.record, rng)
-    return _with_rule(workflow, "urgent rule", condition, "transfer", urgent=True)
 
 
 def _excusable(workflow: Workflow) -> list[expr.Expr]:
@@ -156,7 +180,7 @@ def _excusable(workflow: Workflow) -> list[expr.Expr]:
 
 def _exception(workflow: Workflow, rng: random.Random) -> Node:
     rule = rng.choice(_excusable(workflow))
-    condition = _candidate(workflow, workflow.spec.record, rng)
+    condition = candidates(workflow, "guard", rng)[0]
 
     def excuse(node: Node) -> Node:
         holds, fails = node.children
@@ -233,9 +257,10 @@ OPERATORS: dict[str, Operator] = {
     o.name: o
     for o in (
         # Precondition guard: a condition on the record the user named.
-        Operator("guard", ("guard", "action"), ("missed_guard",), lambda w: _free(w, w.spec.record), _guard),
+        Operator("guard", ("guard", "action"), ("missed_guard",), lambda w: _free(w, w.spec.record), _rule("guard")),
         # Hidden ineligibility: the request looks legal until the linked owner record is read.
-        Operator("hidden", ("guard", "action"), ("missed_guard", "skipped"), lambda w: _free(w, w.spec.owner), _hidden),
+        Operator("hidden", ("guard", "action"), ("missed_guard", "skipped"), lambda w: _free(w, w.spec.owner),
+                 _rule("hidden")),
         # Missing information: the user may leave out a detail that only they know.
         Operator("missing", ("ask", "terminal"), ("invented_argument", "skipped"), lambda w: not _has(w, "ask"),
                  _missing),
@@ -244,17 +269,18 @@ OPERATORS: dict[str, Operator] = {
                  _confirm),
         # A guard on a number, whose states lie at its limit or right beside it.
         Operator("boundary", ("guard",), ("missed_guard", "refused_too_much"),
-                 lambda w: len(_used(w)) < MAX_RULES and bool(_boundaries(w, random.Random(0))), _boundary),
+                 lambda w: len(_used(w)) < MAX_RULES and bool(candidates(w, "boundary")),
+                 _rule("boundary")),
         # Escalation: what goes to a person whatever else the rules say.
         Operator("escalate", ("guard",), ("missed_guard", "wrong_refusal"),
-                 lambda w: not _marked(w, "urgent") and _free(w, w.spec.record), _escalate),
+                 lambda w: not _marked(w, "urgent") and _free(w, w.spec.record), _rule("escalate")),
         # Exception: a second condition on the record that excuses a failed rule.
         Operator("exception", ("guard",), ("refused_too_much", "missed_guard"),
                  lambda w: not _marked(w, "exception") and bool(_excusable(w)) and _free(w, w.spec.record)
                  and _roomy(w), _exception),
         # Extra hop: the deciding field lies one lookup beyond the owner.
         Operator("hop", ("action", "guard"), ("missed_guard", "skipped"),
-                 lambda w: _free(w, w.spec.link) and not _reads(w, w.spec.link.kind), _hop),
+                 lambda w: _free(w, w.spec.link) and not _reads(w, w.spec.link.kind), _rule("hop")),
         # Misdirection: the user claims that a rule holds, insists when refused, then pleads.
         Operator("misdirect", ("guard", "terminal"), ("gave_in", "missed_guard"),
                  lambda w: not _has(w, "goals") and not _marked(w, "claim") and bool(_claimable(w)), _misdirect),

@@ -12,7 +12,7 @@ import dataclasses
 import math
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from synth import operators
 from synth.operators import Operator
@@ -72,12 +72,22 @@ class Selection:
     domain_quota: float = 1.0
 
 
+Plan = dict[str, Operator]  # root -> the operator its tree is to grow by
+Expand = Callable[[Sequence[tuple[Workflow, Operator]], int], list[Workflow]]  # (what is to grow, seed) -> grown
+
+
+def expand(pairs: Sequence[tuple[Workflow, Operator]], seed: int) -> list[Workflow]:
+    """The programmatic expansion of each workflow by its operator."""
+    return [operators.expand(workflow, operator, seed) for workflow, operator in pairs]
+
+
 def grow(
     workflows: Sequence[Workflow],
     outcomes: Mapping[str, Outcome],
     chosen: Sequence[Operator],
     selection: Selection,
     seed: int,
+    expand: Expand = expand,
 ) -> list[Workflow]:
     """The next round's training trees, one per tree and in their order.
 
@@ -85,26 +95,35 @@ def grow(
       workflows: this round's training trees.
       outcomes: workflow id -> what the policy did with it; trees without an entry were not measured.
       chosen: the operators to grow by.
+      expand: carries the plan out.
     """
-    if selection.mode == "resample":
-        return [workflow.kept() for workflow in workflows]
-    count = round(selection.share * len(workflows))
+    count, plan, simpler = round(selection.share * len(workflows)), {}, {}
     if selection.mode == "even":
-        grown = _even(workflows, outcomes, chosen, count, seed)
+        plan = _even(workflows, outcomes, chosen, count, seed)
     elif selection.mode == "random":
-        grown = _random(workflows, chosen, count, seed)
-    else:
-        grown = _by_failure(workflows, outcomes, chosen, selection, count, seed)
+        plan = _random(workflows, chosen, count, seed)
+    elif selection.mode == "failures":
+        hopeless = [w for w in workflows if outcomes.get(w.id, Outcome()).hopeless]
+        simpler = {w.root: w.simplified() for w in hopeless if w.history}
+        able = [w for w in workflows if w not in hopeless]
+        plan = _by_failure(able, outcomes, chosen, selection, count, seed)
+    grown = dict(zip(plan, expand([(w, plan[w.root]) for w in _by_root(workflows, plan)], seed))) | simpler
     return [grown[w.root] if w.root in grown else w.kept() for w in workflows]
+
+
+def _by_root(workflows: Sequence[Workflow], plan: Plan) -> list[Workflow]:
+    """The planned workflows, in the plan's order."""
+    found = {workflow.root: workflow for workflow in workflows}
+    return [found[root] for root in plan]
 
 
 def _even(
     workflows: Sequence[Workflow], outcomes: Mapping[str, Outcome], chosen: Sequence[Operator], count: int, seed: int
-) -> dict[str, Workflow]:
+) -> Plan:
     """The worst trees; of the least used operators that apply, the one whose nodes were failed most."""
     ranked = sorted(workflows, key=lambda w: (outcomes.get(w.id, Outcome()).pass_rate, w.id))
     used: Counter[str] = Counter()
-    grown = {}
+    plan = {}
     for workflow in ranked[:count]:
         failures = Counter(outcomes.get(workflow.id, Outcome()).failures)
         options = [o for o in chosen if o.applies(workflow)]
@@ -114,32 +133,29 @@ def _even(
         tie = {o.name: rng.random() for o in options}
         operator = min(options, key=lambda o: (used[o.name], -sum(failures[k] for k in o.answers), tie[o.name]))
         used[operator.name] += 1
-        grown[workflow.root] = operators.expand(workflow, operator, seed)
-    return grown
+        plan[workflow.root] = operator
+    return plan
 
 
-def _random(
-    workflows: Sequence[Workflow], chosen: Sequence[Operator], count: int, seed: int
-) -> dict[str, Workflow]:
+def _random(workflows: Sequence[Workflow], chosen: Sequence[Operator], count: int, seed: int) -> Plan:
     """Trees and operators by lot."""
     rng = random.Random(f"{seed}/random/{workflows[0].round if workflows else 0}")
-    grown = {}
+    plan = {}
     for workflow in rng.sample(list(workflows), count):
         options = [o for o in chosen if o.applies(workflow)]
         if options:
-            grown[workflow.root] = operators.expand(workflow, rng.choice(options), seed)
-    return grown
+            plan[workflow.root] = rng.choice(options)
+    return plan
 
 
 def _by_failure(
     workflows: Sequence[Workflow], outcomes: Mapping[str, Outcome], chosen: Sequence[Operator], selection: Selection,
     count: int, seed: int,
-) -> dict[str, Workflow]:
-    """Hopeless trees simplified; the others grown, trees with failures first and the saturated ones last."""
+) -> Plan:
+    """Trees with failures first and the saturated ones last, within the quotas."""
     measured = {w.id: outcomes.get(w.id, Outcome()) for w in workflows}
-    grown = {w.root: w.simplified() for w in workflows if measured[w.id].hopeless and w.history}
-    able = [w for w in workflows if not measured[w.id].hopeless]
-    ranked = sorted(able, key=lambda w: (measured[w.id].saturated, measured[w.id].pass_rate, w.id))
+    plan: Plan = {}
+    ranked = sorted(workflows, key=lambda w: (measured[w.id].saturated, measured[w.id].pass_rate, w.id))
     of_operator, of_domain = (
         math.ceil(quota * count) for quota in (selection.operator_quota, selection.domain_quota)
     )
@@ -158,21 +174,22 @@ def _by_failure(
         operator = min(options, key=lambda o: (-sum(mistakes[k] for k in o.cures), used[o.name], tie[o.name]))
         used[operator.name] += 1
         domains[workflow.domain] += 1
-        grown[workflow.root] = operators.expand(workflow, operator, seed)
-    return grown
+        plan[workflow.root] = operator
+    return plan
 
 
-def grow_like(workflows: Sequence[Workflow], examples: Sequence[Workflow], seed: int) -> list[Workflow]:
+def grow_like(
+    workflows: Sequence[Workflow], examples: Sequence[Workflow], seed: int, expand: Expand = expand
+) -> list[Workflow]:
     """The next round's held-out trees: grown with the training trees' mix of operators, not from held-out failures."""
     mix = [e.operator for e in examples if e.operator in operators.OPERATORS]
     rng = random.Random(f"{seed}/grow_like/{workflows[0].round if workflows else 0}")
-    found = []
+    plan: Plan = {}
     for workflow in workflows:
         options = [o for o in operators.OPERATORS.values() if o.name in mix and o.applies(workflow)]
         weights = [mix.count(o.name) for o in options]
         keep = (len(examples) - len(mix)) / len(examples)
-        if not options or rng.random() < keep:
-            found.append(workflow.kept())
-        else:
-            found.append(operators.expand(workflow, rng.choices(options, weights)[0], seed))
-    return found
+        if options and rng.random() >= keep:
+            plan[workflow.root] = rng.choices(options, weights)[0]
+    grown = dict(zip(plan, expand([(w, plan[w.root]) for w in _by_root(workflows, plan)], seed)))
+    return [grown[w.root] if w.root in grown else w.kept() for w in workflows]

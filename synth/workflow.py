@@ -17,8 +17,10 @@ class Workflow:
     """One tree of one round.
 
     id: "<root>@r<round>". root: the round-0 workflow it descends from. parent: the workflow it was expanded from, "" in
-    round 0. operator: what was applied to the parent ("simplify": it was put in its place). split: "base" | "train" | "heldout", inherited from the root.
-    history: (operator, tree) of the ancestors that it grew from, oldest first.
+    round 0. operator: what was applied to the parent ("simplify": it was put in its place). split: "base" | "train" |
+    "heldout", inherited from the root.
+    history: (operator, tree) of the ancestors that it grew from, oldest first. wording: a teacher's templates of the
+    policy (synth/teacher.PLACEHOLDERS), () for the built-in ones.
     """
 
     id: str
@@ -31,6 +33,7 @@ class Workflow:
     verb: str
     tree: tree.Node
     history: tuple[tuple[str, tree.Node], ...] = ()
+    wording: tuple[str, ...] = ()
 
     @property
     def spec(self) -> Domain:
@@ -81,7 +84,8 @@ class Workflow:
     def from_dict(cls, record: dict[str, Any]) -> "Workflow":
         """Inverse of `to_dict`."""
         history = tuple((operator, tree.from_dict(root)) for operator, root in record["history"])
-        return cls(**{**record, "tree": tree.from_dict(record["tree"]), "history": history})
+        root, wording = tree.from_dict(record["tree"]), tuple(record["wording"])
+        return cls(**{**record, "tree": root, "history": history, "wording": wording})
 
 
 def linear(domain: Domain) -> tree.Node:

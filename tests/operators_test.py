@@ -156,6 +156,7 @@ def test_select_names_what_it_does_not_know():
 @each_action
 def test_names_leave_no_room_for_two_readings(domain, action):
     """The scripted user tells questions by words, and reasons are bare field names: none may stand for two things."""
+    domains.check(domain)
     record, owner = domain.record.fields, domain.owner.fields
     assert not set(record) & set(owner), "a reason would not say whose field it means"
     assert action.slot not in {*record, *owner}, "a check of the field would read as a question for the slot"
