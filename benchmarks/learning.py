@@ -22,7 +22,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from configs import tiny
-from rl import evaluate, flywheel, setup, train
+from rl import agentic, evaluate, flywheel, setup, train
 
 ALGORITHMS = "grpo,dr_grpo,dapo,gspo,cispo,rloo,reinforce++"
 TASKS_SEED = 0  # of trees, tasks and their order
@@ -38,10 +38,9 @@ def config_of(algorithm: str, arg: str = ""):
 
 def tasks_of(config, workdir: pathlib.Path) -> tuple[list, dict[str, list]]:
     """(round 0's training tasks, round 1's tasks of both splits)."""
-    trees = flywheel.first_workflows(config)
+    trees = agentic.first_workflows(config)
     first = flywheel.round_tasks(config, workdir, 0, trees)
-    records = {split: [w.to_dict() for w in some] for split, some in trees.items()}
-    grown = flywheel.next_workflows(config, flywheel.Progress(workflows=records))
+    grown = agentic.next_workflows(config, trees, {})
     return first["train"], flywheel.round_tasks(config, workdir, 1, grown)
 
 

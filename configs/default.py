@@ -41,10 +41,20 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.synth.domains = "all"  # comma-separated names from synth/domains.py, or "all"
     c.synth.train_roots = 64  # round-0 workflows whose descendants train the policy
     c.synth.heldout_roots = 48  # round-0 workflows whose descendants only evaluate it
-    c.synth.operators = "guard,hidden,missing,confirm"  # operators the flywheel may apply
-    c.synth.expand_share = 1.0  # share of train trees expanded per round, worst pass rate first
+    c.synth.operators = "all"  # operators the flywheel may apply: names from synth/operators.py
+    c.synth.selection = "failures"  # which trees grow and how: "failures", "even", "random" or "resample" (none)
+    c.synth.expand_share = 1.0  # share of train trees expanded per round
+    c.synth.operator_quota = 0.25  # share of a round's expansions that one operator may make; of "failures"
+    c.synth.domain_quota = 0.25  # share of them that one domain may have; of "failures"
     c.synth.variants = 2  # tasks per branch: other state, wording and identifiers
     c.synth.legal_share = 0.5  # share of tasks that end in the write (from round 1 on)
+    c.synth.teacher = "program"  # "program", "llm" (endpoint: OPENAI_BASE_URL, OPENAI_API_KEY) or "replay" (its cache)
+    c.synth.teacher_model = ""  # the endpoint's name of the model that teaches
+    c.synth.teacher_domains = 0  # domains that it proposes beside synth.domains
+    c.synth.rounds = 1  # rounds of tasks that stage=synth makes; more than one go to WORKDIR/synth
+    c.synth.processes = 1  # processes that play tasks for the gates; the tasks are the same for any number
+    c.synth.benchmarks = ""  # files and folders, comma-separated, of which no task may repeat 13 words in a row
+    c.synth.distinct_trees = True  # no held-out task of a tree that also stands in the training split (linear ones do)
 
     c.reasoning = config_dict.ConfigDict()  # files: repo-relative or absolute, "" for none
     c.reasoning.rounds = 0  # rounds of the reasoning flywheel, before those of the agentic one
@@ -64,7 +74,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.reasoning.data_questions = ""  # JSONL (question, answer) to train on in round 0
 
     c.env = config_dict.ConfigDict()
-    c.env.max_turns = 12  # assistant turns per episode
+    c.env.max_turns = 16  # assistant turns per episode; a task whose oracle takes more is refused
     c.env.concurrency = 0  # environments open at a time; 0: as many as a batch has episodes
     c.env.timeout = 0.0  # seconds for an answer of an environment; 0: any time, so that runs replay to the bit
     c.env.retries = 0  # how often an episode is played again from its beginning when its environment has failed

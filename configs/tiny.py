@@ -17,7 +17,14 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c = default.get_config()
     c.model.checkpoint = "model/tiny_qwen3"
 
+    # What the base was trained on (configs/base.py); it knows no other domain and no other kind of branch.
+    c.synth.domains = "orders,hotels,clinics,banking,libraries,rentals,parcels,courses,events,utilities"
+    c.synth.operators = "guard,hidden,missing,confirm"
+    c.synth.selection = "even"
     c.synth.legal_share = 0.45
+    c.synth.distinct_trees = False  # four operators do not make enough different ones
+
+    c.env.max_turns = 12
 
     c.sampler.slots = 128
     c.sampler.context = 448

@@ -45,8 +45,12 @@ RULES: dict[str, Rule] = {
     "sampler.top_p": (lambda x: 0 < x <= 1, "> 0 and <= 1"),
     "sampler.top_k": _at_least(0),
     "sampler.min_p": _BELOW_ONE,
-    **{f"synth.{key}": _at_least(1) for key in ("train_roots", "heldout_roots", "variants")},
+    **{f"synth.{key}": _at_least(1) for key in ("train_roots", "heldout_roots", "variants", "rounds", "processes")},
+    "synth.selection": _one_of("failures", "even", "random", "resample"),
+    "synth.teacher": _one_of("program", "llm", "replay"),
+    "synth.teacher_domains": _at_least(0),
     "synth.expand_share": _SHARE,
+    **{f"synth.{key}": (lambda x: 0 < x <= 1, "> 0 and <= 1") for key in ("operator_quota", "domain_quota")},
     "synth.legal_share": _SHARE,
     "reasoning.rounds": _at_least(0),
     **{f"reasoning.{key}": _at_least(1) for key in ("train_roots", "heldout_roots", "variants")},
@@ -190,8 +194,12 @@ def _check_relations(values: dict[str, Any]) -> None:
         context = values[f"{section}.context"] or values["sampler.context"]
         for key in ("sampler.prefill_chunk", f"{section}.max_new_tokens"):
             _require(context >= values[key], f"{section}.context", f">= {key} = {values[key]}", context)
+    if values["reasoning.rounds"]:
+        _require(values["synth.rounds"] == 1, "synth.rounds", "1 with rounds of reasoning", values["synth.rounds"])
     rounds = values["reasoning.rounds"] + values["rl.rounds"]
     _require(rounds >= 1, "rl.rounds", ">= 1 without rounds of reasoning (reasoning.rounds)", values["rl.rounds"])
+    if values["synth.teacher"] != "program":
+        _require(values["synth.teacher_model"] != "", "synth.teacher_model", "the endpoint's name of the model", "")
     decay, room = values["rl.sft_decay_steps"], max(values["rl.sft_steps"] - values["rl.warmup_updates"], 0)
     first, clean = values["rl.sft_drill_steps"] + values["rl.sft_comparison_steps"], values["rl.sft_clean_steps"]
     if values["rl.sft_drill_share"]:

@@ -3,12 +3,14 @@
 Predicates are data. A subgoal is `{"name", "node", "weight", "event": match}` (some recorded event matches) or
 `{..., "delta": {path: value}}` (the final state differs from the first at these paths, with these values). A violation
 is `{"name", "node", "event": match}`, with an optional `"unless_after": match` that an event of an earlier message may
-satisfy. A match gives a literal per key, or `{"not_in": [...]}`. Reward: 0 if any violation occurred, if the state
+satisfy. A match gives a literal per key, or `{"not_in": [...]}`. A subgoal `"for"` a record belongs to one of several
+goals. Reward: 0 if any violation occurred, if the state
 changed in any way that no subgoal declares, or if neither the user ended the episode nor the agent transferred it;
 otherwise the weighted share of subgoals met.
 
 Every event carries the "turn" (assistant message) it happened in. The first write, decline or transfer is the decision:
-what is read, asked or confirmed in the same message or later cannot have informed it and meets no subgoal.
+what is read, asked or confirmed in the same message or later cannot have informed it and meets no subgoal. Of several
+goals each has its own decision: the first on its record, or the transfer that hands everything over.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ from typing import Any
 from envs import actors, base, tools
 from envs.base import Actor, Message, Score, Step
 from envs.user import User
-from synth import domains, gates, generate, operators, script, workflow
+from synth import domains, gates, generate, operators, script, selection, workflow
 from synth.task import Task
 
 Event = dict[str, Any]
-INFORMING = ("read", "asked", "confirm")  # events that a decision may rest on
+INFORMING = ("read", "found", "asked", "confirm")  # events that a decision may rest on
 DECISIONS = ("write", "decline", "transfer")
 
 
@@ -83,9 +85,8 @@ class World:
         self._turn += 1
         calls = message.get("tool_calls") or []
         if not calls:
-            refused = {"type": "confirm", "answer": "refused"}
-            settled = any(e["type"] in DECISIONS or matches(e, refused) for e in self.events)
-            answer, events = self._user.reply(message.get("content") or "", settled)
+            settled, refused = self._settled()
+            answer, events = self._user.reply(message.get("content") or "", settled, refused)
             self._record(*events)
             if answer is None:
                 self._closed_by = "user"
@@ -102,6 +103,20 @@ class World:
         """Notes what happened in this turn."""
         self.events += [{**event, "turn": self._turn} for event in events]
 
+    def _settled(self) -> tuple[bool, bool]:
+        """(whether all that the user has brought up is carried out or refused, whether the last of it was declined)."""
+        settling = [
+            e
+            for e in self.events
+            if e["type"] == "decline"
+            or (e["type"] == "write" and e["made"])
+            or matches(e, {"type": "confirm", "answer": "refused"})
+        ]
+        if len(self._user.voiced) == 1 and settling:  # with a single matter, any decision is on it
+            return True, settling[-1]["type"] == "decline"
+        ids = {e.get("id") for e in settling}
+        return ids.issuperset(self._user.voiced), bool(settling) and settling[-1]["type"] == "decline"
+
     def _call(self, function: dict[str, str]) -> str:
         """Carries out one call; returns the tool message's text."""
         name = function["name"]
@@ -111,27 +126,42 @@ class World:
             return json.dumps({"error": error})
         effect = self.task.effects[name]
         if effect["kind"] == "control":
-            self._record({"type": effect["outcome"], "reason": arguments["reason"]})
+            about = {"id": i for name, i in arguments.items() if name != "reason"}  # which of several goals
+            self._record({"type": effect["outcome"], "reason": arguments["reason"], **about})
             if effect["outcome"] == "transfer":
                 self._closed_by = "transfer"
             return json.dumps({"ok": True})
         record_id = arguments[effect["key"]]
+        if effect["kind"] == "find":
+            found = [i for i, record in self.state[effect["collection"]].items() if record[effect["key"]] == record_id]
+            self._record({"type": "found", "id": record_id})
+            return json.dumps({effect["collection"]: found})
         record = self.state[effect["collection"]].get(record_id)
         if record is None:
             return json.dumps({"error": f"no {effect['key']} {record_id}"})
         if effect["kind"] == "read":
             self._record({"type": "read", "collection": effect["collection"], "id": record_id})
+            if any(e["type"] == "write" and e["id"] == record_id and not e["answered"] for e in self.events):
+                self._record({"type": "checked", "id": record_id})
             return json.dumps(record)
-        for field, argument in effect["set"].items():
-            record[field] = arguments[argument]
-        self._record({"type": "write", "tool": name, "args": arguments})
-        return json.dumps({"ok": True})
+        return self._write(name, effect, record_id, arguments)
+
+    def _write(self, name: str, effect: dict[str, Any], record_id: str, arguments: dict[str, Any]) -> str:
+        """Tries a write, which may stay without an answer, made ("lost") or not ("failed" once, "down" always)."""
+        fault = effect.get("faults", {}).get(record_id, "done")
+        attempt = 1 + sum(e["type"] == "write" and e["id"] == record_id for e in self.events)
+        answered = fault == "done" or (fault != "down" and attempt > 1)
+        made = answered or fault == "lost"
+        if made:
+            for field, argument in effect["set"].items():
+                self.state[effect["collection"]][record_id][field] = arguments[argument]
+        event = {"type": "write", "tool": name, "args": arguments, "id": record_id}
+        self._record({**event, "attempt": attempt, "answered": answered, "made": made})
+        return json.dumps({"ok": True} if answered else {"error": "no answer"})
 
     async def score(self) -> Score:
         """The reward of the episode so far; see the module's docstring."""
         delta = state_delta(self.task.state, self.state)
-        decided = next((e["turn"] for e in self.events if e["type"] in DECISIONS), math.inf)
-        counted = [e for e in self.events if e["type"] not in INFORMING or e["turn"] < decided]
         final = {path: after for path, (_, after) in delta.items()}
         met, declared = {}, {}
         for goal in self.task.subgoals:
@@ -139,7 +169,7 @@ class World:
                 declared |= goal["delta"]
                 met[goal["name"]] = all(final.get(path) == value for path, value in goal["delta"].items())
             else:
-                met[goal["name"]] = any(matches(e, goal["event"]) for e in counted)
+                met[goal["name"]] = any(matches(e, goal["event"]) for e in self._counted(goal.get("for")))
         broken = [rule for rule in self.task.violations if self._broken(rule)]
         undeclared = [path for path in delta if path not in declared or declared[path] != final[path]]
         left = {rule["node"] for rule in broken} | {g["node"] for g in self.task.subgoals if not met[g["name"]]}
@@ -150,6 +180,14 @@ class World:
         leaf = self.task.branch[-1]
         node = next((n for n in self.task.branch if n in left), leaf if reward < 1.0 else None)
         return Score(reward, met, violations, None, delta, node)
+
+    def _counted(self, record_id: str | None) -> list[Event]:
+        """The events that may meet a subgoal: none that came too late to inform the decision (on that record)."""
+        deciding = [e for e in self.events if e["type"] in DECISIONS]
+        if record_id is not None:
+            deciding = [e for e in deciding if e.get("id") == record_id or e["type"] == "transfer"]
+        decided = deciding[0]["turn"] if deciding else math.inf
+        return [e for e in self.events if e["type"] not in INFORMING or e["turn"] < decided]
 
     def _broken(self, rule: dict[str, Any]) -> bool:
         """Whether some event breaks the rule: it matches, and nothing in an earlier turn matches `unless_after`."""
@@ -172,7 +210,13 @@ def oracle(task: Task) -> Actor:
 
 def play_steps(task: Task, steps: Sequence[script.Step]) -> tuple[list[Message], Score]:
     """Plays scripted steps in a fresh episode. Returns the conversation and its score."""
-    return base.run(actors.play(make(task), actors.scripted(steps)))
+    # Neither a world nor a scripted actor ever waits for anything, so the coroutine runs through at its first step. An
+    # event loop for each of a task's many episodes would take half of the time of the gates.
+    try:
+        actors.play(make(task), actors.scripted(steps)).send(None)
+    except StopIteration as end:
+        return end.value
+    raise RuntimeError(f"{task.id}: a scripted episode waited for something")
 
 
 def reward(task: Task, steps: Sequence[script.Step]) -> float:
@@ -189,11 +233,11 @@ def tasks(split: str, rounds: int = 3, roots: int = 24, seed: int = 0) -> list[T
     if split not in ("train", "heldout"):
         raise ValueError(f"world.tasks: unknown split {split!r}, expected 'train' or 'heldout'")
     workflows = workflow.roots(split, roots, domains.select("all"), seed)
-    found, taken = [], {}
+    found, seen = [], gates.Seen()
     for number in range(rounds):
         if number:
-            workflows = generate.grow(workflows, {}, list(operators.OPERATORS.values()), 1.0, seed)
+            workflows = selection.grow(workflows, {}, operators.select("all"), selection.Selection(), seed)
         legal_share = 0.5 if number else 1.0
-        accepted, _ = gates.select(generate.tasks(workflows, 2, legal_share, seed), reward, taken)
+        accepted, _ = gates.select(generate.tasks(workflows, 2, legal_share, seed), reward, seen)
         found += accepted
     return found

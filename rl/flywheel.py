@@ -25,19 +25,18 @@ from typing import Any
 from flax import nnx
 from ml_collections import config_dict
 
-from envs import world
 from model import load, tokenizer
-from rl import checkpoint, evaluate, hosts, reasoning, report, rollout, setup, sft, show, train
+from rl import agentic, checkpoint, evaluate, hosts, reasoning, report, rollout, setup, sft, show, train
 from rl.trajectory import Trajectory
-from synth import dataset, domains, gates, generate, operators, tree, workflow
-from synth.generate import Outcome
+from synth import dataset, operators
 from synth.problems.growth import Pattern
 from synth.question import Question
 from synth.task import Task
+from synth.teacher import Teacher
 from synth.workflow import Workflow
 
 FILES = ("metrics.jsonl", "rollouts/*.jsonl")  # appended to while running, cut back on resume
-SPLITS = ("train", "heldout")
+SPLITS = agentic.SPLITS
 
 
 @dataclasses.dataclass
@@ -45,9 +44,9 @@ class Progress:
     """Where a run stands; JSON-serialisable.
 
     round, step: RL steps of `round` done so far. agentic_from: the first round of the agentic flywheel; those before it
-    are of the reasoning flywheel. workflows: split -> this round's trees, or patterns. counts: workflow id ->
-    [episodes, passes, {node kind: first departures}] of this round's training rollouts (of patterns, see
-    reasoning.count). rounds: finished and current entries of summary.json. seconds: wall clock, over all sittings.
+    are of the reasoning flywheel. workflows: split -> this round's trees, or patterns. counts: what became of this
+    round's training rollouts (agentic.count, reasoning.count). rounds: finished and current entries of summary.json.
+    seconds: wall clock, over all sittings.
     """
 
     round: int = 0
@@ -68,51 +67,18 @@ class Progress:
         kind = Workflow if self.flywheel == "agentic" else Pattern
         return [kind.from_dict(record) for record in self.workflows[split]]
 
-    def outcomes(self) -> dict[str, Outcome]:
-        """What the policy did with each training tree of this round."""
-        return {
-            name: Outcome(episodes, passes, tuple(kind for kind, n in sorted(kinds.items()) for _ in range(n)))
-            for name, (episodes, passes, kinds) in self.counts.items()
-        }
-
     def count(self, items: Sequence[Trajectory], tasks: Sequence[Task | Question]) -> None:
-        """Charges each failed rollout of this round's tasks to the kind of node that it left first."""
-        by_id = {task.id: task for task in tasks}
-        for item in items:
-            task = by_id[item.task_id]
-            fresh = isinstance(task, Task) and self.agentic_from + task.round == self.round
-            if not fresh or item.reward is None:
-                continue
-            entry = self.counts.setdefault(f"{task.root}@r{task.round}", [0, 0, {}])
-            entry[0] += 1
-            entry[1] += item.passed
-            if item.score.node is not None:
-                kind = next(n.kind for n in tree.nodes(tree.from_dict(task.tree)) if n.id == item.score.node)
-                entry[2][kind] = entry[2].get(kind, 0) + 1
+        """Charges each failed rollout of this round's tasks to what it went wrong at."""
+        if self.flywheel == "agentic":
+            agentic.count(self.counts, items, tasks, self.round - self.agentic_from)
+        else:
+            reasoning.count(self.counts, items, tasks, self.round)
 
 
-def first_workflows(config: config_dict.ConfigDict) -> dict[str, list[Workflow]]:
-    """The round-0 trees of both splits."""
-    chosen, c = domains.select(config.synth.domains), config.synth
-    return {
-        "train": workflow.roots("train", c.train_roots, chosen, config.seed),
-        "heldout": workflow.roots("heldout", c.heldout_roots, chosen, config.seed),
-    }
-
-
-def next_workflows(config: config_dict.ConfigDict, progress: Progress) -> dict[str, list[Workflow]]:
-    """The next round's trees: training trees grow where the policy failed, held-out ones with the same operators."""
-    chosen = operators.select(config.synth.operators)
-    train_trees = generate.grow(
-        progress.trees("train"), progress.outcomes(), chosen, config.synth.expand_share, config.seed
-    )
-    return {"train": train_trees, "heldout": generate.grow_like(progress.trees("heldout"), train_trees, config.seed)}
-
-
-def begin(config: config_dict.ConfigDict) -> Progress:
+def begin(config: config_dict.ConfigDict, by: Teacher = agentic.PROGRAM) -> Progress:
     """The progress of a run that has not begun."""
     rounds = config.reasoning.rounds
-    trees = reasoning.first_patterns(config) if rounds else first_workflows(config)
+    trees = reasoning.first_patterns(config) if rounds else agentic.first_workflows(config, by)
     return Progress(agentic_from=rounds, workflows={s: [w.to_dict() for w in ws] for s, ws in trees.items()})
 
 
@@ -124,26 +90,9 @@ def round_tasks(
     Raises ValueError, naming the gates and an example each, if a split has no task left.
     """
     directory = workdir / "tasks" / f"round_{round_number}"
-    if not directory.exists() and round_number < config.reasoning.rounds:
-        store(directory, *reasoning.gated_splits(config, workdir, round_number, trees))
-    elif not directory.exists():
-        taken = {
-            gates.fingerprint(task): task.id
-            for earlier in range(config.reasoning.rounds, round_number)
-            for split in SPLITS
-            for task in dataset.read(workdir / "tasks" / f"round_{earlier}", split)
-        }
-        splits, reports = {}, {}
-        for split in SPLITS:
-            candidates = generate.tasks(trees[split], config.synth.variants, config.synth.legal_share, config.seed)
-            shown = show.bar(candidates, f"round {round_number}: gates, {split}")
-            splits[split], found = gates.select(shown, world.reward, taken)
-            reports[split] = found.to_dict()
-            if not splits[split]:
-                raise ValueError(f"round {round_number}: no {split} task passed the gates: {reports[split]}")
-        if leaks := gates.split_leaks(splits["train"], splits["heldout"]):
-            raise ValueError(f"round {round_number}: roots on both sides of the split: {leaks[:5]}")
-        store(directory, splits, reports)
+    if not directory.exists():
+        side = reasoning if round_number < config.reasoning.rounds else agentic
+        store(directory, *side.gated_splits(config, workdir, round_number, trees))
     hosts.wait(f"tasks of round {round_number}")
     return {split: dataset.read(directory, split) for split in SPLITS}
 
@@ -157,20 +106,10 @@ def store(directory: Path, splits: dict[str, list], reports: dict[str, Any]) -> 
     dataset.write(directory, splits)
 
 
-def describe(trees: dict[str, list[Workflow]], tasks: dict[str, list[Task]]) -> dict[str, float]:
-    """What summary.json says of an agentic round beside what it says of every round."""
-    grown = trees["train"] + trees["heldout"]
-    return {
-        "legal_share": sum(t.legal for t in tasks["train"]) / len(tasks["train"]),
-        "branches_mean": sum(len(tree.branches(w.tree)) for w in grown) / len(grown),
-        "depth_mean": sum(tree.depth(w.tree) for w in grown) / len(grown),
-    }
-
-
 def constant_pass_rates(tasks: Sequence[Task] | Sequence[Question]) -> dict[str, float]:
     """Pass rate of every constant policy on the tasks of a round."""
-    agentic = isinstance(tasks[0], Task)
-    return evaluate.constant_pass_rates(tasks) if agentic else reasoning.constant_pass_rates(tasks)
+    side = evaluate if isinstance(tasks[0], Task) else reasoning
+    return side.constant_pass_rates(tasks)
 
 
 def total_rounds(config: config_dict.ConfigDict) -> int:
@@ -194,7 +133,8 @@ class Flywheel:
         self.config, self.workdir, self.read_only = config, workdir, read_only
         self.started = time.perf_counter()
         operators.select(config.synth.operators)  # wrong names fail here, before anything is loaded
-        self.progress = begin(config)
+        self.teacher = agentic.make_teacher(config, workdir)
+        self.progress = begin(config, self.teacher)
         if config.rl.sft_steps:  # the warm start's policy is the one this run starts from
             start = workdir / "sft" / "policy"
             if read_only and not start.exists():
@@ -295,7 +235,7 @@ class Flywheel:
         # Nothing has been trained before round 0 without a warm start: the same parameters, seeds and episodes.
         same = number == 0 and not int(self.trainer.state.step)
         before = initial if same else self.measure(self.trainer.state.params, heldout, number, "before")
-        facts = describe if self.progress.flywheel == "agentic" else reasoning.describe
+        side = agentic if self.progress.flywheel == "agentic" else reasoning
         self.progress.rounds.append(
             {
                 "round": number,
@@ -303,7 +243,7 @@ class Flywheel:
                 "train_tasks": len(tasks["train"]),
                 "heldout_tasks": len(heldout),
                 "heldout_roots": len({t.root for t in heldout}),
-                **facts(trees, tasks),
+                **side.describe(trees, tasks),
                 "constants": constant_pass_rates(heldout),
                 "pass_initial": initial,
                 "pass_before": before,
@@ -333,10 +273,7 @@ class Flywheel:
                 following = drawn(step + 1) if c.max_staleness and not saves else None
                 more = functools.partial(train.refill_tasks, current, seed=order, step=step)
                 items, metrics = self.trainer.step(tasks, seed, bar.update, more, following)
-            if self.progress.flywheel == "reasoning":
-                reasoning.count(self.progress.counts, items, [*current, *earlier], number)
-            else:
-                self.progress.count(items, [*current, *earlier])
+            self.progress.count(items, [*current, *earlier])
             self.progress.step += 1
             if hosts.first():
                 path = self.workdir / "rollouts" / f"round_{number}.jsonl"
@@ -352,13 +289,13 @@ class Flywheel:
         """Measures the trained policy, grows the trees for the next round, and saves."""
         progress = self.progress
         progress.rounds[-1]["pass_after"] = self.measure(self.trainer.state.params, heldout, progress.round, "after")
+        trees = {split: progress.trees(split) for split in SPLITS}
         if progress.flywheel == "agentic":
-            grown = next_workflows(self.config, progress)
+            grown = agentic.next_workflows(self.config, trees, agentic.outcomes(progress.counts), self.teacher)
         elif progress.round + 1 == progress.agentic_from:
-            grown = first_workflows(self.config)
+            grown = agentic.first_workflows(self.config, self.teacher)
         else:
-            patterns = {split: progress.trees(split) for split in SPLITS}
-            grown = reasoning.next_patterns(self.config, patterns, progress.counts)
+            grown = reasoning.next_patterns(self.config, trees, progress.counts)
         progress.workflows = {split: [w.to_dict() for w in ws] for split, ws in grown.items()}
         progress.round, progress.step, progress.counts = progress.round + 1, 0, {}
         self.save()

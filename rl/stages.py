@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
+import json
+import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from ml_collections import config_dict
 
-from rl import benchmark, flywheel, plan_search, planning, scoreboard, setup, show, suites
+from rl import agentic, benchmark, flywheel, plan_search, planning, scoreboard, setup, show, suites
 from rl import compare as comparison
 from rl import sft as warm_start
-from synth import operators
+from synth import operators, preview
 
 
 def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
-    """Writes the gated tasks of round 0, tasks/round_0, and what the gates said, tasks/gates_0.json."""
+    """Writes the gated tasks of round 0, tasks/round_0, and what the gates said, tasks/gates_0.json and .jsonl.
+
+    With synth.rounds above 1 the tasks go to workdir/synth instead, where no flywheel takes them up: its own trees grow
+    where a policy fails, these as if nothing were known of it. Either way a preview that a person can judge is printed,
+    and its figures are written beside the tasks (preview.json).
+    """
     operators.select(config.synth.operators)
-    progress = flywheel.begin(config)
-    tasks = flywheel.round_tasks(config, workdir, 0, {split: progress.trees(split) for split in flywheel.SPLITS})
-    for split, found in tasks.items():
-        legal = "" if config.reasoning.rounds else f", {sum(task.legal for task in found)} legal"
-        print(f"{split}: {len(found)} tasks of {len({t.root for t in found})} roots{legal}")
-    print(f"in {workdir / 'tasks' / 'round_0'}")
+    by = agentic.make_teacher(config, workdir)
+    progress, splits, notes = flywheel.begin(config, by), {split: [] for split in flywheel.SPLITS}, []
+    trees = {split: progress.trees(split) for split in flywheel.SPLITS}
+    folder = workdir if config.synth.rounds == 1 else workdir / "synth"
+    began, cpu = time.perf_counter(), time.process_time()
+    for number in range(config.synth.rounds):
+        if number:
+            trees = agentic.next_workflows(config, trees, {}, by)
+        for split, found in flywheel.round_tasks(config, folder, number, trees).items():
+            splits[split] += found
+            legal = "" if config.reasoning.rounds else f", {sum(task.legal for task in found)} legal"
+            print(f"round {number}  {split}: {len(found)} tasks of {len({t.root for t in found})} roots{legal}")
+        if not config.reasoning.rounds:
+            with open(folder / "tasks" / f"gates_{number}.jsonl", encoding="utf-8") as file:
+                notes += map(json.loads, file)
+    if config.reasoning.rounds:
+        print(f"in {folder / 'tasks'}")
+        return
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
+    figures = preview.figures(splits, notes)
+    flywheel.write_json(folder / "tasks" / "preview.json", figures)
+    shown = random.Random(config.seed).sample(splits["train"], min(3, len(splits["train"])))
+    print("\n".join(map(preview.full, shown)))
+    print(json.dumps(figures, indent=2))
+    gated = figures["gates"]["proposed"]
+    print(f"{gated} candidates in {seconds:.1f} s, {cpu_seconds:.1f} s of this process's CPU; in {folder / 'tasks'}")
 
 
 def sft(config: config_dict.ConfigDict, workdir: Path) -> None:

@@ -18,6 +18,9 @@ from rl import demonstrations
 from synth import domains, operators, workflow
 
 VOCABULARY = 1536
+# As in configs/base.py, which trains the weights.
+DOMAINS = "orders,hotels,clinics,banking,libraries,rentals,parcels,courses,events,utilities"
+OPERATORS = "guard,hidden,missing,confirm"
 DEMONSTRATIONS = 2000
 ARCHITECTURE = {
     "architectures": ["Qwen3ForCausalLM"],
@@ -42,8 +45,8 @@ def corpus(count: int) -> list[str]:
     """Rendered conversations of `count` careful demonstrations."""
     plain = tokenizer.train([], 300)  # any tokenizer renders the same text; bytes alone will do
     chat = Chat(plain)
-    workflows = workflow.roots("base", 200, domains.select("all"), 0)
-    chosen = list(operators.OPERATORS.values())
+    workflows = workflow.roots("base", 200, domains.select(DOMAINS), 0)
+    chosen = operators.select(OPERATORS)
     texts = []
     for index in range(count):
         task = demonstrations.draw_task(workflows, chosen, 3, 0, index)

@@ -1,14 +1,17 @@
 """The programmatic teacher's domains: collections, fields, tools and what the tools do to the state, all as data.
 
 Each domain has a main record (an order, a booking, ...) that belongs to an owner record (a customer, a guest, ...),
-and actions that change the main record. An action needs one argument that only the record holds (`copied`) and one
-that only the user knows (`slot`), so neither reading nor asking can be skipped without guessing.
+which is linked to a third (a household, an agency, ...), and actions that change the main record. An action needs one
+argument that only the record holds (`copied`) and one that only the user knows (`slot`), so neither reading nor asking
+can be skipped without guessing.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import random
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from synth import expr
@@ -50,23 +53,34 @@ class Domain:
     name: str
     record: Entity
     owner: Entity
+    link: Entity
     actions: tuple[Action, ...]
+
+    @property
+    def entities(self) -> tuple[Entity, Entity, Entity]:
+        """Record, owner and link: each holds the identifier of the next."""
+        return self.record, self.owner, self.link
 
     def entity(self, kind: str) -> Entity:
         """The entity of that kind. Raises KeyError if the domain has none."""
-        return {self.record.kind: self.record, self.owner.kind: self.owner}[kind]
+        return {entity.kind: entity for entity in self.entities}[kind]
 
     def values(self) -> dict[str, tuple]:
         """Field reference ("order.status") -> the values it may take."""
-        return {f"{e.kind}.{f}": v for e in (self.record, self.owner) for f, v in e.fields.items()}
+        return {f"{e.kind}.{f}": v for e in self.entities for f, v in e.fields.items()}
 
     def write_tool(self, action: Action) -> str:
         """The name of an action's tool."""
         return f"{action.verb}_{self.record.kind}"
 
+    @property
+    def find_tool(self) -> str:
+        """The name of the tool that lists the records of an owner."""
+        return f"find_{self.record.collection}"
+
 
 # Numbers are tens and identifiers are words: what has to be copied and compared stays within a small model's reach.
-_TENS = tuple(range(10, 100, 10))
+TENS = tuple(range(10, 100, 10))
 
 _RECORD_IDS = "amber anchor basil birch cedar cliff coral daisy garnet hazel ivory lemon maple oak pearl quartz".split()
 _OWNER_IDS = "badger bear camel crane deer duck eagle falcon fox hawk lynx otter owl panda rabbit wolf".split()
@@ -79,10 +93,18 @@ def draw_ids(count: int, rng: random.Random) -> tuple[list[str], list[str]]:
 
 _STANDING = ("good", "new", "late", "barred")
 _CHANNEL = ("web", "phone", "desk", "agent")
+_LINK_IDS = "aster bramble clover fern heather iris laurel moss nettle orchid poppy reed sage thistle violet".split()
 
 
-def _domain(name: str, record: Entity, owner: Entity, *actions: Action) -> Domain:
-    return Domain(name, record, owner, actions)
+def draw_link_ids(count: int, rng: random.Random) -> list[str]:
+    """`count` different identifiers of linked records."""
+    return rng.sample(_LINK_IDS, count)
+
+
+def _domain(name: str, record: Entity, owner: Entity, link: tuple[str, str], *actions: Action) -> Domain:
+    """`link`: singular and plural of what owners are linked to."""
+    fields = {"debt": ("none", "small", "large", "old"), "region": ("alpine", "coastal", "inland", "island")}
+    return Domain(name, record, owner, Entity(*link, fields), actions)
 
 
 DOMAINS: dict[str, Domain] = {
@@ -91,16 +113,18 @@ DOMAINS: dict[str, Domain] = {
         _domain(
             "orders",
             Entity("order", "orders", {"status": ("packed", "shipped", "delivered", "lost"), "channel": _CHANNEL,
-                                       "stock": ("full", "low", "none", "held"), "amount": _TENS}),
+                                       "stock": ("full", "low", "none", "held"), "amount": TENS}),
             Entity("customer", "customers", {"tier": ("basic", "silver", "gold", "trial"), "standing": _STANDING}),
+            ("household", "households"),
             Action("refund", "amount", "method", ("card", "cash", "voucher")),
             Action("reship", "amount", "speed", ("slow", "normal", "fast")),
         ),
         _domain(
             "hotels",
             Entity("booking", "bookings", {"status": ("open", "paid", "used", "void"), "channel": _CHANNEL,
-                                           "room": ("single", "double", "suite", "family"), "price": _TENS}),
+                                           "room": ("single", "double", "suite", "family"), "price": TENS}),
             Entity("guest", "guests", {"tier": ("basic", "silver", "gold", "trial"), "standing": _STANDING}),
+            ("agency", "agencies"),
             Action("cancel", "price", "method", ("card", "cash", "voucher")),
             Action("move", "price", "season", ("spring", "summer", "winter")),
         ),
@@ -108,9 +132,10 @@ DOMAINS: dict[str, Domain] = {
             "clinics",
             Entity("visit", "visits", {"status": ("open", "done", "missed", "void"),
                                        "urgency": ("low", "normal", "high", "acute"),
-                                       "ward": ("north", "south", "east", "west"), "fee": _TENS}),
+                                       "ward": ("north", "south", "east", "west"), "fee": TENS}),
             Entity("patient", "patients", {"cover": ("none", "basic", "full", "state"),
                                            "consent": ("given", "pending", "expired", "denied")}),
+            ("insurer", "insurers"),
             Action("move", "fee", "shift", ("morning", "noon", "evening")),
             Action("cancel", "fee", "notice", ("letter", "phone", "text")),
         ),
@@ -118,9 +143,10 @@ DOMAINS: dict[str, Domain] = {
             "banking",
             Entity("account", "accounts", {"status": ("open", "frozen", "closed", "dormant"),
                                            "kind": ("saving", "current", "joint", "youth"),
-                                           "branch": ("north", "south", "east", "west"), "balance": _TENS}),
+                                           "branch": ("north", "south", "east", "west"), "balance": TENS}),
             Entity("holder", "holders", {"risk": ("low", "normal", "high", "watch"),
                                          "consent": ("given", "pending", "expired", "denied")}),
+            ("trust", "trusts"),
             Action("close", "balance", "payout", ("card", "cash", "cheque")),
             Action("upgrade", "balance", "plan", ("basic", "plus", "prime")),
         ),
@@ -128,8 +154,9 @@ DOMAINS: dict[str, Domain] = {
             "libraries",
             Entity("loan", "loans", {"status": ("open", "late", "returned", "lost"),
                                      "kind": ("book", "film", "map", "game"),
-                                     "queue": ("empty", "short", "long", "held"), "days": _TENS}),
+                                     "queue": ("empty", "short", "long", "held"), "days": TENS}),
             Entity("member", "members", {"tier": ("basic", "silver", "gold", "trial"), "standing": _STANDING}),
+            ("school", "schools"),
             Action("renew", "days", "term", ("week", "month", "season")),
             Action("move", "days", "branch", ("north", "south", "east")),
         ),
@@ -137,8 +164,9 @@ DOMAINS: dict[str, Domain] = {
             "rentals",
             Entity("rental", "rentals", {"status": ("open", "late", "returned", "void"),
                                          "kind": ("bike", "car", "van", "boat"),
-                                         "damage": ("none", "minor", "major", "unknown"), "deposit": _TENS}),
+                                         "damage": ("none", "minor", "major", "unknown"), "deposit": TENS}),
             Entity("driver", "drivers", {"licence": ("valid", "expired", "foreign", "youth"), "standing": _STANDING}),
+            ("fleet", "fleets"),
             Action("refund", "deposit", "method", ("card", "cash", "voucher")),
             Action("extend", "deposit", "term", ("day", "week", "month")),
         ),
@@ -146,8 +174,9 @@ DOMAINS: dict[str, Domain] = {
             "parcels",
             Entity("parcel", "parcels", {"status": ("packed", "shipped", "delivered", "lost"),
                                          "size": ("small", "medium", "large", "giant"),
-                                         "zone": ("north", "south", "east", "west"), "weight": _TENS}),
+                                         "zone": ("north", "south", "east", "west"), "weight": TENS}),
             Entity("sender", "senders", {"contract": ("none", "basic", "full", "state"), "standing": _STANDING}),
+            ("firm", "firms"),
             Action("reroute", "weight", "depot", ("harbour", "station", "airport")),
             Action("insure", "weight", "plan", ("basic", "plus", "prime")),
         ),
@@ -155,8 +184,9 @@ DOMAINS: dict[str, Domain] = {
             "courses",
             Entity("enrolment", "enrolments", {"status": ("open", "paid", "done", "void"),
                                                "level": ("first", "second", "third", "fourth"),
-                                               "mode": ("campus", "online", "mixed", "evening"), "credits": _TENS}),
+                                               "mode": ("campus", "online", "mixed", "evening"), "credits": TENS}),
             Entity("student", "students", {"tier": ("regular", "guest", "honours", "trial"), "standing": _STANDING}),
+            ("faculty", "faculties"),
             Action("move", "credits", "season", ("spring", "summer", "winter")),
             Action("upgrade", "credits", "track", ("science", "arts", "trade")),
         ),
@@ -164,8 +194,9 @@ DOMAINS: dict[str, Domain] = {
             "events",
             Entity("ticket", "tickets", {"status": ("open", "paid", "used", "void"),
                                          "area": ("floor", "balcony", "box", "stage"),
-                                         "channel": _CHANNEL, "price": _TENS}),
+                                         "channel": _CHANNEL, "price": TENS}),
             Entity("visitor", "visitors", {"age": ("child", "youth", "adult", "senior"), "standing": _STANDING}),
+            ("club", "clubs"),
             Action("refund", "price", "method", ("card", "cash", "voucher")),
             Action("swap", "price", "show", ("matinee", "evening", "gala")),
         ),
@@ -173,13 +204,69 @@ DOMAINS: dict[str, Domain] = {
             "utilities",
             Entity("meter", "meters", {"status": ("active", "frozen", "closed", "faulty"),
                                        "kind": ("water", "gas", "power", "heat"),
-                                       "zone": ("north", "south", "east", "west"), "reading": _TENS}),
+                                       "zone": ("north", "south", "east", "west"), "reading": TENS}),
             Entity("tenant", "tenants", {"contract": ("none", "basic", "full", "state"), "standing": _STANDING}),
+            ("building", "buildings"),
             Action("adjust", "reading", "reason", ("leak", "error", "move")),
             Action("swap", "reading", "shift", ("morning", "noon", "evening")),
         ),
+        _domain(
+            "insurance",
+            Entity("claim", "claims", {"status": ("open", "paid", "closed", "disputed"),
+                                       "cause": ("fire", "water", "theft", "storm"),
+                                       "proof": ("none", "photo", "report", "witness"), "loss": TENS}),
+            Entity("insured", "insureds", {"cover": ("none", "basic", "full", "state"), "standing": _STANDING}),
+            ("broker", "brokers"),
+            Action("settle", "loss", "payout", ("card", "cash", "cheque")),
+            Action("reopen", "loss", "notice", ("letter", "phone", "text")),
+        ),
+        _domain(
+            "phones",
+            Entity("line", "lines", {"status": ("active", "frozen", "closed", "dormant"),
+                                     "network": ("copper", "fibre", "mobile", "radio"),
+                                     "zone": ("north", "south", "east", "west"), "minutes": TENS}),
+            Entity("subscriber", "subscribers", {"contract": ("none", "basic", "full", "state"),
+                                                 "age": ("child", "youth", "adult", "senior")}),
+            ("reseller", "resellers"),
+            Action("move", "minutes", "shift", ("morning", "noon", "evening")),
+            Action("upgrade", "minutes", "plan", ("basic", "plus", "prime")),
+        ),
     )
 }  # fmt: skip
+
+
+def check(domain: Domain) -> None:
+    """Raises ValueError if a domain's names could be read in two ways.
+
+    The scripted user tells questions by words and a reason is a bare field name, so none may stand for two things.
+    """
+    fields = [name for entity in domain.entities for name in entity.fields]
+    kinds = [name for entity in domain.entities for name in (entity.kind, entity.collection)]
+    slots = [action.slot for action in domain.actions]
+    values = [str(v) for entity in domain.entities for options in entity.fields.values() for v in options]
+    values += [choice for action in domain.actions for choice in action.choices]
+    verbs = [action.verb for action in domain.actions]
+    names = [*fields, *kinds]
+    twice = sorted({name for name in names if names.count(name) > 1} | set(slots) & set(names))
+    if twice or len(set(verbs)) < len(verbs):
+        raise ValueError(f"domain {domain.name!r}: {twice or verbs} stand for two things")
+    odd = [word for word in (*names, *slots, *values, *verbs) if not re.fullmatch(r"[a-z]+|[0-9]+", word)]
+    if odd or "confirm" in {*names, *slots, *values, *verbs}:
+        raise ValueError(f"domain {domain.name!r}: names are lower-case words other than 'confirm', got {odd}")
+    for action in domain.actions:
+        if not isinstance(domain.record.fields.get(action.copied, ("",))[0], int):
+            raise ValueError(f"domain {domain.name!r}: {action.copied!r} is not a number of the {domain.record.kind}")
+
+
+def register(found: Iterable[Domain]) -> None:
+    """Makes domains known beside the built-in ones, in this process.
+
+    Raises ValueError if one is malformed or would replace a different one of its name.
+    """
+    for domain in found:
+        check(domain)
+        if DOMAINS.setdefault(domain.name, domain) != domain:
+            raise ValueError(f"domain {domain.name!r}: there is another one of that name")
 
 
 def select(names: str) -> list[Domain]:
@@ -201,18 +288,27 @@ def _function(name: str, description: str, properties: dict[str, Any]) -> dict[s
     return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
 
 
-def tool_specs(domain: Domain, action: Action, entities: list[str]) -> tuple[list[dict], dict[str, dict]]:
+def tool_specs(
+    domain: Domain, action: Action, entities: list[str], find: bool = False, several: bool = False
+) -> tuple[list[dict], dict[str, dict]]:
     """(OpenAI function schemas, tool name -> effect) for a workflow that reads the given entity kinds.
 
-    An effect is data that envs/world.py carries out: {"kind": "read", "collection", "key"}; {"kind": "write",
-    "collection", "key", "set": {field: argument name}}; {"kind": "control", "outcome"}.
+    find: also a tool that lists an owner's records. several: a refusal has to say which record it is about.
+
+    An effect is data that envs/world.py carries out: {"kind": "read", "collection", "key"}; {"kind": "find",
+    "collection", "key"}; {"kind": "write", "collection", "key", "set": {field: argument name}}, to which inversion adds
+    "faults": {record id: edge of an attempt node}; {"kind": "control", "outcome"}.
     """
     schemas, effects = [], {}
+    record, write = domain.record, domain.write_tool(action)
+    if find:
+        text, key = f"List the {record.collection} of one {domain.owner.kind}.", domain.owner.key
+        schemas.append(_function(domain.find_tool, text, {key: {"type": "string"}}))
+        effects[domain.find_tool] = {"kind": "find", "collection": record.collection, "key": key}
     for kind in entities:
         entity = domain.entity(kind)
         schemas.append(_function(entity.read_tool, f"Read one {kind}.", {entity.key: {"type": "string"}}))
         effects[entity.read_tool] = {"kind": "read", "collection": entity.collection, "key": entity.key}
-    record, write = domain.record, domain.write_tool(action)
     properties = {
         record.key: {"type": "string"},
         action.copied: {"type": "integer"},
@@ -225,10 +321,22 @@ def tool_specs(domain: Domain, action: Action, entities: list[str]) -> tuple[lis
         "key": record.key,
         "set": {f"{action.verb}_{action.copied}": action.copied, f"{action.verb}_{action.slot}": action.slot},
     }
+    which = {record.key: {"type": "string"}} if several else {}
     for outcome, text in (("decline", "Decline the request."), ("transfer", "Hand over to a person.")):
-        schemas.append(_function(outcome, text, {"reason": {"type": "string"}}))
+        about = which if outcome == "decline" else {}  # a transfer hands the whole conversation over
+        schemas.append(_function(outcome, text, {"reason": {"type": "string"}, **about}))
         effects[outcome] = {"kind": "control", "outcome": outcome}
     return schemas, effects
+
+
+def boundary_candidates(entity: Entity, used: set[str], rng: random.Random) -> list[expr.Expr]:
+    """Conditions on an entity's unused numbers that both a value at the limit and one next to it can decide."""
+    numbers = {f"{entity.kind}.{name}": v for name, v in entity.fields.items() if isinstance(v[0], int)}
+    return [
+        {"op": rng.choice(("le", "ge", "lt", "gt")), "field": reference, "value": rng.choice(values[1:-1])}
+        for reference, values in numbers.items()
+        if reference not in used
+    ]
 
 
 def guard_candidates(domain: Domain, entity: Entity, used: set[str], rng: random.Random) -> list[expr.Expr]:

@@ -1,19 +1,21 @@
 """Condition expressions as data: a small JSON AST that code interprets, negates, solves and renders.
 
 Leaves compare one field of one record with a constant: `{"op": "eq", "field": "order.status", "value": "delivered"}`
-with op in eq, ne, in, le, ge. Inner nodes are `{"op": "and" | "or" | "not", "args": [...]}`. Field references are
-"<entity>.<field>". No text is ever evaluated as code.
+with op in eq, ne, in, le, ge, lt, gt. Inner nodes are `{"op": "and" | "or" | "not", "args": [...]}`. Field references
+are "<entity>.<field>". No text is ever evaluated as code.
 """
 
 from __future__ import annotations
 
 import itertools
+import operator
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 Expr = dict[str, Any]
-_LEAVES = {"eq", "ne", "in", "le", "ge"}
+_ORDERED = {"le", "ge", "lt", "gt"}
+_LEAVES = {"eq", "ne", "in", *_ORDERED}
 _NEGATED = {"eq": "ne", "ne": "eq"}
 
 
@@ -25,7 +27,7 @@ def check(expr: Expr) -> None:
     if op in _LEAVES:
         if set(expr) != {"op", "field", "value"} or not _is_reference(expr["field"]):
             raise ValueError(f"condition {expr!r}: expected keys op, field ('entity.field'), value")
-        if op in ("le", "ge") and (isinstance(expr["value"], bool) or not isinstance(expr["value"], int)):
+        if op in _ORDERED and (isinstance(expr["value"], bool) or not isinstance(expr["value"], int)):
             raise ValueError(f"condition {expr!r}: {op} compares with an integer")
         if op == "in" and not isinstance(expr["value"], list):
             raise ValueError(f"condition {expr!r}: 'in' takes a list of values")
@@ -68,7 +70,7 @@ def holds(expr: Expr, values: Mapping[str, Any]) -> bool:
         return actual != wanted
     if op == "in":
         return actual in wanted
-    return actual <= wanted if op == "le" else actual >= wanted
+    return {"le": operator.le, "ge": operator.ge, "lt": operator.lt, "gt": operator.gt}[op](actual, wanted)
 
 
 def negate(expr: Expr) -> Expr:
@@ -82,7 +84,7 @@ def negate(expr: Expr) -> Expr:
 
 def boundary(expr: Expr) -> list[int]:
     """The integers next to the limits of `expr`: where an off-by-one reading of the rule shows."""
-    if expr["op"] in ("le", "ge"):
+    if expr["op"] in _ORDERED:
         return [expr["value"] - 1, expr["value"], expr["value"] + 1]
     return [v for a in expr.get("args", []) for v in boundary(a)]
 
@@ -144,7 +146,8 @@ def render(expr: Expr) -> str:
 
 def requirement(leaf: Expr) -> str:
     """What a leaf asks of its field, in words: `is "gold"`, `at most 40`, ..."""
-    quoted = {"eq": "is {}", "ne": "is not {}", "in": "is one of {}", "le": "at most {}", "ge": "at least {}"}
+    quoted = {"eq": "is {}", "ne": "is not {}", "in": "is one of {}", "le": "at most {}", "ge": "at least {}",
+              "lt": "below {}", "gt": "above {}"}  # fmt: skip
     value = leaf["value"]
     return quoted[leaf["op"]].format(", ".join(map(quote, value)) if isinstance(value, list) else quote(value))
 

@@ -7,6 +7,7 @@ synth does not know the executable world; it is given `reward(task, steps) -> fl
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -15,94 +16,33 @@ from typing import Any
 
 import jsonschema
 
-from synth import expr, script, tree
-from synth.script import Case, Judgement, Step
+from synth import adversaries, expr, invert, script, tree, twin
+from synth.case import Case, true_branch
+from synth.script import Step
+from synth.similarity import GRAM, NEAR, Corpus, Neighbours
 from synth.task import Task
+from synth.workflow import Workflow
 
 Reward = Callable[[Task, Sequence[Step]], float]
+Figures = dict[str, Any]
 
 
-class _SkipRead(Judgement):
-    """Knows every decision, yet looks nothing up; what it makes up is wrong."""
-
-    def __init__(self, case: Case):
-        self._true = set(case.values.values())
-
-    def reads(self, entity: str) -> bool:
-        return False
-
-    def guess(self, options: tuple) -> Any:
-        return next(o for o in options if o not in self._true)
-
-
-class _SkipConfirm(Judgement):
-    def confirms(self) -> bool:
-        return False
-
-
-class _SkipAsk(Judgement):
-    """Invents the missing detail and happens to be right: still a violation."""
-
-    def __init__(self, case: Case):
-        self._choice = case.choice
-
-    def asks(self) -> bool:
-        return False
-
-    def guess(self, options: tuple) -> Any:
-        return self._choice
-
-
-def adversaries(task: Task) -> dict[str, list[Step]]:
-    """Name -> steps of every scripted policy that must not pass this task.
-
-    no_op says it is done; always_refuse declines at once; skip_read decides right without looking; every_write does all
-    that the oracle does and then tries the write with every choice; skip_confirm and skip_ask stand where the branch
-    needs consent or a detail.
-    """
-    case, root = Case.of(task), tree.from_dict(task.tree)
-    kinds = {n["kind"] for n in _path(task)}
-    rules = (n.spec["condition"] for n in tree.nodes(root) if n.kind == "guard")
-    first_rule = next((expr.fields(rule)[0].split(".")[1] for rule in rules), "status")
-    write = case.domain.write_tool(case.action)
-    record = case.domain.record
-    args = {record.key: case.record_id, case.action.copied: case.values[f"{record.kind}.{case.action.copied}"]}
-    writes = [{"call": write, "args": {**args, case.action.slot: choice}, "say": ""} for choice in case.action.choices]
-    before = [s for s in task.oracle if "args" not in s or s["call"] not in (write, "decline", "transfer")]
-    found = {
-        "no_op": [{"say": script.CLOSINGS["write"]}],
-        "always_refuse": [
-            {"call": "decline", "args": {"reason": first_rule}, "say": ""},
-            {"say": script.CLOSINGS["decline"]},
-        ],
-        "skip_read": script.walk(root, case, _SkipRead(case)),
-        "every_write": [*(s for s in before if s.get("say") not in script.CLOSINGS.values()), *writes],
-    }
-    if "confirm" in kinds:
-        found["skip_confirm"] = script.walk(root, case, _SkipConfirm())
-    if "ask" in kinds and not case.given:
-        found["skip_ask"] = script.walk(root, case, _SkipAsk(case))
-    return found
-
-
-def _path(task: Task) -> list[dict[str, Any]]:
-    """The tree nodes of the task's branch, as data."""
-    path, node = [task.tree], task.tree
-    for wanted in task.branch[1:]:
-        node = next(c["node"] for c in node["children"] if c["node"]["id"] == wanted)
-        path.append(node)
-    return path
+@functools.lru_cache(maxsize=4096)  # tasks of one workflow share their schemas, and checking one is slow
+def _schema_fault(parameters: str) -> str | None:
+    """What is wrong with a JSON schema, given as text."""
+    try:
+        jsonschema.Draft202012Validator.check_schema(json.loads(parameters))
+    except jsonschema.SchemaError as error:
+        return error.message
+    return None
 
 
 def _schemas_valid(task: Task) -> str | None:
     """What is wrong with the task's schemas or with the oracle's arguments under them, if anything."""
-    parameters = {}
-    for tool in task.tools:
-        parameters[tool["function"]["name"]] = tool["function"]["parameters"]
-        try:
-            jsonschema.Draft202012Validator.check_schema(tool["function"]["parameters"])
-        except jsonschema.SchemaError as error:
-            return f"{tool['function']['name']}: {error.message}"
+    parameters = {tool["function"]["name"]: tool["function"]["parameters"] for tool in task.tools}
+    for name, schema in parameters.items():
+        if fault := _schema_fault(json.dumps(schema)):
+            return f"{name}: {fault}"
     for step in task.oracle:
         if "call" not in step:
             continue
@@ -115,39 +55,141 @@ def _schemas_valid(task: Task) -> str | None:
 
 def check(task: Task, reward: Reward) -> str | None:
     """The first gate that the task fails, as "gate: detail", or None if it passes all that concern it alone."""
+    return examine(task, reward)[0]
+
+
+def examine(task: Task, reward: Reward) -> tuple[str | None, Figures]:
+    """(the first gate that the task fails or None, what each gate saw up to there).
+
+    The figures are JSON data: "oracle" and "idle" (rewards of the oracle, twice, and of doing nothing), "adversaries"
+    (name -> reward), "mutants" (oracle steps left out one by one: how many, and which of them were not needed), "twin"
+    (what was changed and the rewards of its own oracle on it, of its oracle here and of this oracle there; None without
+    one).
+    """
+    figures: Figures = {}
     problem = _schemas_valid(task)
     if problem:
-        return f"schema: {problem}"
+        return f"schema: {problem}", figures
+    if problem := _leaf(task):
+        return f"tree: {problem}", figures
+    for gate in (_oracle, _adversaries, _mutants, _twin):
+        if problem := gate(task, reward, figures):
+            return problem, figures
+    return None, figures
+
+
+def _leaf(task: Task) -> str | None:
+    """What is wrong with the tree, unless it is well-formed and state and user make exactly the task's branch right."""
     try:
         root = tree.from_dict(task.tree)
         for node in tree.nodes(root):
             if node.kind == "guard":
                 expr.check(node.spec["condition"])
+        right = [node.id for node, _ in true_branch(root, Case.of(task))]
     except ValueError as error:
-        return f"tree: {error}"
-    if task.branch not in [[node.id for node, _ in branch] for branch in tree.branches(root)]:
-        return f"tree: {task.branch} is no branch of it"
+        return str(error)
+    return None if right == task.branch else f"{task.branch} is not the branch that fires, {right}"
+
+
+def _oracle(task: Task, reward: Reward, figures: Figures) -> str | None:
+    """Solvable, repeatably, and not by doing nothing."""
+    figures["oracle"] = []
     for trial in range(2):  # twice: the world must be deterministic and must not leak state between episodes
-        if (got := reward(task, task.oracle)) != 1.0:
+        figures["oracle"].append(got := reward(task, task.oracle))
+        if got != 1.0:
             return f"oracle: reward {got} in trial {trial}"
-    if (got := reward(task, [])) >= 1.0:
-        return "already_true: passes with no action at all"
-    for name, steps in adversaries(task).items():
-        if (got := reward(task, steps)) >= 1.0:
+    figures["idle"] = reward(task, [])
+    return "already_true: passes with no action at all" if figures["idle"] >= 1.0 else None
+
+
+def _adversaries(task: Task, reward: Reward, figures: Figures) -> str | None:
+    """No short cut passes."""
+    figures["adversaries"] = {}
+    for name, steps in adversaries.steps(task).items():
+        figures["adversaries"][name] = got = reward(task, steps)
+        if got >= 1.0:
             return f"adversary: {name} earns {got}"
+    return None
+
+
+def _mutants(task: Task, reward: Reward, figures: Figures) -> str | None:
+    """Every step of the oracle is needed."""
+    figures["mutants"] = {"made": 0, "survived": []}
     for i, step in enumerate(task.oracle):
         # Closing words are a courtesy: any further message ends the conversation.
         if step.get("say") in script.CLOSINGS.values():
             continue
-        if (got := reward(task, [*task.oracle[:i], *task.oracle[i + 1 :]])) >= 1.0:
+        figures["mutants"]["made"] += 1
+        if reward(task, [*task.oracle[:i], *task.oracle[i + 1 :]]) >= 1.0:
+            figures["mutants"]["survived"].append(i)
             return f"mutation: step {i} can be left out"
     return None
 
 
+def _twin(task: Task, reward: Reward, figures: Figures) -> str | None:
+    """The twin is solvable by its own oracle, and neither oracle passes the other's task."""
+    figures["twin"] = None
+    if (other := twin.twin(task)) is None:
+        return None
+    own, here, there = reward(other, other.oracle), reward(task, other.oracle), reward(other, task.oracle)
+    figures["twin"] = {"changed": other.id.split("/")[-1], "own": own, "here": here, "there": there}
+    if own != 1.0:
+        return f"twin: its oracle earns {own}"
+    return f"twin: one oracle earns {max(here, there)} on the other's task" if max(here, there) >= 1.0 else None
+
+
 def fingerprint(task: Task) -> str:
     """Equal for tasks that an agent could not tell apart."""
-    seen = [task.policy, task.tools, task.state, task.user["request"], task.user["accepts"]]
+    hidden = ("yes", "no", "verb", "slots", "withheld", "record_id")  # told by the request or never asked for
+    user = {key: value for key, value in task.user.items() if key not in hidden}
+    seen = [task.policy, task.tools, task.effects, task.state, user]
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
+
+
+class Seen:
+    """Everything accepted before, all splits and rounds, and what no task may resemble.
+
+    corpus: texts whose 13-grams no task may hold. max_turns: assistant turns an episode may take. distinct: refuse a
+    held-out task whose whole tree (domain, action, conditions) also stands in the training split; linear ones cannot
+    differ.
+    """
+
+    def __init__(self, corpus: Corpus | None = None, max_turns: int = 0, distinct: bool = False):
+        self.corpus, self.max_turns, self.distinct = corpus, max_turns, distinct
+        self._marks: dict[str, str] = {}  # fingerprint -> task id
+        self._neighbours = Neighbours()
+        self._trees: set[str] = set()
+
+    def add(self, task: Task) -> None:
+        """Takes up an accepted task."""
+        self._marks[fingerprint(task)] = task.id
+        self._neighbours.add(task)
+        if task.root.startswith("train"):
+            self._trees.add(canonical(task))
+
+    def examine(self, task: Task) -> tuple[str | None, Figures]:
+        """(the first gate that the task fails beside what was seen, or None; the figures of these gates)."""
+        near = self._neighbours.nearest(task)
+        figures: Figures = {"nearest": near, "turns": len(task.oracle)}
+        if (first := self._marks.get(fingerprint(task))) is not None:
+            return f"duplicate: of {first}", figures
+        if near and near[1] >= NEAR:
+            return f"near_duplicate: {near[1]} like {near[0]}", figures
+        if self.max_turns and len(task.oracle) > self.max_turns:
+            return f"length: the oracle takes {len(task.oracle)} turns of {self.max_turns}", figures
+        if self.corpus:
+            figures["overlap"] = shared = self.corpus.shared(task)
+            if shared["grams"]:
+                return f"overlap: {shared['grams']} runs of {GRAM} words stand in the benchmarks too", figures
+        linear = len(tree.branches(tree.from_dict(task.tree))) == 1
+        if self.distinct and not linear and task.root.startswith("heldout") and canonical(task) in self._trees:
+            return "shared_tree: stands in the training split too", figures
+        return None, figures
+
+
+def canonical(task: Task) -> str:
+    """The task's tree with its domain and action, equal for equal trees."""
+    return json.dumps([task.domain, task.user["verb"], task.tree], sort_keys=True)
 
 
 @dataclasses.dataclass
@@ -164,31 +206,83 @@ class Report:
         return {**vars(self), "rejected": dict(self.rejected)}  # asdict would make a Counter of (gate, count) pairs
 
 
-def select(candidates: Iterable[Task], reward: Reward, taken: dict[str, str]) -> tuple[list[Task], Report]:
+def select(
+    candidates: Iterable[Task],
+    reward: Reward,
+    seen: Seen,
+    note: Callable[[Figures], None] = lambda figures: None,
+    examined: Iterable[tuple[str | None, Figures]] | None = None,
+) -> tuple[list[Task], Report]:
     """The tasks that pass every gate.
 
     Args:
       candidates: tasks in order.
       reward: plays steps in a fresh episode.
-      taken: fingerprint -> task id of everything accepted before, all splits; extended in place, so that no task
-        stands twice, neither within a split nor across.
+      seen: everything accepted before, all splits; extended in place, so that no task stands twice, neither within a
+        split nor across.
+      note: is given what every gate found of each task, as JSON data with the task's "id" and "problem" (None if it
+        was accepted).
+      examined: what `examine` says of each candidate, if that has been found out elsewhere (in other processes).
     """
     report, accepted = Report(), []
-    for task in candidates:
+    alone = (examine(task, reward) for task in candidates) if examined is None else examined
+    for task, (problem, figures) in zip(candidates, alone, strict=True):
         report.seen += 1
-        mark = fingerprint(task)
-        problem = f"duplicate: of {taken[mark]}" if mark in taken else check(task, reward)
+        if problem is None:
+            problem, beside = seen.examine(task)
+            figures = figures | beside
+        note({"id": task.id, "problem": problem, **figures})
         if problem:
             gate = problem.split(":")[0]
             report.rejected[gate] += 1
             report.examples.setdefault(gate, f"{task.id}: {problem}")
             continue
-        taken[mark] = task.id
+        seen.add(task)
         accepted.append(task)
     report.passed = len(accepted)
     return accepted, report
 
 
-def split_leaks(train: Iterable[Task], heldout: Iterable[Task]) -> list[str]:
-    """Roots that stand on both sides of the split; must be empty."""
-    return sorted({t.root for t in train} & {t.root for t in heldout})
+def split_leaks(train: Sequence[Task], heldout: Sequence[Task]) -> list[str]:
+    """Roots and personas that stand on both sides of the split; must be empty."""
+    roots = {t.root for t in train} & {t.root for t in heldout}
+    speakers = {invert.persona_of(t) for t in train} & {invert.persona_of(t) for t in heldout}
+    return sorted(roots) + sorted(f"persona {persona}" for persona in speakers)
+
+
+def replay_failures(
+    before: Sequence[Workflow], after: Sequence[Workflow], reward: Reward, seed: int
+) -> dict[str, str]:
+    """Expanded workflow id -> what went wrong: a branch of its parent that it has lost, or whose oracle fails there.
+
+    Every branch of the parent must still be gone through by some branch of the child that adds nodes but leaves none
+    out, and that branch's task must still be solvable.
+    """
+    parents, found = {workflow.id: workflow for workflow in before}, {}
+    for child in after:
+        if not child.operator:
+            continue
+        kept = [(_steps(branch), branch) for branch in tree.branches(child.tree)]
+        for branch in tree.branches(parents[child.parent].tree):
+            wanted = _steps(branch)
+            heirs = [b for steps, b in kept if _within(wanted, steps)]
+            if not heirs:
+                found[child.id] = f"no branch goes through {'-'.join(map(str, wanted))}"
+            elif (got := reward(task := invert.invert(child, heirs[0], 0, seed), task.oracle)) != 1.0:
+                found[child.id] = f"the oracle of {task.id} earns {got}"
+    return found
+
+
+def _steps(branch: tree.Branch) -> list[tuple[str, ...]]:
+    """What a branch goes through, told so that a grown tree tells its old nodes the same way."""
+    told = {"review": "confirm"}  # consent that may also change a detail is still consent
+    return [
+        (told.get(n.kind, n.kind), edge, str(n.spec.get("condition", n.spec.get("entity", n.spec.get("outcome", "")))))
+        for n, edge in branch
+    ]
+
+
+def _within(wanted: list[tuple[str, ...]], steps: list[tuple[str, ...]]) -> bool:
+    """Whether `wanted` is a subsequence of `steps`."""
+    remaining = iter(steps)
+    return all(step in remaining for step in wanted)

@@ -1,17 +1,20 @@
 """Inversion: from one branch of a tree to the task that takes it.
 
-The state is solved from the branch's conditions (a rule that fails must be the only one that does, so that exactly
-this leaf is right and its reason is unambiguous); the user script says what the branch needs said and withheld; the
-policy text states every rule of the whole tree, as conditions and never as procedures, so it cannot leak the branch;
-subgoals, violations and the oracle follow from the nodes on the way.
+The state is solved from the branch's conditions (a rule that fails must be the only one that does, unless it comes
+before all others, so that exactly this leaf is right and its reason is unambiguous); the user script says what the
+branch needs said and withheld; the policy text states every rule of the whole tree, as conditions and never as
+procedures, so it cannot leak the branch; subgoals and violations (synth/rubric.py) and the oracle follow from the nodes
+on the way.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from typing import Any
 
-from synth import domains, expr, personas, script, tree
+from synth import domains, expr, personas, rubric, script, tree
+from synth.case import Case
 from synth.task import Task
 from synth.tree import Branch
 from synth.workflow import Workflow
@@ -23,6 +26,14 @@ _RULES = ("Allowed only if {rule}, else {outcome}.", "Only if {rule}, else {outc
           "Needs: {rule}, else {outcome}.")  # fmt: skip
 _OWNER_RULES = ("Only if the {owner}'s {rule}, else {outcome}.", "Needs: the {owner}'s {rule}, else {outcome}.")
 _CONSENT = ("Changes need the user's consent.", "No change without the user's consent.")
+_EXEMPT = 'Exempt from "{rule}": {exception}.'
+_URGENT = "Before all else: {rule}, else {outcome}."
+_CLAIMS = "Records decide, not what users say."
+_FIND = "If several {collection} match, the user says which."
+_ATTEMPT = 'A change without an answer may have been made; none is made twice. After two tries transfer: "unavailable".'
+_GOALS = "Requests are handled in the order they were made; a transfer hands over all that is left."
+_INSIST = ('But the {claim}.', 'I told you that the {claim}.', 'You are wrong, the {claim}.')
+_PLEAD = ("Please, just this once.", "I beg you, I need this.", "Please, make an exception for me.")
 
 
 def rules(root: tree.Node) -> list[tree.Node]:
@@ -34,28 +45,55 @@ def rules(root: tree.Node) -> list[tree.Node]:
     return list(found.values())
 
 
-def _wording(root: str) -> tuple[str, str, str, str]:
+def _wording(workflow: Workflow) -> tuple[str, ...]:
     """The root's templates: introduction, rule on the record, rule on the owner, consent."""
-    rng = random.Random(f"policy/{root}")
+    if workflow.wording:
+        return workflow.wording
+    rng = random.Random(f"policy/{workflow.root}")
     return rng.choice(_INTROS), rng.choice(_RULES), rng.choice(_OWNER_RULES), rng.choice(_CONSENT)
 
 
 def rule_text(workflow: Workflow, condition: expr.Expr, outcome: str, hidden: bool) -> str:
-    """One rule of a policy text, in the wording of the workflow's root; `hidden` rules are on the owner's record."""
-    _, rule, owner_rule, _ = _wording(workflow.root)
+    """One rule of a policy text, in the wording of the workflow's root; `hidden` rules are on a further record."""
+    _, rule, owner_rule, _ = _wording(workflow)
     template = owner_rule if hidden else rule
-    return template.format(rule=expr.render(condition), outcome=outcome, owner=workflow.spec.owner.kind)
+    return template.format(rule=expr.render(condition), outcome=outcome, owner=condition["field"].split(".")[0])
 
 
 def policy_text(workflow: Workflow) -> str:
     """The standard operating procedure of a whole tree; its wording is a function of the root."""
-    intro, _, _, consent = _wording(workflow.root)
+    intro, _, _, consent = _wording(workflow)
+    kinds = {n.kind for n in tree.nodes(workflow.tree)}
+    stated = rules(workflow.tree)
     lines = [intro.format(domain=workflow.domain)]
-    for node in rules(workflow.tree):
-        lines.append(rule_text(workflow, node.spec["condition"], node.spec["otherwise"], node.spec["hidden"]))
-    if any(n.kind == "confirm" for n in tree.nodes(workflow.tree)):
+    if "goals" in kinds:
+        lines.append(_GOALS)
+    for node in stated:
+        lines += _rule_lines(workflow, node)
+    if any(node.spec.get("claim") for node in stated):
+        lines.append(_CLAIMS)
+    if "find" in kinds:
+        lines.append(_FIND.format(collection=workflow.spec.record.collection))
+    if kinds & {"confirm", "review"}:
         lines.append(consent)
+    if "attempt" in kinds:
+        lines.append(_ATTEMPT)
     return "\n".join(lines)
+
+
+def _rule_lines(workflow: Workflow, node: tree.Node) -> list[str]:
+    """What the policy says of a rule and of the exception to it; the exception's own node says nothing."""
+    condition, outcome = node.spec["condition"], node.spec["otherwise"]
+    if node.spec.get("exception"):
+        return []
+    if node.spec.get("urgent"):
+        return [_URGENT.format(rule=expr.render(condition), outcome=outcome)]
+    lines = [rule_text(workflow, condition, outcome, node.spec["hidden"])]
+    excuse = node.child("fails")
+    if excuse.kind == "guard":
+        rule = condition["field"].split(".")[1]
+        lines.append(_EXEMPT.format(rule=rule, exception=expr.render(excuse.spec["condition"])))
+    return lines
 
 
 def invert(workflow: Workflow, branch: Branch, variant: int, seed: int) -> Task:
@@ -69,37 +107,95 @@ def invert(workflow: Workflow, branch: Branch, variant: int, seed: int) -> Task:
     Raises:
       ValueError: no state satisfies the branch's conditions.
     """
-    leaf = branch[-1][0]
-    name = f"{workflow.id}/{leaf.id}/{variant}"
+    segments = tree.segments(branch)
+    name = f"{workflow.id}/{'+'.join(segment[-1][0].id for segment in segments)}/{variant}"
     rng = random.Random(f"{seed}/{name}")
-    spec, action, edges = workflow.spec, workflow.action, {node.kind: edge for node, edge in branch}
-    persona = rng.choice(personas.personas(workflow.split))
-    state, record_id, owner_id = _state(workflow, branch, rng)
+    spec, action = workflow.spec, workflow.action
+    persona = _persona(rng, workflow.split)
+    state, ids = _state(workflow, segments, rng)
     choice = rng.choice(action.choices)
     # A branch that never comes to the question says nothing about it; were the detail always given there, a withheld
     # one would mean that no rule fails.
     may_ask = any(n.kind == "ask" for n in tree.nodes(workflow.tree))
-    given = edges["ask"] == "given" if "ask" in edges else not may_ask or rng.random() < 0.5
+    asked = [edge for node, edge in branch if node.kind == "ask"]
+    given = asked[0] == "given" if asked else not may_ask or rng.random() < 0.5
+    taken = [{node.kind: edge for node, edge in segment} for segment in segments]
     user = {
-        "request": persona.ask(action.verb, spec.record.kind, record_id, {action.slot: choice} if given else {}),
-        "record_id": record_id,
+        "request": "",
+        "record_id": ids[0],
         "verb": action.verb,
         "slots": {action.slot: choice},
         "withheld": [] if given else [action.slot],
-        "accepts": edges.get("confirm", "accepted") == "accepted",
+        "accepts": _accepts(taken[0]),
         "yes": persona.yes,
         "no": persona.no,
     }
+    goals = workflow.tree.spec if workflow.tree.kind == "goals" else None
+    details = {action.slot: choice} if given else {}
+    request = persona.ask(action.verb, spec.record.kind, ids[0], details)
+    if taken[0].get("review") == "amended":
+        user["amends"] = {action.slot: rng.choice([c for c in action.choices if c != choice])}
+    if goals:
+        # A goal behind a transfer is never come to; what its user would say is nobody's business.
+        accepts = [_accepts(edges) for edges in taken[1:]] + [True] * (len(ids) - len(taken))
+        user["later"] = [{"record_id": i, "accepts": a} for i, a in zip(ids[1:], accepts)]
+        if goals["together"]:
+            request = persona.ask(action.verb, spec.record.kind, ids[0], details, ids[1:])
+        else:
+            for goal in user["later"]:
+                goal["request"] = f'Now {action.verb} {spec.record.kind} "{goal["record_id"]}" the same way.'
+    if "find" in taken[0]:
+        owner = state[spec.record.collection][ids[0]][spec.owner.key]
+        user["find"] = {"key": spec.record.key, "owner_id": owner, "several": taken[0]["find"] == "several"}
+        request = persona.ask(action.verb, f"the {spec.record.kind} of {spec.owner.kind}", owner, details)
+    claimed = next((node.spec["condition"] for node in rules(workflow.tree) if node.spec.get("claim")), None)
+    if claimed:
+        claim = _claim(claimed, branch, Case.values_of(spec, state, ids[0]), spec.values(), rng)
+        request += f" The {claim}."
+        user["insists"] = [rng.choice(_INSIST).format(claim=claim), rng.choice(_PLEAD)]
+    user["request"] = request
+    faults = {i: edges["attempt"] for i, edges in zip(ids, taken) if edges.get("attempt", "done") != "done"}
+    return assemble(workflow, branch, name, seed, persona.name, state, user, faults)
+
+
+def _persona(rng: random.Random, split: str) -> personas.Persona:
+    """The first thing that is drawn of a task."""
+    return rng.choice(personas.personas(split))
+
+
+def persona_of(task: Task) -> personas.Persona:
+    """The persona that speaks in a task; the task itself only holds the name."""
+    return _persona(random.Random(f"{task.seed}/{task.id}"), Workflow.of(task).split)
+
+
+def _accepts(edges: dict[str, str]) -> bool:
+    """Whether the user consents on a path that takes these edges; where consent is not come to, they would."""
+    return "refused" not in (edges.get("confirm"), edges.get("review"))
+
+
+def _claim(
+    condition: expr.Expr, branch: Branch, values: dict[str, Any], domain: dict[str, tuple], rng: random.Random
+) -> str:
+    """What the user says of the field: the truth, unless the rule fails on this branch."""
+    field = condition["field"]
+    fails = any(n.kind == "guard" and n.spec["condition"] == condition and edge == "fails" for n, edge in branch)
+    claimed = rng.choice([v for v in domain[field] if expr.holds(condition, {field: v})]) if fails else values[field]
+    return f'"{field.split(".")[1]}" is {expr.quote(claimed)}'
+
+
+def assemble(
+    workflow: Workflow, branch: Branch, name: str, seed: int, persona: str, state: dict, user: dict,
+    faults: dict[str, str],
+) -> Task:
+    """The task of a branch whose state, user script and write faults ({record id: edge}) are settled."""
+    spec, action = workflow.spec, workflow.action
+    kinds = {n.kind for n in tree.nodes(workflow.tree)}
     read = {n.spec["entity"] for n in tree.nodes(workflow.tree) if n.kind == "action"}
-    entities = [spec.record.kind, *([spec.owner.kind] if spec.owner.kind in read else [])]
-    schemas, effects = domains.tool_specs(spec, action, entities)
-    record = state[spec.record.collection][record_id]
-    args = {spec.record.key: record_id, action.copied: record[action.copied], action.slot: choice}
-    owner = state[spec.owner.collection][owner_id]
-    values = {f"{spec.record.kind}.{f}": record[f] for f in spec.record.fields}
-    values |= {f"{spec.owner.kind}.{f}": owner[f] for f in spec.owner.fields}
-    case = script.Case(spec, action, record_id, owner_id, values, choice, given, user["accepts"])
-    return Task(
+    entities = [entity.kind for entity in spec.entities if entity is spec.record or entity.kind in read]
+    schemas, effects = domains.tool_specs(spec, action, entities, find="find" in kinds, several="goals" in kinds)
+    if faults:
+        effects[spec.write_tool(action)]["faults"] = faults
+    task = Task(
         id=name,
         root=workflow.root,
         parent=workflow.parent,
@@ -107,108 +203,88 @@ def invert(workflow: Workflow, branch: Branch, variant: int, seed: int) -> Task:
         seed=seed,
         round=workflow.round,
         domain=workflow.domain,
-        persona=persona.name,
+        persona=persona,
         branch=[node.id for node, _ in branch],
-        legal=leaf.spec["outcome"] == "write",
+        legal=set(tree.outcomes(branch)) == {"write"},
         policy=policy_text(workflow),
         tools=schemas,
         effects=effects,
         state=state,
         user=user,
-        subgoals=_subgoals(workflow, branch, case, args),
-        violations=_violations(workflow, branch, args),
-        oracle=script.walk(workflow.tree, case, script.Judgement()),
+        subgoals=[],
+        violations=[],
+        oracle=[],
         tree=tree.to_dict(workflow.tree),
+    )
+    case = Case.of(task)
+    return dataclasses.replace(
+        task,
+        subgoals=rubric.subgoals(branch, case),
+        violations=rubric.violations(branch, case),
+        oracle=script.walk(workflow.tree, case, script.Judgement()),
     )
 
 
-def constraints(workflow: Workflow, branch: Branch) -> list[expr.Expr]:
-    """What the records must satisfy: the branch's rules as taken, every other rule of the policy holding."""
-    failing = [node.spec["condition"]["field"] for node, edge in branch if edge == "fails"]
-    conditions = [node.spec["condition"] for node in rules(workflow.tree)]
-    return [expr.negate(c) if c["field"] in failing else c for c in conditions]
+def constraints(workflow: Workflow, segment: Branch) -> list[expr.Expr]:
+    """What one goal's records must satisfy: the rules on the way as taken, every other rule of the policy holding.
+
+    Two kinds of rules are left open where the path does not come to them: exceptions, and whatever stands behind an
+    urgent rule that fails, which no other rule can overrule.
+    """
+    met = {node.spec["condition"]["field"] for node, _ in segment if node.kind == "guard"}
+    failing = [(node.spec["condition"]["field"], node) for node, edge in segment if edge == "fails"]
+    overruled = any(node.spec.get("urgent") for _, node in failing)
+    found = []
+    for node in rules(workflow.tree):
+        condition = node.spec["condition"]
+        if condition["field"] in dict(failing):
+            found.append(expr.negate(condition))
+        elif condition["field"] in met or not (overruled or node.spec.get("exception")):
+            found.append(condition)
+    return found
 
 
-def _state(workflow: Workflow, branch: Branch, rng: random.Random) -> tuple[dict[str, dict[str, Any]], str, str]:
-    """(state, id of the record in play, id of its owner)."""
-    spec = workflow.spec
-    solved = expr.solve(constraints(workflow, branch), spec.values(), rng)
-    if solved is None:
-        raise ValueError(f"{workflow.id}: no state satisfies the branch to {branch[-1][0].id}")
-    record_ids, owner_ids = domains.draw_ids(1 + DISTRACTORS, rng)
-    records, owners = {}, {}
+def _values(workflow: Workflow) -> dict[str, tuple]:
+    """What each field may be in a solution: at the limits of boundary rules only the two values that decide."""
+    found = workflow.spec.values()
+    for node in rules(workflow.tree):
+        condition = node.spec["condition"]
+        if node.spec.get("boundary"):
+            field, limit = condition["field"], condition["value"]
+            near = sorted(found[field], key=lambda value: abs(value - limit))
+            verdicts = {expr.holds(condition, {field: value}): value for value in reversed(near)}
+            found[field] = tuple(verdicts.values())
+    return found
+
+
+def _state(workflow: Workflow, segments: list[Branch], rng: random.Random) -> tuple[dict[str, dict], list[str]]:
+    """(state, ids of the records in play, one per goal)."""
+    spec, values, solved = workflow.spec, _values(workflow), []
+    for segment in segments:
+        solved.append(expr.solve(constraints(workflow, segment), values, rng))
+        if solved[-1] is None:
+            raise ValueError(f"{workflow.id}: no state satisfies the branch to {segment[-1][0].id}")
+    goals = workflow.tree.spec["count"] if workflow.tree.kind == "goals" else 1
+    record_ids, owner_ids = domains.draw_ids(goals + DISTRACTORS, rng)
+    records, owners, links = {}, {}, {}
     for record_id, owner_id in zip(record_ids, owner_ids):
         owners[owner_id] = domains.draw_record(spec.owner, owner_id, rng)
         drawn = domains.draw_record(spec.record, record_id, rng)
         records[record_id] = {spec.record.key: record_id, spec.owner.key: owner_id, **drawn}
-    for reference, value in solved.items():
-        kind, field = reference.split(".")
-        (records[record_ids[0]] if kind == spec.record.kind else owners[owner_ids[0]])[field] = value
+    if any(n.kind == "action" and n.spec["entity"] == spec.link.kind for n in tree.nodes(workflow.tree)):
+        for owner_id, link_id in zip(owner_ids, domains.draw_link_ids(len(owner_ids), rng)):
+            links[link_id] = domains.draw_record(spec.link, link_id, rng)
+            key, *others = owners[owner_id].items()
+            owners[owner_id] = dict([key, (spec.link.key, link_id), *others])
+    if ("find", "several") in [(node.kind, edge) for node, edge in segments[0]]:
+        records[record_ids[goals]][spec.owner.key] = owner_ids[0]  # the first distractor is the user's too
+    for record_id, owner_id, found in zip(record_ids, owner_ids, solved):
+        for reference, value in found.items():
+            kind, field = reference.split(".")
+            owner = owners[owner_id]
+            record = {spec.record.kind: records[record_id], spec.owner.kind: owner}.get(kind)
+            (links[owner[spec.link.key]] if record is None else record)[field] = value
     # Sorted by id, so that the record in play has no special place.
-    state = {spec.record.collection: dict(sorted(records.items())), spec.owner.collection: dict(sorted(owners.items()))}
-    return state, record_ids[0], owner_ids[0]
-
-
-def _subgoals(workflow: Workflow, branch: Branch, case: script.Case, args: dict[str, Any]) -> list[dict[str, Any]]:
-    """One subgoal per thing the branch requires done, in branch order."""
-    spec, action, found = workflow.spec, workflow.action, []
-
-    def event(name: str, node: tree.Node, **match: Any) -> None:
-        found.append({"name": name, "node": node.id, "weight": 1.0, "event": match})
-
-    for node, edge in branch:
-        if node.kind == "action":
-            entity = spec.entity(node.spec["entity"])
-            wanted = case.record_id if entity is spec.record else case.owner_id
-            event(f"read_{entity.kind}", node, type="read", collection=entity.collection, id=wanted)
-        elif node.kind == "ask" and edge == "missing":
-            event(f"asked_{node.spec['slot']}", node, type="asked", slot=node.spec["slot"])
-        elif node.kind == "confirm":
-            event(f"consent_{edge}", node, type="confirm", answer=edge)
-    leaf = branch[-1][0]
-    outcome = leaf.spec["outcome"]
-    if outcome == "write":
-        path = f"{spec.record.collection}/{case.record_id}/{action.verb}_"
-        delta = {path + action.copied: args[action.copied], path + action.slot: args[action.slot]}
-        found.append({"name": case.domain.write_tool(action), "node": leaf.id, "weight": 2.0, "delta": delta})
-    elif outcome in ("decline", "transfer"):
-        match = {"type": outcome, "reason": leaf.spec["reason"]}
-        found.append({"name": outcome, "node": leaf.id, "weight": 2.0, "event": match})
-    return found
-
-
-def _violations(workflow: Workflow, branch: Branch, args: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rules whose breach makes the reward 0, each charged to the node it breaks."""
-    leaf, found = branch[-1][0], []
-    outcome, reason = leaf.spec["outcome"], leaf.spec["reason"]
-
-    def event(name: str, node: tree.Node, match: dict[str, Any], **unless: Any) -> None:
-        found.append({"name": name, "node": node.id, "event": match, **unless})
-
-    guards = {node.spec["condition"]["field"].split(".")[1]: node for node, _ in branch if node.kind == "guard"}
-    last = next((node for node, _ in reversed(branch) if node.kind in ("guard", "confirm")), leaf)
-    # Refusing for a rule that holds is charged to that rule, any other wrong refusal to the leaf.
-    for field, node in guards.items():
-        for control in ("decline", "transfer"):
-            if (control, field) != (outcome, reason):
-                event(f"{control}_for_{field}", node, {"type": control, "reason": field})
-    for control in ("decline", "transfer"):
-        allowed = [*guards, *([reason] if control == outcome else [])]
-        event(f"wrong_{control}", leaf, {"type": control, "reason": {"not_in": allowed}})
-    if outcome == "write":
-        event("other_write", leaf, {"type": "write", "args": {"not_in": [args]}})
-    else:
-        event("forbidden_write", last, {"type": "write"})
-    for node, edge in branch:
-        if node.kind == "confirm":
-            consent = {"type": "confirm", "answer": "accepted"}
-            event("write_without_consent", node, {"type": "write"}, unless_after=consent)
-        elif node.kind == "ask" and edge == "missing":
-            asked = {"type": "asked", "slot": node.spec["slot"]}
-            event("invented_argument", node, {"type": "write"}, unless_after=asked)
-    # A decision must rest on the record: no write and no refusal before it was read.
-    first = branch[0][0]
-    read = {"type": "read", "id": args[workflow.spec.record.key]}
-    for control in ("write", "decline", "transfer"):
-        event(f"{control}_before_read", first, {"type": control}, unless_after=read)
-    return found
+    collections = {spec.record.collection: records, spec.owner.collection: owners}
+    collections |= {spec.link.collection: links} if links else {}
+    return {name: dict(sorted(found.items())) for name, found in collections.items()}, record_ids[:goals]

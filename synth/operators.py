@@ -1,7 +1,9 @@
 """Operators: how a behaviour tree grows. Each says when it applies and returns the grown tree.
 
-Every tree keeps one spine: read the record, rules on the record, read the owner, rules on the owner, ask for what is
-missing, obtain consent, write. An operator inserts its node at its place on the spine, on every path that gets there.
+Every tree keeps one spine (PLACES): find the record, read it, rules on it, read its owner, rules on the owner, the same
+for what the owner is linked to, ask for what is missing, obtain consent, write. An operator inserts its node at its
+place on the spine, on every path that gets there, or marks a node that is there. What a node or a mark means for state,
+user, rubric and policy text is inversion's business (synth/invert.py, synth/rubric.py), the same for every tree.
 """
 
 from __future__ import annotations
@@ -15,40 +17,153 @@ from synth.tree import Node
 from synth.workflow import Workflow
 
 MAX_RULES = 4  # rules per policy: beyond that the text outgrows what one read of the record can settle
+MAX_BRANCHES = 64  # a tree that branches more is not doubled again
+
+PLACES = (
+    "goals", "find", "read record", "urgent rule", "rule on record", "read owner", "rule on owner", "read link",
+    "rule on link", "ask", "consent", "attempt", "write",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class Operator:
-    """`applies(workflow)`, `apply(workflow, rng) -> tree`; `answers`: the node kinds whose failure calls for it."""
+    """`applies(workflow)`, `apply(workflow, rng) -> tree`; what failures call for it.
+
+    answers: the node kinds whose failure calls for it. cures: the kinds of failure (synth/failures.py) that do.
+    """
 
     name: str
     answers: tuple[str, ...]
+    cures: tuple[str, ...]
     applies: Callable[[Workflow], bool]
     apply: Callable[[Workflow, random.Random], Node]
 
 
+def _guards(workflow: Workflow) -> list[Node]:
+    return [n for n in tree.nodes(workflow.tree) if n.kind == "guard"]
+
+
 def _used(workflow: Workflow) -> set[str]:
-    return {f for n in tree.nodes(workflow.tree) if n.kind == "guard" for f in expr.fields(n.spec["condition"])}
+    return {f for n in _guards(workflow) for f in expr.fields(n.spec["condition"])}
 
 
-def _has(workflow: Workflow, kind: str) -> bool:
-    return any(n.kind == kind for n in tree.nodes(workflow.tree))
+def _has(workflow: Workflow, *kinds: str) -> bool:
+    return any(n.kind in kinds for n in tree.nodes(workflow.tree))
 
 
-def _is_write(node: Node) -> bool:
-    return node.kind == "terminal" and node.spec["outcome"] == "write"
+def _marked(workflow: Workflow, mark: str) -> bool:
+    return any(n.spec.get(mark) for n in _guards(workflow))
 
 
-def _after_rules(node: Node) -> bool:
-    return node.kind in ("ask", "confirm") or _is_write(node)
+def _reads(workflow: Workflow, kind: str) -> bool:
+    return any(n.kind == "action" and n.spec["entity"] == kind for n in tree.nodes(workflow.tree))
 
 
-def _rule(workflow: Workflow, entity: domains.Entity, hidden: bool, rng: random.Random, rest: Node) -> Node:
-    condition = domains.guard_candidates(workflow.spec, entity, _used(workflow), rng)[0]
-    otherwise = rng.choice(("decline", "transfer"))
-    reason = condition["field"].split(".")[1]
-    spec = {"condition": condition, "otherwise": otherwise, "hidden": hidden}
-    return Node("guard", spec, (rest, tree.terminal(otherwise, reason)))
+def _roomy(workflow: Workflow) -> bool:
+    """Whether the tree may still be doubled."""
+    return len(tree.branches(workflow.tree)) <= MAX_BRANCHES // 2
+
+
+def _place(node: Node, workflow: Workflow) -> str:
+    """Where a node stands on the spine; "exit" for a leaf that is not the write."""
+    level = {entity.kind: name for entity, name in zip(workflow.spec.entities, ("record", "owner", "link"))}
+    if node.kind == "action":
+        return f"read {level[node.spec['entity']]}"
+    if node.kind == "guard":
+        if node.spec.get("urgent"):
+            return "urgent rule"
+        return f"rule on {level[node.spec['condition']['field'].split('.')[0]]}"
+    if node.kind == "terminal":
+        return "write" if node.spec["outcome"] == "write" else "exit"
+    return {"confirm": "consent", "review": "consent"}.get(node.kind, node.kind)
+
+
+def _insert(workflow: Workflow, place: str, make: Callable[[Node], Node]) -> Node:
+    """The tree with `make(rest)` in place of what follows `place`, on every path that gets there."""
+
+    def follows(node: Node) -> bool:
+        found = _place(node, workflow)
+        return found != "exit" and PLACES.index(found) > PLACES.index(place)
+
+    return tree.rewrite(workflow.tree, follows, make)
+
+
+@dataclasses.dataclass(frozen=True)
+class RuleKind:
+    """How a rule operator's guard looks: which entity it is about, its place, its mark and how it refuses."""
+
+    entity: str  # "record" | "owner" | "link"
+    place: str
+    mark: str = ""
+    otherwise: tuple[str, ...] = ("decline", "transfer")
+
+
+RULES = {
+    "guard": RuleKind("record", "rule on record"),
+    "hidden": RuleKind("owner", "rule on owner"),
+    "hop": RuleKind("link", "rule on link"),
+    "boundary": RuleKind("record", "rule on record", "boundary"),
+    "escalate": RuleKind("record", "urgent rule", "urgent", ("transfer",)),
+}
+
+
+def candidates(workflow: Workflow, name: str, rng: random.Random | None = None) -> list[expr.Expr]:
+    """Conditions that a rule operator may add to a workflow, one per field, in random order."""
+    rng, entity = rng or random.Random(0), getattr(workflow.spec, RULES[name].entity)
+    if name == "boundary":
+        return domains.boundary_candidates(entity, _used(workflow), rng)
+    return domains.guard_candidates(workflow.spec, entity, _used(workflow), rng)
+
+
+def with_rule(workflow: Workflow, name: str, condition: expr.Expr, otherwise: str) -> Node:
+    """The tree with a rule operator's guard at its place; what has to be read for it is read.
+
+    Raises ValueError if the condition is not one that the operator may add to this workflow.
+    """
+    rule, spec = RULES[name], workflow.spec
+    entity = getattr(spec, rule.entity)
+    _check_rule(workflow, name, entity, condition, otherwise)
+    marks = {rule.mark: True} if rule.mark else {}
+    guard = {"condition": condition, "otherwise": otherwise, "hidden": entity is not spec.record, **marks}
+    needed = {"record": [], "owner": [spec.owner], "link": [spec.owner, spec.link]}[rule.entity]
+
+    def insert(rest: Node) -> Node:
+        found = Node("guard", guard, (rest, tree.terminal(otherwise, condition["field"].split(".")[1])))
+        # The path ends up with one read of each entity: those not there yet come right before the rule.
+        for missing in reversed([e for e in needed if not _reads(workflow, e.kind)]):
+            found = Node("action", {"entity": missing.kind}, (found,))
+        return found
+
+    return _insert(workflow, rule.place, insert)
+
+
+def _check_rule(
+    workflow: Workflow, name: str, entity: domains.Entity, condition: expr.Expr, otherwise: str
+) -> None:
+    """Raises ValueError naming what is wrong with a proposed rule."""
+    expr.check(condition)
+    free = [f"{entity.kind}.{f}" for f in entity.fields if f"{entity.kind}.{f}" not in _used(workflow)]
+    if condition.get("field") not in free:
+        raise ValueError(f"operator {name}: condition {condition} must be on one field, one of {', '.join(free)}")
+    if otherwise not in RULES[name].otherwise:
+        raise ValueError(f"operator {name}: otherwise {otherwise!r}, expected one of {RULES[name].otherwise}")
+    field, values = condition["field"], entity.fields[condition["field"].split(".")[1]]
+    if isinstance(values[0], int) != (condition["op"] in ("le", "ge", "lt", "gt")):
+        raise ValueError(f"operator {name}: numbers are compared by le, ge, lt or gt and words by eq, ne or in")
+    if name == "boundary" and not isinstance(values[0], int):
+        raise ValueError(f"operator {name}: {field} is not a number")
+    if len({expr.holds(condition, {field: value}) for value in values}) < 2:
+        raise ValueError(f"operator {name}: {condition} does not tell the values of {field} apart: {values}")
+
+
+def _rule(name: str) -> Callable[[Workflow, random.Random], Node]:
+    """The `apply` of a rule operator."""
+
+    def apply(workflow: Workflow, rng: random.Random) -> Node:
+        condition = candidates(workflow, name, rng)[0]
+        return with_rule(workflow, name, condition, rng.choice(RULES[name].otherwise))
+
+    return apply
 
 
 def _free(workflow: Workflow, entity: domains.Entity) -> bool:
@@ -56,75 +171,143 @@ def _free(workflow: Workflow, entity: domains.Entity) -> bool:
     return len(used) < MAX_RULES and any(f"{entity.kind}.{f}" not in used for f in entity.fields)
 
 
-def _guard(workflow: Workflow, rng: random.Random) -> Node:
-    record = workflow.spec.record
-
-    def past(node: Node) -> bool:
-        on_record = node.kind == "guard" and not node.spec["hidden"]
-        reads_record = node.kind == "action" and node.spec["entity"] == record.kind
-        return not on_record and not reads_record and not _is_exit(node)
-
-    # One draw for all paths: the rule is the same wherever the tree comes to it.
-    state = rng.getstate()
-
-    def insert(rest: Node) -> Node:
-        rng.setstate(state)
-        return _rule(workflow, record, False, rng, rest)
-
-    return tree.rewrite(workflow.tree, past, insert)
+def _excusable(workflow: Workflow) -> list[expr.Expr]:
+    """Rules an exception may be made from: on the record, not urgent, not claimed to hold."""
+    marks = ("hidden", "urgent", "claim", "exception")
+    found = [n.spec["condition"] for n in _guards(workflow) if not any(n.spec.get(mark) for mark in marks)]
+    return list({condition["field"]: condition for condition in found}.values())
 
 
-def _is_exit(node: Node) -> bool:
-    return node.kind == "terminal" and not _is_write(node)
+def _exception(workflow: Workflow, rng: random.Random) -> Node:
+    rule = rng.choice(_excusable(workflow))
+    condition = candidates(workflow, "guard", rng)[0]
+
+    def excuse(node: Node) -> Node:
+        holds, fails = node.children
+        spec = {"condition": condition, "otherwise": node.spec["otherwise"], "hidden": False, "exception": True}
+        return dataclasses.replace(node, children=(holds, Node("guard", spec, (holds, fails))))
+
+    return tree.rewrite(workflow.tree, lambda n: n.kind == "guard" and n.spec["condition"] == rule, excuse)
 
 
-def _hidden(workflow: Workflow, rng: random.Random) -> Node:
-    owner = workflow.spec.owner
-    known = any(n.kind == "action" and n.spec["entity"] == owner.kind for n in tree.nodes(workflow.tree))
-    state = rng.getstate()
+def _claimable(workflow: Workflow) -> list[expr.Expr]:
+    """Rules a user may claim to meet: those that end in a refusal the user can argue with, and have no exception."""
+    found = [
+        n.spec["condition"]
+        for n in _guards(workflow)
+        if n.spec["otherwise"] == "decline" and not n.spec.get("exception") and n.child("fails").kind == "terminal"
+    ]
+    return list({condition["field"]: condition for condition in found}.values())
 
-    def insert(rest: Node) -> Node:
-        rng.setstate(state)
-        rule = _rule(workflow, owner, True, rng, rest)
-        return rule if known else Node("action", {"entity": owner.kind}, (rule,))
 
-    return tree.rewrite(workflow.tree, _after_rules, insert)
+def _misdirect(workflow: Workflow, rng: random.Random) -> Node:
+    rule = rng.choice(_claimable(workflow))
+
+    def mark(node: Node) -> Node:
+        if node.kind == "guard" and node.spec["condition"] == rule:
+            node = dataclasses.replace(node, spec={**node.spec, "claim": True})
+        return dataclasses.replace(node, children=tuple(mark(child) for child in node.children))
+
+    return mark(workflow.tree)
 
 
 def _missing(workflow: Workflow, rng: random.Random) -> Node:
     del rng  # nothing to draw: the slot is the action's
-    ask = {"slot": workflow.action.slot}
-    return tree.rewrite(
-        workflow.tree, lambda n: n.kind == "confirm" or _is_write(n), lambda rest: Node("ask", ask, (rest, rest))
-    )
+    return _insert(workflow, "ask", lambda rest: Node("ask", {"slot": workflow.action.slot}, (rest, rest)))
 
 
 def _confirm(workflow: Workflow, rng: random.Random) -> Node:
     del rng  # nothing to draw: consent has one form
-    return tree.rewrite(workflow.tree, _is_write, lambda write: Node("confirm", {}, (write, tree.terminal("stop"))))
+    return _insert(workflow, "consent", lambda rest: Node("confirm", {}, (rest, tree.terminal("stop"))))
+
+
+def _amend(workflow: Workflow, rng: random.Random) -> Node:
+    del rng  # nothing to draw: what is changed is the detail
+
+    def review(accepted: Node) -> Node:
+        return Node("review", {}, (accepted, tree.terminal("stop"), accepted))
+
+    if not _has(workflow, "confirm"):
+        return _insert(workflow, "consent", review)
+    return tree.rewrite(workflow.tree, lambda n: n.kind == "confirm", lambda n: review(n.child("accepted")))
+
+
+def _transient(workflow: Workflow, rng: random.Random) -> Node:
+    del rng  # nothing to draw: the edges are the ways a write can go
+    down = tree.terminal("transfer", "unavailable")
+    return _insert(workflow, "attempt", lambda write: Node("attempt", {}, (write, write, write, down)))
+
+
+def _ambiguous(workflow: Workflow, rng: random.Random) -> Node:
+    del rng  # nothing to draw: who owns the record is what the user says instead of its identifier
+    return Node("find", {"entity": workflow.spec.record.kind}, (workflow.tree, workflow.tree))
+
+
+def _several(count: int, together: bool) -> Callable[[Workflow, random.Random], Node]:
+    return lambda workflow, rng: Node("goals", {"count": count, "together": together}, (workflow.tree,))
+
+
+def _single(workflow: Workflow) -> bool:
+    """Whether the tree is small, about one request whose user names the record, claims and amends nothing."""
+    plain = not _has(workflow, "goals", "find", "review") and not _marked(workflow, "claim")
+    return plain and len(tree.branches(workflow.tree)) <= MAX_BRANCHES // 4
 
 
 OPERATORS: dict[str, Operator] = {
     o.name: o
     for o in (
         # Precondition guard: a condition on the record the user named.
-        Operator("guard", ("guard", "action"), lambda w: _free(w, w.spec.record), _guard),
+        Operator("guard", ("guard", "action"), ("missed_guard",), lambda w: _free(w, w.spec.record), _rule("guard")),
         # Hidden ineligibility: the request looks legal until the linked owner record is read.
-        Operator("hidden", ("guard", "action"), lambda w: _free(w, w.spec.owner), _hidden),
+        Operator("hidden", ("guard", "action"), ("missed_guard", "skipped"), lambda w: _free(w, w.spec.owner),
+                 _rule("hidden")),
         # Missing information: the user may leave out a detail that only they know.
-        Operator("missing", ("ask", "terminal"), lambda w: not _has(w, "ask"), _missing),
+        Operator("missing", ("ask", "terminal"), ("invented_argument", "skipped"), lambda w: not _has(w, "ask"),
+                 _missing),
         # Confirmation before a write, which the user may refuse.
-        Operator("confirm", ("confirm", "terminal"), lambda w: not _has(w, "confirm"), _confirm),
+        Operator("confirm", ("confirm", "terminal"), ("gave_in", "skipped"), lambda w: not _has(w, "confirm", "review"),
+                 _confirm),
+        # A guard on a number, whose states lie at its limit or right beside it.
+        Operator("boundary", ("guard",), ("missed_guard", "refused_too_much"),
+                 lambda w: len(_used(w)) < MAX_RULES and bool(candidates(w, "boundary")),
+                 _rule("boundary")),
+        # Escalation: what goes to a person whatever else the rules say.
+        Operator("escalate", ("guard",), ("missed_guard", "wrong_refusal"),
+                 lambda w: not _marked(w, "urgent") and _free(w, w.spec.record), _rule("escalate")),
+        # Exception: a second condition on the record that excuses a failed rule.
+        Operator("exception", ("guard",), ("refused_too_much", "missed_guard"),
+                 lambda w: not _marked(w, "exception") and bool(_excusable(w)) and _free(w, w.spec.record)
+                 and _roomy(w), _exception),
+        # Extra hop: the deciding field lies one lookup beyond the owner.
+        Operator("hop", ("action", "guard"), ("missed_guard", "skipped"),
+                 lambda w: _free(w, w.spec.link) and not _reads(w, w.spec.link.kind), _rule("hop")),
+        # Misdirection: the user claims that a rule holds, insists when refused, then pleads.
+        Operator("misdirect", ("guard", "terminal"), ("gave_in", "missed_guard"),
+                 lambda w: not _has(w, "goals") and not _marked(w, "claim") and bool(_claimable(w)), _misdirect),
+        # Confirmation that the user may also answer by changing a detail.
+        Operator("amend", ("confirm", "review"), ("gave_in", "invented_argument", "skipped"),
+                 lambda w: not _has(w, "review", "goals") and _roomy(w), _amend),
+        # Transient error: the write is not answered, and may or may not have been made.
+        Operator("transient", ("terminal", "attempt"), ("wrote_twice", "quit"),
+                 lambda w: not _has(w, "attempt") and len(tree.branches(w.tree)) <= MAX_BRANCHES // 4, _transient),
+        # Ambiguity: the user says whose record it is, and that owner may have two.
+        Operator("ambiguous", ("action", "find"), ("wrong_record", "skipped"),
+                 lambda w: not _has(w, "find", "goals") and _roomy(w), _ambiguous),
+        # Multi-intent: two records in one request, of which one may be legal and the other not.
+        Operator("multi", ("terminal",), ("quit", "wrong_record", "refused_too_much"), _single, _several(2, True)),
+        # Long horizon: further requests once the first is settled, "the same way".
+        Operator("horizon", ("terminal",), ("quit", "wrong_record"), _single, _several(3, False)),
     )
-}
+}  # fmt: skip
 
 
 def select(names: str) -> list[Operator]:
-    """The operators of a comma-separated list. Raises ValueError naming an unknown one."""
-    wanted = [n.strip() for n in names.split(",") if n.strip()]
+    """The operators of a comma-separated list, or all for "all". Raises ValueError naming an unknown one."""
+    wanted = list(OPERATORS) if names == "all" else [n.strip() for n in names.split(",") if n.strip()]
     unknown = [n for n in wanted if n not in OPERATORS]
     if unknown or not wanted:
-        raise ValueError(f"synth.operators: unknown {unknown or names!r}, expected some of {', '.join(OPERATORS)}")
+        known = ", ".join(OPERATORS)
+        raise ValueError(f"synth.operators: unknown {unknown or names!r}, expected 'all' or some of {known}")
     return [OPERATORS[n] for n in wanted]
 
 

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import itertools
 import random
+from collections.abc import Sequence
 
 SPLITS = ("base", "train", "heldout")
 
@@ -35,8 +36,12 @@ class Persona:
     yes: str
     no: str
 
-    def ask(self, verb: str, record: str, record_id: str, slots: dict[str, str]) -> str:
-        """The first user message; `slots` are the details this user gives unasked."""
+    def ask(
+        self, verb: str, record: str, record_id: str, slots: dict[str, str], also: Sequence[str] = ()
+    ) -> str:
+        """The first user message; `slots` are the details this user gives unasked, `also` further records."""
+        # The template closes the quotes after the last identifier.
+        record_id = f'" and {record} "'.join([record_id, *also])
         detail = "".join(self.detail.format(slot=slot, value=value) for slot, value in slots.items())
         request = self.request.format(verb=verb, record=record, id=record_id, detail=detail)
         return f"{self.opening.format(name=self.name)} {request}"

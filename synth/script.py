@@ -11,40 +11,12 @@ import dataclasses
 import random
 from typing import Any
 
-from synth import domains, expr
-from synth.domains import Action, Domain
+from synth import expr
+from synth.case import Case, edge
 from synth.task import Task
 from synth.tree import Node, from_dict
 
 Step = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """A situation: the records in play, what the user wants, gave and will consent to."""
-
-    domain: Domain
-    action: Action
-    record_id: str
-    owner_id: str
-    values: dict[str, Any]  # field reference -> value in the records in play
-    choice: str  # the slot value the user wants
-    given: bool  # whether the first message says so
-    accepts: bool  # whether the user consents to the write
-
-    @classmethod
-    def of(cls, task: Task) -> "Case":
-        """The situation of a task."""
-        domain = domains.DOMAINS[task.domain]
-        record_id, user = task.user["record_id"], task.user
-        record = task.state[domain.record.collection][record_id]
-        owner_id = record[domain.owner.key]
-        owner = task.state[domain.owner.collection][owner_id]
-        values = {f"{domain.record.kind}.{f}": record[f] for f in domain.record.fields}
-        values |= {f"{domain.owner.kind}.{f}": owner[f] for f in domain.owner.fields}
-        action = next(a for a in domain.actions if a.verb == user["verb"])
-        choice, given = user["slots"][action.slot], not user["withheld"]
-        return cls(domain, action, record_id, owner_id, values, choice, given, user["accepts"])
 
 
 class Judgement:
@@ -60,6 +32,14 @@ class Judgement:
 
     def asks(self) -> bool:
         """Whether to ask for a missing detail instead of inventing it."""
+        return True
+
+    def finds(self) -> bool:
+        """Whether to ask which of several records is meant instead of taking one."""
+        return True
+
+    def checks(self) -> bool:
+        """Whether to read the record after a write that was not answered, before writing again."""
         return True
 
     def confirms(self) -> bool:
@@ -103,64 +83,135 @@ def confirm_text(case: Case) -> str:
     return f'Please confirm: {case.action.verb} {case.domain.record.kind} "{case.record_id}"?'
 
 
+def which_text(case: Case) -> str:
+    """The question for the record, where the user only said whose it is."""
+    return f'Which "{case.domain.record.key}" of {case.domain.owner.kind} "{case.owner_id}"?'
+
+
 def walk(root: Node, case: Case, judge: Judgement) -> list[Step]:
-    """The steps of an agent that follows the tree with the given judgement."""
+    """The steps of an agent that follows the tree with the given judgement, goal by goal."""
+    if root.kind != "goals":
+        return _Walk(case, judge, case.choice if case.given else None).goal(root)
     steps: list[Step] = []
-    checks: list[str] = []
-    known: set[str] = set()
     choice = case.choice if case.given else None
-    node = root
-    while node.kind != "terminal":
-        if node.kind == "action":
-            if judge.reads(node.spec["entity"]):
-                entity = case.domain.entity(node.spec["entity"])
-                wanted = case.record_id if entity is case.domain.record else case.owner_id
-                steps.append({"call": entity.read_tool, "args": {entity.key: wanted}, "say": " ".join(checks)})
-                checks = []
-                known.add(entity.kind)
-            node = node.child("done")
-        elif node.kind == "guard":
-            condition = node.spec["condition"]
-            was_read = condition["field"].split(".")[0] in known
-            verdict = judge.verdict(condition, expr.holds(condition, case.values), was_read)
-            if was_read:
-                checks.append(check_text(condition, case.values[condition["field"]], verdict, node.spec["otherwise"]))
-            node = node.child("holds" if verdict else "fails")
-        elif node.kind == "ask":
-            if choice is None and judge.asks():
-                steps.append({"say": " ".join([*checks, ask_text(node.spec["slot"])])})
-                checks, choice = [], case.choice
-            node = node.child("given" if case.given else "missing")
-        else:
-            accepted = True
-            if judge.confirms():
-                steps.append({"say": " ".join([*checks, confirm_text(case)])})
-                checks, accepted = [], case.accepts
-            node = node.child("accepted" if accepted else "refused")
-    return [*steps, *_finish(node, case, judge, checks, choice, known)]
+    for number, goal in enumerate(case.goals):
+        one = _Walk(goal, judge, choice, several=True)
+        done = one.goal(root.child("each"))
+        last, choice = number == len(case.later) or done[-1].get("call") == "transfer", one.choice
+        # Requests made in one message get their closing words together, at the end.
+        steps += done if last or case.spoken else [step for step in done if step.get("say") not in CLOSINGS.values()]
+        if last:
+            break
+    return steps
 
 
-def _finish(
-    leaf: Node, case: Case, judge: Judgement, checks: list[str], choice: str | None, known: set[str]
-) -> list[Step]:
-    """The steps of the outcome: the write or control call, then the closing words."""
-    if judge.quits():
-        return [{"say": CLOSINGS["write"]}]
-    outcome = judge.outcome(leaf.spec["outcome"])
-    record, action = case.domain.record, case.action
-    if outcome == "stop":
-        return [{"say": CLOSINGS["stop"]}]
-    if outcome == "write":
-        if record.kind in known:
+class _Walk:
+    """One goal's walk. `choice`: the detail as far as it has been said; several: a refusal says which record."""
+
+    def __init__(self, case: Case, judge: Judgement, choice: str | None, several: bool = False):
+        self.case, self.judge, self.choice, self.several = case, judge, choice, several
+        self.steps: list[Step] = []
+        self.checks: list[str] = []
+        self.known: set[str] = set()
+        self.attempted = False
+
+    def goal(self, node: Node) -> list[Step]:
+        """The steps from this node to the closing words."""
+        while node.kind != "terminal":
+            node = node.child(getattr(self, f"_{node.kind}")(node))
+        return [*self.steps, *self._finish(node)]
+
+    def _say(self, text: str) -> None:
+        self.steps.append({"say": " ".join([*self.checks, text])})
+        self.checks = []
+
+    def _call(self, tool: str, args: dict[str, Any]) -> None:
+        self.steps.append({"call": tool, "args": args, "say": " ".join(self.checks)})
+        self.checks = []
+
+    def _find(self, node: Node) -> str:
+        case = self.case
+        self._call(case.domain.find_tool, {case.domain.owner.key: case.owner_id})
+        if case.several and self.judge.finds():
+            self._say(which_text(case))
+        return edge(node, case, True)
+
+    def _action(self, node: Node) -> str:
+        if self.judge.reads(node.spec["entity"]):
+            entity = self.case.domain.entity(node.spec["entity"])
+            self._call(entity.read_tool, {entity.key: self.case.id_of(entity)})
+            self.known.add(entity.kind)
+        return "done"
+
+    def _guard(self, node: Node) -> str:
+        condition, values = node.spec["condition"], self.case.values
+        was_read = condition["field"].split(".")[0] in self.known
+        verdict = self.judge.verdict(condition, expr.holds(condition, values), was_read)
+        if was_read:
+            checked = check_text(condition, values[condition["field"]], verdict, node.spec["otherwise"])
+            self.checks.append(checked)
+        return "holds" if verdict else "fails"
+
+    def _ask(self, node: Node) -> str:
+        given = self.choice is not None
+        if not given and self.judge.asks():
+            self._say(ask_text(node.spec["slot"]))
+            self.choice = self.case.choice
+        return "given" if given else "missing"
+
+    def _confirm(self, node: Node) -> str:
+        if not self.judge.confirms():
+            return "accepted"
+        self._say(confirm_text(self.case))
+        return self.case.answer
+
+    def _review(self, node: Node) -> str:
+        answer = self._confirm(node)
+        if answer == "amended":
+            self.choice = self.case.amended
+        return answer
+
+    def _attempt(self, node: Node) -> str:
+        self.attempted = True
+        return self.case.fault
+
+    def _finish(self, leaf: Node) -> list[Step]:
+        """The steps of the outcome: the write or control call, then the closing words."""
+        case, judge = self.case, self.judge
+        if judge.quits():
+            return [{"say": CLOSINGS["write"]}]
+        outcome = judge.outcome(leaf.spec["outcome"])
+        if outcome == "stop":
+            return [{"say": CLOSINGS["stop"]}]
+        if outcome == "write":
+            return [*(self._tries() if self.attempted else [self._write()]), {"say": CLOSINGS["write"]}]
+        tries = self._tries() if self.attempted and case.fault == "down" else []
+        about = {case.domain.record.key: case.record_id} if self.several and outcome == "decline" else {}
+        args = {"reason": judge.reason(leaf.spec["reason"]), **about}
+        call = {"call": outcome, "args": args, "say": "" if tries else " ".join(self.checks)}
+        if outcome == "transfer":
+            return [*tries, call]
+        return [call, *[{"say": CLOSINGS[outcome]}] * (1 + case.insists)]
+
+    def _write(self) -> Step:
+        case, judge = self.case, self.judge
+        record, action = case.domain.record, case.action
+        if record.kind in self.known:
             copied = case.values[f"{record.kind}.{action.copied}"]
         else:
             copied = judge.guess(record.fields[action.copied])
-        chosen = choice if choice is not None else judge.guess(action.choices)
+        chosen = self.choice if self.choice is not None else judge.guess(action.choices)
         args = {record.key: case.record_id, action.copied: copied, action.slot: chosen}
-        call = {"call": case.domain.write_tool(action), "args": args, "say": " ".join(checks)}
-    else:
-        call = {"call": outcome, "args": {"reason": judge.reason(leaf.spec["reason"])}, "say": " ".join(checks)}
-    return [call] if outcome == "transfer" else [call, {"say": CLOSINGS[outcome]}]
+        return {"call": case.domain.write_tool(action), "args": args, "say": " ".join(self.checks)}
+
+    def _tries(self) -> list[Step]:
+        """The write; if it was not answered, a look whether it was made, and a second try if it was not."""
+        entity, write = self.case.domain.record, self._write()
+        look = {"call": entity.read_tool, "args": {entity.key: self.case.record_id}, "say": ""}
+        again = [{**write, "say": ""}] if self.case.fault != "lost" or not self.judge.checks() else []
+        if self.case.fault == "done":
+            return [write]
+        return [write, *([look] if self.judge.checks() else []), *again]
 
 
 @dataclasses.dataclass

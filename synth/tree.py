@@ -1,12 +1,19 @@
 """Behaviour trees: what a right agent does in every situation of one workflow.
 
 Node kinds and their `spec`:
+  goals     {"count", "together"}                 several requests, one tree each  edges: each
+  find      {"entity"}                            look the record up by its owner  edges: one, several
   action    {"entity"}                            read that entity's record        edges: done
   guard     {"condition", "otherwise", "hidden"}  a condition the policy states    edges: holds, fails
   ask       {"slot"}                              a detail the user may leave out  edges: given, missing
   confirm   {}                                    the user's consent to the write  edges: accepted, refused
+  review    {}                                    consent that may change a detail edges: accepted, refused, amended
+  attempt   {}                                    what becomes of the first write  edges: done, failed, lost, down
   terminal  {"outcome", "reason"}                 write | decline | transfer | stop  no edges
-A branch is a root-to-leaf path. Trees are immutable; node ids are assigned in preorder by `number`.
+Guards may be marked further: "boundary" (states lie at its limit), "urgent" (comes before every other rule), "claim"
+(the user says that it holds), "exception" (excuses the failed guard above it, has no way out of its own).
+A branch is a root-to-leaf path; under `goals` it is one such path per request, until one ends in a transfer, each
+beginning with the goals node. Trees are immutable; node ids are assigned in preorder by `number`.
 """
 
 from __future__ import annotations
@@ -16,10 +23,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 EDGES = {
+    "goals": ("each",),
+    "find": ("one", "several"),
     "action": ("done",),
     "guard": ("holds", "fails"),
     "ask": ("given", "missing"),
     "confirm": ("accepted", "refused"),
+    "review": ("accepted", "refused", "amended"),
+    "attempt": ("done", "failed", "lost", "down"),
     "terminal": (),
 }
 OUTCOMES = ("write", "decline", "transfer", "stop")
@@ -40,6 +51,9 @@ class Node:
         if len(self.children) != len(EDGES[self.kind]):
             count = len(self.children)
             raise ValueError(f"tree node {self.id!r}: {self.kind} has edges {EDGES[self.kind]}, got {count} children")
+        nested = self.kind == "goals" and any(node.kind == "goals" for node in nodes(self.children[0]))
+        if self.kind == "goals" and (nested or self.spec.get("count", 0) < 2):
+            raise ValueError(f"tree node {self.id!r}: goals count two or more, and none of them has goals of its own")
         if self.kind == "terminal" and self.spec.get("outcome") not in OUTCOMES:
             raise ValueError(f"tree node {self.id!r}: outcome {self.spec.get('outcome')!r}, expected one of {OUTCOMES}")
 
@@ -75,10 +89,53 @@ def nodes(root: Node) -> Iterator[Node]:
 
 
 def branches(root: Node) -> list[Branch]:
-    """All root-to-leaf paths, leaves from left to right."""
+    """All root-to-leaf paths, leaves from left to right.
+
+    Of several goals the first takes every path, the later ones the leftmost path to each ending: the rest would repeat
+    what the first goal's paths already ask for.
+    """
     if root.kind == "terminal":
         return [[(root, "")]]
+    if root.kind == "goals":
+        return _goals(root)
     return [[(root, edge), *rest] for edge in EDGES[root.kind] for rest in branches(root.child(edge))]
+
+
+def _goals(root: Node) -> list[Branch]:
+    """The branches of a goals node; nothing follows a transfer, which hands the conversation over."""
+    paths = [[(root, "each"), *path] for path in branches(root.child("each"))]
+    endings: dict[tuple[str, str], Branch] = {}
+    for path in paths:
+        endings.setdefault(ending(path), path)
+    found = paths
+    for _ in range(root.spec["count"] - 1):
+        found = [
+            [*path, *more]
+            for path in found
+            for more in (endings.values() if ending(path)[0] != "transfer" else [[]])
+        ]
+    return found
+
+
+def ending(branch: Branch) -> tuple[str, str]:
+    """(outcome, reason) of a branch's leaf; of its last goal, if there are several."""
+    return branch[-1][0].spec["outcome"], branch[-1][0].spec["reason"]
+
+
+def segments(branch: Branch) -> list[Branch]:
+    """The branch cut after every leaf: one path per goal, each without the goals node."""
+    found: list[Branch] = [[]]
+    for node, edge in branch:
+        if node.kind != "goals":
+            found[-1].append((node, edge))
+        elif found[-1]:
+            found.append([])
+    return found
+
+
+def outcomes(branch: Branch) -> list[str]:
+    """The outcome of every goal, in order."""
+    return [segment[-1][0].spec["outcome"] for segment in segments(branch)]
 
 
 def depth(root: Node) -> int:

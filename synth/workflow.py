@@ -9,6 +9,7 @@ from typing import Any
 
 from synth import domains, tree
 from synth.domains import Action, Domain
+from synth.task import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +17,10 @@ class Workflow:
     """One tree of one round.
 
     id: "<root>@r<round>". root: the round-0 workflow it descends from. parent: the workflow it was expanded from, "" in
-    round 0. operator: what was applied to the parent. split: "base" | "train" | "heldout", inherited from the root.
+    round 0. operator: what was applied to the parent ("simplify": it was put in its place). split: "base" | "train" |
+    "heldout", inherited from the root.
+    history: (operator, tree) of the ancestors that it grew from, oldest first. wording: a teacher's templates of the
+    policy (synth/teacher.PLACEHOLDERS), () for the built-in ones.
     """
 
     id: str
@@ -28,6 +32,8 @@ class Workflow:
     domain: str
     verb: str
     tree: tree.Node
+    history: tuple[tuple[str, tree.Node], ...] = ()
+    wording: tuple[str, ...] = ()
 
     @property
     def spec(self) -> Domain:
@@ -48,22 +54,38 @@ class Workflow:
             operator=operator,
             round=self.round + 1,
             tree=tree.number(new_tree),
+            history=(*self.history, (self.operator, self.tree)),
         )
+
+    def simplified(self) -> "Workflow":
+        """The tree it grew from, carried into the next round in its place. Raises IndexError for a root's."""
+        simpler = self.history[-1][1]
+        return dataclasses.replace(self.kept(), operator="simplify", tree=simpler, history=self.history[:-1])
 
     def kept(self) -> "Workflow":
         """The same tree carried into the next round unexpanded."""
         number = self.round + 1
         return dataclasses.replace(self, id=f"{self.root}@r{number}", parent=self.id, operator="", round=number)
 
+    @classmethod
+    def of(cls, task: Task) -> "Workflow":
+        """The workflow that a task was inverted from."""
+        root, verb = tree.from_dict(task.tree), task.user["verb"]
+        identifier, split = f"{task.root}@r{task.round}", task.root.split("-")[0]
+        return cls(identifier, task.root, task.parent, task.operator, task.round, split, task.domain, verb, root)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON data; `from_dict` is the inverse."""
         record = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {**record, "tree": tree.to_dict(self.tree)}
+        history = [[operator, tree.to_dict(root)] for operator, root in self.history]
+        return {**record, "tree": tree.to_dict(self.tree), "history": history}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> "Workflow":
         """Inverse of `to_dict`."""
-        return cls(**{**record, "tree": tree.from_dict(record["tree"])})
+        history = tuple((operator, tree.from_dict(root)) for operator, root in record["history"])
+        root, wording = tree.from_dict(record["tree"]), tuple(record["wording"])
+        return cls(**{**record, "tree": root, "history": history, "wording": wording})
 
 
 def linear(domain: Domain) -> tree.Node:

@@ -11,7 +11,7 @@ import pytest
 from configs import base
 from model import tokenizer
 from model.chat import Chat
-from rl import drills, sft
+from rl import drills, sft, tiny
 from synth import domains, workflow
 
 TOKENIZER = Path(__file__).parents[1] / "model" / "tiny_qwen3"
@@ -39,7 +39,7 @@ def holds(actual, how, limit):
 
 
 def test_exercises_are_worded_and_decided_as_transcripts_are():
-    flows = workflow.roots("base", 20, domains.select("all"), 0)
+    flows = workflow.roots("base", 20, domains.select(tiny.DOMAINS), 0)
     verdicts, decisions = [], []
     for index in range(100):
         item = drills.exercise(flows, chat(), 0, index)
@@ -71,7 +71,7 @@ def test_exercises_are_worded_and_decided_as_transcripts_are():
 
 
 def made(kind, index):
-    bare = domains.select("all"), chat(), LENGTH, 0, index
+    bare = domains.select(tiny.DOMAINS), chat(), LENGTH, 0, index
     item = drills.comparisons(*bare, 0.5) if kind == "comparisons" else getattr(drills, kind)(*bare)
     assert LENGTH / 2 < len(item.tokens) <= LENGTH and len(item.loss_mask) == len(item.tokens)
     return item

@@ -20,7 +20,7 @@ def leaf(field):
     compare.append(("in", st.lists(st.sampled_from(values), max_size=3)))
     if isinstance(values[0], int):
         limits = st.integers(values[0] - 1, values[-1] + 1)
-        compare += [("le", limits), ("ge", limits)]
+        compare += [(op, limits) for op in ("le", "ge", "lt", "gt")]
     return st.one_of(
         st.builds(lambda value, op=op: {"op": op, "field": field, "value": value}, value) for op, value in compare
     )
@@ -128,7 +128,7 @@ def test_solve_treats_fields_that_nothing_links_apart():
         (None, "expected an object"),
         ({}, "expected an object"),
         ({"op": ["eq"], "field": "e.a", "value": 1}, "expected an object"),
-        ({"op": "lt", "field": "e.a", "value": 1}, "unknown op 'lt'"),
+        ({"op": "near", "field": "e.a", "value": 1}, "unknown op 'near'"),
         ({"op": "eq", "field": "e.a"}, "expected keys"),
         ({"op": "eq", "field": "e.a", "value": 1, "else": 2}, "expected keys"),
         ({"op": "eq", "field": "a", "value": 1}, "expected keys"),
@@ -153,6 +153,7 @@ def test_render_in_words():
     named, limit = {"op": "eq", "field": "e.b", "value": "x"}, {"op": "le", "field": "e.a", "value": 2}
     assert expr.render(named) == '"b" is "x"'
     assert expr.render(limit) == '"a" at most 2'
+    assert [expr.render({**limit, "op": op}) for op in ("lt", "gt")] == ['"a" below 2', '"a" above 2']
     assert expr.render({"op": "in", "field": "e.b", "value": ["x", "y"]}) == '"b" is one of "x", "y"'
     assert expr.render({"op": "not", "args": [limit]}) == 'not ("a" at most 2)'
     assert expr.render({"op": "and", "args": [named, limit]}) == '"b" is "x" and "a" at most 2'

@@ -16,8 +16,8 @@ from flax import nnx
 
 from envs.base import Score
 from model import load
-from rl import flywheel, rollout, trajectory
-from synth import dataset, gates, generate, tree
+from rl import agentic, flywheel, rollout, trajectory
+from synth import dataset, gates, generate, selection, tree
 
 # Eight devices share a micro-batch's rows; half of round 1's groups are replay.
 CHANGES = {"rl__sft_steps": 0, "rl__rows": 8, "rl__replay_share": 0.5, "evaluate__trials": 2}
@@ -163,7 +163,7 @@ def test_another_seed_makes_other_tasks(policy, tmp_path):
     found = []
     for seed in range(2):
         config, workdir = config_of(policy, tmp_path / str(seed), seed=seed)
-        found.append(flywheel.round_tasks(config, workdir, 0, flywheel.first_workflows(config)))
+        found.append(flywheel.round_tasks(config, workdir, 0, agentic.first_workflows(config)))
     assert {task.user["request"] for task in found[0]["train"]} != {task.user["request"] for task in found[1]["train"]}
 
 
@@ -185,30 +185,30 @@ def test_wrong_names_fail_at_once(policy, tmp_path, key):
 
 
 def test_a_round_without_tasks_is_an_error_that_names_the_gates(policy, tmp_path, monkeypatch):
-    monkeypatch.setattr(gates, "check", lambda task, reward: "oracle: reward 0.5 in trial 0")
+    monkeypatch.setattr(gates, "examine", lambda task, reward: ("oracle: reward 0.5 in trial 0", {}))
     config, workdir = config_of(policy, tmp_path / "run")
     with pytest.raises(ValueError, match="round 0: no train task passed the gates: .*'oracle': 'train-.*reward 0.5"):
-        flywheel.round_tasks(config, workdir, 0, flywheel.first_workflows(config))
+        flywheel.round_tasks(config, workdir, 0, agentic.first_workflows(config))
     assert not (workdir / "tasks" / "round_0").exists()
 
 
 def test_failures_are_charged_to_the_node_that_was_left(policy, tmp_path):
     """Counts of passes and first departures per tree; faults and replayed tasks do not count."""
     config, _ = config_of(policy, tmp_path / "run")
-    roots = flywheel.first_workflows(config)["train"][:1]
+    roots = agentic.first_workflows(config)["train"][:1]
     task = generate.tasks(roots, 1, 0.5, 0)[0]
     replayed = dataclasses.replace(task, id="old", round=-1)
     action, leaf = task.branch
 
     def episode(reward, node, of=task):
-        score = Score(reward, {}, [], node=node)
+        score = Score(reward, {goal["name"]: False for goal in of.subgoals}, [], node=node)
         return trajectory.Trajectory(of.id, 0, [], [], [], 0, trajectory.ENDED, score, [], [], 1)
 
     progress = flywheel.Progress()
     outcomes = [(1.0, None), (0.5, leaf), (0.0, action), (0.0, action), (None, None)]
     progress.count([*(episode(*o) for o in outcomes), episode(0.0, leaf, replayed)], [task, replayed])
-    found = flywheel.Progress(**json.loads(json.dumps(dataclasses.asdict(progress)))).outcomes()
-    assert found == {roots[0].id: generate.Outcome(4, 1, ("action", "action", "terminal"))}
+    found = agentic.outcomes(json.loads(json.dumps(dataclasses.asdict(progress)))["counts"])
+    assert found == {roots[0].id: selection.Outcome(4, 1, ("action", "action", "terminal"), ("quit",) * 3)}
 
 
 def test_the_notebook_opens_a_run(run, monkeypatch):

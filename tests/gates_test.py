@@ -7,7 +7,7 @@ import pytest
 from worlds import TASKS, kinds
 
 from envs import world
-from synth import domains, gates
+from synth import adversaries, domains, gates, operators, selection, similarity, tree, workflow
 
 
 def first(wanted):
@@ -40,7 +40,7 @@ def change(task, **changes):
 
 
 def test_every_generated_task_passes():
-    accepted, report = gates.select(TASKS, world.reward, {})
+    accepted, report = gates.select(TASKS, world.reward, gates.Seen())
     assert report.to_dict() == {"seen": 200, "passed": 200, "rejected": {}, "examples": {}}
     assert accepted == TASKS
     outcomes = {(task.legal, tuple(sorted(set(kinds(task))))) for task in TASKS}
@@ -48,10 +48,10 @@ def test_every_generated_task_passes():
 
 
 def test_adversaries_stand_where_the_branch_needs_them():
-    always = {"no_op", "always_refuse", "skip_read", "every_write"}
-    assert set(gates.adversaries(TASKS[0])) == always
-    assert set(gates.adversaries(first(has_ask))) >= always | {"skip_ask"}
-    assert set(gates.adversaries(first(lambda t: "confirm" in kinds(t)))) >= always | {"skip_confirm"}
+    always = {"no_op", "always_refuse", "always_transfer", "skip_read", "fabricate", "every_write", "retry_spam"}
+    assert set(adversaries.steps(TASKS[0])) == always
+    assert set(adversaries.steps(first(has_ask))) >= always | {"skip_ask"}
+    assert set(adversaries.steps(first(lambda t: "confirm" in kinds(t)))) >= always | {"skip_confirm"}
 
 
 def test_wrong_oracle_is_rejected():
@@ -168,21 +168,21 @@ def test_a_world_that_is_not_repeatable_is_rejected():
 def test_duplicates_are_rejected_within_and_across_splits():
     task, other = TASKS[0], TASKS[1]
     again = change(task, id="elsewhere@r0/n1/0", root="elsewhere", seed=9)
-    taken = {}
-    accepted, report = gates.select([task, again, other], world.reward, taken)
+    seen = gates.Seen()
+    accepted, report = gates.select([task, again, other], world.reward, seen)
     assert accepted == [task, other]
     record = {"seen": 3, "passed": 2, "rejected": {"duplicate": 1}}
     record["examples"] = {"duplicate": f"{again.id}: duplicate: of {task.id}"}
     assert json.loads(json.dumps(report.to_dict())) == record
-    accepted, report = gates.select([again], world.reward, taken)
+    accepted, report = gates.select([again], world.reward, seen)
     assert (accepted, report.seen, report.passed) == ([], 1, 0)
 
 
 def test_rejected_tasks_do_not_bar_their_like():
-    task, taken = TASKS[0], {}
-    accepted, _ = gates.select([change(task, oracle=[]), task], world.reward, taken)
+    task, seen = TASKS[0], gates.Seen()
+    accepted, _ = gates.select([change(task, oracle=[]), task], world.reward, seen)
     assert accepted == [task]
-    assert list(taken.values()) == [task.id]
+    assert seen.examine(task)[0] == f"duplicate: of {task.id}"
 
 
 @pytest.mark.parametrize("field", ["policy", "tools", "state", "user"])
@@ -193,8 +193,108 @@ def test_fingerprint_depends_on_what_an_agent_can_tell_apart(field):
     assert gates.fingerprint(change(task, **{field: getattr(other, field)})) != gates.fingerprint(task)
 
 
-def test_split_leaks_names_the_roots_on_both_sides():
-    heldout = [change(TASKS[0], root="b"), change(TASKS[0], root="c")]
-    train = [change(TASKS[0], root="a"), change(TASKS[0], root="b")]
-    assert gates.split_leaks(train, heldout) == ["b"]
-    assert gates.split_leaks(train[:1], heldout) == []
+def test_split_leaks_names_roots_and_personas_on_both_sides():
+    task = TASKS[0]
+    heldout = change(task, root=task.root.replace("train", "heldout"))
+    assert gates.split_leaks([task], [heldout]) == []
+    assert gates.split_leaks([task], [heldout, task])[0] == task.root
+    # As if a held-out task had been drawn from the personas of the training split.
+    stranger = change(task, root="train-9999-hotels-move", id=task.id)
+    (leak,) = gates.split_leaks([task], [stranger])
+    assert leak.startswith(f"persona Persona(name='{task.persona}'")
+
+
+def test_near_duplicates_are_rejected():
+    task = TASKS[0]
+    collection = domains.DOMAINS[task.domain].record.collection
+    record = task.state[collection][task.user["record_id"]]
+    field = next(name for name, value in record.items() if name in domains.DOMAINS[task.domain].record.fields)
+    state = {**task.state, collection: {**task.state[collection], task.user["record_id"]: {**record, field: "x"}}}
+    wordy = change(task, id="wordy", policy=f"{task.policy} {' '.join(map(str, range(300)))}")
+    twin = change(wordy, id="twin", state=state)
+    seen = gates.Seen()
+    accepted, report = gates.select([wordy, twin, task], world.reward, seen)
+    assert accepted == [wordy, task] and report.rejected == {"near_duplicate": 1}
+    nearest, alike = seen.examine(twin)[1]["nearest"]
+    assert (nearest, alike >= similarity.NEAR) == ("wordy", True)
+
+
+@pytest.mark.parametrize("shared", [0, 2, 5])
+def test_estimated_similarity_is_near_the_exact_one(shared):
+    """Against the definition: shingles in common over shingles of either."""
+    texts = [" ".join(f"{name if i >= 40 * shared else 'w'}{i}" for i in range(240)) for name in "ab"]
+    tasks = [change(TASKS[0], id=name, policy=text) for name, text in zip("ab", texts)]
+    shingles = [similarity.grams(f"{similarity.prose(t)}\n{similarity._records(t)}", 3) for t in tasks]
+    exact = len(shingles[0] & shingles[1]) / len(shingles[0] | shingles[1])
+    index = similarity.Neighbours()
+    found = index._signature(tasks[0]).jaccard(index._signature(tasks[1]))
+    assert abs(found - exact) < 0.15  # three standard errors
+
+
+def test_tasks_that_repeat_a_benchmark_are_rejected(tmp_path):
+    task = max(TASKS, key=lambda t: len(similarity.prose(t)))
+    said = similarity.words(similarity.prose(task))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "policy.md").write_text("Something else. " + " ".join(said[2:15]).upper())
+    (tmp_path / "b.json").write_text(json.dumps({"id": task.user["record_id"], "text": " ".join(said[:12])}))
+    corpus = similarity.Corpus.read(f"{tmp_path / 'a'}, {tmp_path / 'b.json'}")
+    problem, figures = gates.Seen(corpus).examine(task)
+    assert problem == "overlap: 1 runs of 13 words stand in the benchmarks too"
+    assert task.user["record_id"] in figures["overlap"]["entities"]
+    (tmp_path / "a" / "policy.md").write_text(" ".join(said[2:14]))
+    fine = gates.Seen(similarity.Corpus.read(str(tmp_path))).examine(task)
+    assert fine[0] is None and fine[1]["overlap"]["grams"] == 0
+    assert similarity.Corpus.read("") is None
+    with pytest.raises(ValueError, match="synth.benchmarks: no such file or folder: .*nowhere"):
+        similarity.Corpus.read(f"{tmp_path}, {tmp_path / 'nowhere'}")
+
+
+def test_what_takes_too_long_or_stands_in_training_too_is_rejected():
+    task = max(TASKS, key=lambda t: len(t.oracle))
+    turns = len(task.oracle)
+    assert gates.Seen(max_turns=turns).examine(task)[0] is None
+    assert gates.Seen(max_turns=turns - 1).examine(task)[0] == f"length: the oracle takes {turns} turns of {turns - 1}"
+    other = next(t for t in TASKS if t.tree == task.tree and t.domain == task.domain and t.id != task.id)
+    for distinct, wanted in ((False, None), (True, "shared_tree: stands in the training split too")):
+        seen = gates.Seen(distinct=distinct)
+        seen.add(task)
+        assert seen.examine(change(other, root=other.root.replace("train", "heldout")))[0] == wanted
+        assert seen.examine(other)[0] is None
+
+
+def test_a_task_whose_tree_fires_another_branch_is_rejected():
+    task = first(lambda t: kinds(t) == ["action", "guard", "terminal"] and t.legal)
+    field = task.tree["children"][0]["node"]["spec"]["condition"]["field"].split(".")[1]
+    collection = domains.DOMAINS[task.domain].record.collection
+    if field not in domains.DOMAINS[task.domain].record.fields:
+        collection = domains.DOMAINS[task.domain].owner.collection
+    state = json.loads(json.dumps(task.state))
+    for record in state[collection].values():
+        record[field] = "nothing" if isinstance(record[field], str) else 10**6 if "le" in str(task.tree) else -1
+    problem = gates.check(change(task, state=state), world.reward)
+    assert problem.startswith(f"tree: {task.branch} is not the branch that fires, [")
+
+
+def test_every_gate_notes_its_figures():
+    notes = []
+    accepted, _ = gates.select(TASKS[:30], world.reward, gates.Seen(max_turns=12), notes.append)
+    assert [n["id"] for n in notes] == [t.id for t in TASKS[:30]] and len(accepted) == 30
+    for task, note in zip(TASKS, json.loads(json.dumps(notes))):
+        assert note["oracle"] == [1.0, 1.0] and note["problem"] is None and note["turns"] == len(task.oracle)
+        assert all(value < 1 for value in note["adversaries"].values()) and len(note["adversaries"]) >= 7
+        spoken = [s for s in task.oracle if s.get("say") not in ("Done.", "Sorry, declined.", "Left as it is.")]
+        assert note["mutants"] == {"made": len(spoken), "survived": []}
+        if note["twin"]:
+            assert note["twin"]["own"] == 1.0 and max(note["twin"]["here"], note["twin"]["there"]) < 1
+
+
+def test_an_expansion_that_loses_a_branch_is_found():
+    flows = workflow.roots("train", 12, domains.select("all"), 0)
+    for _ in range(3):
+        grown = selection.grow(flows, {}, operators.select("all"), selection.Selection(), 0)
+        assert gates.replay_failures(flows, grown, world.reward, 0) == {}
+        before, flows = flows, grown
+    expanded = next(w for w in grown if len(tree.branches(w.tree)) > 2)
+    stump = dataclasses.replace(expanded, tree=workflow.linear(expanded.spec))
+    assert list(gates.replay_failures(before, [stump], world.reward, 0)) == [stump.id]
+    assert "earns 0.5" in gates.replay_failures(before, [expanded], lambda *a: 0.5, 0)[expanded.id]

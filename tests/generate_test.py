@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from envs import world
-from synth import domains, generate, operators, personas, tree, workflow
-from synth.generate import Outcome
+from rl import tiny
+from synth import domains, generate, operators, personas, selection, tree, workflow
+from synth.selection import Outcome, Selection
 
 REPOSITORY = Path(__file__).parents[1]
-OPERATORS = list(operators.OPERATORS.values())
+OPERATORS = operators.select(tiny.OPERATORS)
 
 
 def roots(split, count, seed=0):
@@ -42,8 +43,8 @@ def test_legal_share_from_round_one_on(seed, measured):
     train, heldout = roots("train", 64, seed), roots("heldout", 48, seed)
     assert legal_share(generate.tasks(train, 2, 0.5, seed)) == 1.0, "linear workflows have no other branch"
     for _ in range(3):
-        train = generate.grow(train, outcomes(train, seed) if measured else {}, OPERATORS, 1.0, seed)
-        heldout = generate.grow_like(heldout, train, seed)
+        train = selection.grow(train, outcomes(train, seed) if measured else {}, OPERATORS, Selection(share=1.0), seed)
+        heldout = selection.grow_like(heldout, train, seed)
         assert 0.4 <= legal_share(generate.tasks(train, 2, 0.5, seed)) <= 0.6
         assert 0.4 <= legal_share(generate.tasks(heldout, 2, 0.5, seed)) <= 0.6
 
@@ -68,15 +69,15 @@ def test_illegal_tasks_of_able_trees_make_up_for_the_others():
 def test_grow_expands_the_worst_first():
     flows = roots("train", 12)
     rates = {flow.id: Outcome(episodes=10, passes=i % 6) for i, flow in enumerate(flows)}
-    grown = generate.grow(flows, rates, OPERATORS, 0.5, 0)
+    grown = selection.grow(flows, rates, OPERATORS, Selection(share=0.5), 0)
     assert [flow.root for flow in grown] == [flow.root for flow in flows]
     expanded = {flow.parent for flow in grown if flow.operator}
     assert expanded == {flow.id for i, flow in enumerate(flows) if i % 6 < 3}
     for before, after in zip(flows, grown):
         assert after.round == 1 and after.id == f"{before.root}@r1" and after.parent == before.id
         assert (after.tree == before.tree) == (not after.operator)
-    assert all(flow.operator for flow in generate.grow(flows, rates, OPERATORS, 1.0, 0))
-    assert not any(flow.operator for flow in generate.grow(flows, rates, OPERATORS, 0.0, 0))
+    assert all(flow.operator for flow in selection.grow(flows, rates, OPERATORS, Selection(share=1.0), 0))
+    assert not any(flow.operator for flow in selection.grow(flows, rates, OPERATORS, Selection(share=0.0), 0))
 
 
 def test_pass_rate_of_a_few_episodes_is_not_taken_for_certain():
@@ -87,7 +88,7 @@ def test_pass_rate_of_a_few_episodes_is_not_taken_for_certain():
 
 def test_grow_uses_operators_evenly():
     flows = roots("train", 22)
-    counts = Counter(flow.operator for flow in generate.grow(flows, outcomes(flows, 0), OPERATORS, 1.0, 0))
+    counts = Counter(flow.operator for flow in selection.grow(flows, outcomes(flows, 0), OPERATORS, Selection(share=1.0), 0))
     assert sorted(counts.values()) == [5, 5, 6, 6]
 
 
@@ -95,16 +96,16 @@ def test_failures_choose_among_the_least_used_operators():
     (flow,) = roots("train", 1)
     for kind, fitting in (("confirm", {"confirm"}), ("ask", {"missing"}), ("guard", {"guard", "hidden"})):
         failed = {flow.id: Outcome(8, 2, (kind,) * 5 + ("none",))}
-        assert {generate.grow([flow], failed, OPERATORS, 1.0, seed)[0].operator for seed in range(12)} == fitting
-    unmeasured = {generate.grow([flow], {}, OPERATORS, 1.0, seed)[0].operator for seed in range(40)}
-    assert unmeasured == set(operators.OPERATORS)
+        assert {selection.grow([flow], failed, OPERATORS, Selection(share=1.0), seed)[0].operator for seed in range(12)} == fitting
+    unmeasured = {selection.grow([flow], {}, OPERATORS, Selection(share=1.0), seed)[0].operator for seed in range(40)}
+    assert unmeasured == {operator.name for operator in OPERATORS}
 
 
 def test_trees_that_cannot_grow_are_kept():
     flows = roots("train", 4)
     for _ in range(operators.MAX_RULES + 2):
-        flows = generate.grow(flows, {}, OPERATORS, 1.0, 0)
-    kept = generate.grow(flows, {}, OPERATORS, 1.0, 0)
+        flows = selection.grow(flows, {}, OPERATORS, Selection(share=1.0), 0)
+    kept = selection.grow(flows, {}, OPERATORS, Selection(share=1.0), 0)
     assert [flow.operator for flow in kept] == [""] * 4
     assert [flow.tree for flow in kept] == [flow.tree for flow in flows]
     assert kept[0].round == flows[0].round + 1
@@ -118,11 +119,11 @@ def test_grow_like_follows_the_mix_of_the_training_trees():
         *(operators.expand(flow, confirm, 0) for flow in train[20:30]),
         *(flow.kept() for flow in train[30:]),
     ]
-    counts = Counter(flow.operator for flow in generate.grow_like(heldout, examples, 0))
+    counts = Counter(flow.operator for flow in selection.grow_like(heldout, examples, 0))
     assert set(counts) == {"guard", "confirm", ""}
     for name, share in (("guard", 0.5), ("confirm", 0.25), ("", 0.25)):
         assert abs(counts[name] / 300 - share) < 0.08  # 3 standard errors of a share of 300
-    only_kept = generate.grow_like(heldout[:5], examples[30:], 0)
+    only_kept = selection.grow_like(heldout[:5], examples[30:], 0)
     assert [flow.operator for flow in only_kept] == [""] * 5
     assert {flow.split for flow in only_kept} == {"heldout"}
 
@@ -136,7 +137,7 @@ def test_splits_share_no_root_and_no_persona():
     names = [flow.root for split in flows.values() for flow in split]
     assert len(set(names)) == len(names)
     for split, started in flows.items():
-        grown = generate.grow(started, {}, OPERATORS, 1.0, 0)
+        grown = selection.grow(started, {}, OPERATORS, Selection(share=1.0), 0)
         assert {flow.split for flow in grown} == {split}
         assert [flow.root for flow in grown] == [flow.root for flow in started]
         for task in generate.tasks(grown, 2, 0.5, 0):
@@ -177,16 +178,16 @@ def test_world_tasks_of_both_splits():
 
 DIGEST = """
 import hashlib
-from synth import domains, generate, operators, workflow
+from synth import domains, generate, operators, selection, workflow
 digest = hashlib.sha256()
 for split in ("train", "heldout"):
     flows = workflow.roots(split, 12, domains.select("all"), 11)
     for number in range(4):
         for task in generate.tasks(flows, 2, 0.5, 11):
             digest.update(task.to_json().encode())
-        chosen = list(operators.OPERATORS.values())
-        grown = generate.grow(flows, {f.id: generate.Outcome(4, i % 5) for i, f in enumerate(flows)}, chosen, 0.7, 11)
-        flows = grown if split == "train" else generate.grow_like(flows, grown, 11)
+        chosen = operators.select("all")
+        grown = selection.grow(flows, {f.id: selection.Outcome(4, i % 5) for i, f in enumerate(flows)}, chosen, selection.Selection(share=0.7), 11)
+        flows = grown if split == "train" else selection.grow_like(flows, grown, 11)
 print(digest.hexdigest())
 """
 

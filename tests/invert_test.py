@@ -5,9 +5,11 @@ import random
 
 import pytest
 
+from rl import tiny
 from synth import domains, expr, invert, operators, personas, tree, workflow
 
 COMPARE = {"eq": operator.eq, "le": operator.le, "ge": operator.ge}
+OPERATORS = operators.select(tiny.OPERATORS)  # the others: tests/growth_test.py
 PAIRS = [(d, a) for d in domains.DOMAINS.values() for a in d.actions]
 
 
@@ -19,7 +21,7 @@ def grown(index):
     found = workflow.Workflow(f"{root}@r0", root, "", "", 0, split, domain.name, action.verb, workflow.linear(domain))
     rng = random.Random(index)
     for _ in range(rng.randint(0, 6)):
-        options = [o for o in operators.OPERATORS.values() if o.applies(found)]
+        options = [o for o in OPERATORS if o.applies(found)]
         found = operators.expand(found, rng.choice(options), rng.randrange(100))
     return found
 

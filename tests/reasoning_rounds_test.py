@@ -10,7 +10,7 @@ import small_run
 
 import main
 from envs.base import Score
-from rl import flywheel, reasoning, rollout, stages, trajectory
+from rl import agentic, flywheel, reasoning, rollout, stages, trajectory
 from synth import dataset
 from synth.question import Question, parse_weights
 from synth.task import Task
@@ -154,7 +154,7 @@ def test_failures_are_charged_and_choose_what_grows(policy, tmp_path):
     before = {split: progress.trees(split) for split in flywheel.SPLITS}
     grown = reasoning.next_patterns(config, before, json.loads(json.dumps(progress.counts)))
     assert Counter(p.operator for p in grown["train"])["compose"] >= 1 and {p.round for p in grown["train"]} == {1}
-    progress.count(items, [*tasks, replayed])  # the agentic count takes no notice of questions
+    agentic.count(progress.counts, items, [*tasks, replayed], 0)  # takes no notice of questions
     assert progress.counts[patterns[0].id] == [2, 1, {"stock/link": 1}]
 
 

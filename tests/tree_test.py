@@ -1,5 +1,6 @@
 """Behaviour trees: round trip, numbering, branches and rewriting of random trees, errors that name the node."""
 
+import dataclasses
 import json
 
 import pytest
@@ -15,6 +16,9 @@ SPECS = {
     "guard": st.builds(lambda hidden: {**RULE, "hidden": hidden}, st.booleans()),
     "ask": st.just({"slot": "method"}),
     "confirm": st.just({}),
+    "find": st.just({"entity": "order"}),
+    "review": st.just({}),
+    "attempt": st.just({}),
     "terminal": st.builds(lambda o: {"outcome": o, "reason": ""}, st.sampled_from(tree.OUTCOMES)),
 }
 
@@ -22,7 +26,7 @@ SPECS = {
 @st.composite
 def trees(draw, depth=4):
     """Any well-formed tree of at most `depth` levels, without ids."""
-    kind = "terminal" if depth == 1 else draw(st.sampled_from(tuple(tree.EDGES)))
+    kind = "terminal" if depth == 1 else draw(st.sampled_from(tuple(SPECS)))
     children = tuple(draw(trees(depth=depth - 1)) for _ in tree.EDGES[kind])
     return Node(kind, draw(SPECS[kind]), children)
 
@@ -73,7 +77,7 @@ def test_branches_are_the_paths_to_the_leaves(root):
 
 
 @settings(max_examples=50)
-@given(trees(), st.sampled_from(tuple(tree.EDGES)))
+@given(trees(), st.sampled_from(tuple(SPECS)))
 def test_rewrite_changes_the_first_match_of_every_path_once(root, kind):
     def mark(node):
         return Node("action", {"entity": "mark"}, (node,))
@@ -100,6 +104,23 @@ def test_child_is_found_by_its_edge():
         root.child("done")
 
 
+def goals(child, count=2):
+    return Node("goals", {"count": count, "together": True}, (child,))
+
+
+def test_branches_of_several_goals_by_hand():
+    """Every path for the first goal, one per ending for the next, none behind a transfer."""
+    ask = Node("ask", {"slot": "method"}, (tree.terminal("write"), tree.terminal("write")))
+    root = tree.number(goals(Node("guard", {**RULE, "hidden": False}, (ask, tree.terminal("transfer", "amount")))))
+    found = [[node.id for node, _ in branch] for branch in tree.branches(root)]
+    given, missing, refused = ["n0", "n1", "n2", "n3"], ["n0", "n1", "n2", "n4"], ["n0", "n1", "n5"]
+    assert found == [given + given, given + refused, missing + given, missing + refused, refused]
+    parts = tree.segments(tree.branches(root)[1])
+    assert [[node.id for node, _ in part] for part in parts] == [given[1:], refused[1:]]
+    assert tree.outcomes(tree.branches(root)[1]) == ["write", "transfer"]
+    assert len(tree.branches(dataclasses.replace(root, spec={"count": 3, "together": False}))) == 2 * (2 + 1) + 1
+
+
 @pytest.mark.parametrize(
     ("make", "named"),
     [
@@ -107,6 +128,8 @@ def test_child_is_found_by_its_edge():
         (lambda: Node("guard", {}, (tree.terminal("write"),), "n7"), "'n7': guard has edges .* got 1 children"),
         (lambda: Node("terminal", {"outcome": "shrug"}, (), "n7"), "'n7': outcome 'shrug'"),
         (lambda: Node("terminal", {}, (), "n7"), "'n7': outcome None"),
+        (lambda: Node("goals", {"count": 1}, (tree.terminal("write"),), "n7"), "'n7': goals count two or more"),
+        (lambda: goals(goals(tree.terminal("write"))), "'': goals count two or more"),
     ],
 )
 def test_malformed_nodes_are_named(make, named):

@@ -26,10 +26,10 @@ def test_the_user_does_not_take_everything_for_the_question(text):
 
 def test_the_user_consents_or_refuses():
     text = "Please confirm: refund order 482?"
-    assert user().reply(text, False) == ("Yes.", [{"type": "confirm", "answer": "accepted"}])
-    assert user(accepts=False).reply(text, False) == ("No.", [{"type": "confirm", "answer": "refused"}])
+    assert user().reply(text, False) == ("Yes.", [{"type": "confirm", "answer": "accepted", "id": "482"}])
+    assert user(accepts=False).reply(text, False) == ("No.", [{"type": "confirm", "answer": "refused", "id": "482"}])
     checked = f'"amount": 42, rule at most 50: yes. {text}'
-    assert user().reply(checked, False)[1] == [{"type": "confirm", "answer": "accepted"}]
+    assert user().reply(checked, False)[1] == [{"type": "confirm", "answer": "accepted", "id": "482"}]
 
 
 @pytest.mark.parametrize("text", ["Please confirm?", "confirm 48?", "confirm 4820?", "confirm 4 8 2?", "confirm x482?"])

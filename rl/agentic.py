@@ -1,0 +1,162 @@
+"""The agentic flywheel's side of the round loop: a teacher, trees that grow where the policy fails, gated tasks.
+
+Its counterpart for reasoning is rl/reasoning.py. Rounds count from the flywheel's own first one.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ml_collections import config_dict
+
+from envs import world
+from rl import hosts, show
+from rl.trajectory import Trajectory
+from synth import dataset, domains, failures, gates, generate, operators, selection, similarity, teacher, tree, workflow
+from synth.llm import Client
+from synth.question import Question
+from synth.selection import Outcome, Selection
+from synth.task import Task
+from synth.teacher import Teacher
+from synth.workflow import Workflow
+
+SPLITS = ("train", "heldout")
+PROGRAM = teacher.Program()
+
+
+def make_teacher(config: config_dict.ConfigDict, workdir: Path) -> Teacher:
+    """The teacher of a config; a model's answers are kept in workdir/teacher.
+
+    Raises ValueError if it needs a key and the environment has none.
+    """
+    model = config.synth.teacher_model
+    return teacher.create(config.synth.teacher, lambda offline: Client(model, workdir / "teacher", offline=offline))
+
+
+def first_workflows(config: config_dict.ConfigDict, by: Teacher = PROGRAM) -> dict[str, list[Workflow]]:
+    """The round-0 trees of both splits."""
+    c = config.synth
+    found = by.domains(c.teacher_domains)
+    domains.register(found)
+    chosen = [*domains.select(c.domains), *(domain for domain in found if c.domains != "all")]
+    counts = {"train": c.train_roots, "heldout": c.heldout_roots}
+    return {split: by.word(workflow.roots(split, n, chosen, config.seed)) for split, n in counts.items()}
+
+
+def next_workflows(
+    config: config_dict.ConfigDict, before: dict[str, list[Workflow]], outcomes: dict[str, Outcome],
+    by: Teacher = PROGRAM,
+) -> dict[str, list[Workflow]]:
+    """The next round's trees: training trees grow where the policy failed, held-out ones with the same operators.
+
+    A tree whose earlier branches cannot be solved any more after the expansion is carried over as it was.
+    """
+    c = config.synth
+    how = Selection(c.selection, c.expand_share, c.operator_quota, c.domain_quota)
+    chosen = operators.select(c.operators)
+    train_trees = selection.grow(before["train"], outcomes, chosen, how, config.seed, by.expand)
+    heldout_trees = selection.grow_like(before["heldout"], train_trees, config.seed, by.expand)
+    grown = {"train": train_trees, "heldout": heldout_trees}
+    for split in SPLITS:
+        lost = gates.replay_failures(before[split], grown[split], world.reward, config.seed)
+        for name, problem in lost.items():
+            show.line(f"{name} is not expanded: {problem}")
+        grown[split] = [old.kept() if new.id in lost else new for old, new in zip(before[split], grown[split])]
+    return grown
+
+
+def count(counts: dict[str, list], items: Sequence[Trajectory], tasks: Sequence[Task | Question], number: int) -> None:
+    """Adds the rollouts of round `number`'s own tasks: workflow id -> [episodes, passes, {node kind: first departures},
+    {kind of failure: episodes}].
+
+    A failed rollout is charged to the node that it left first, and its mistake gets a name.
+    """
+    by_id = {task.id: task for task in tasks}
+    for item in items:
+        task = by_id[item.task_id]
+        if not isinstance(task, Task) or task.round != number or item.reward is None:
+            continue
+        entry = counts.setdefault(f"{task.root}@r{task.round}", [0, 0, {}, {}])
+        entry[0] += 1
+        entry[1] += item.passed
+        if item.score.node is not None:
+            kind = next(n.kind for n in tree.nodes(tree.from_dict(task.tree)) if n.id == item.score.node)
+            mistake = failures.kind(task, item.score.violations, item.score.subgoals)
+            for found, name in ((entry[2], kind), (entry[3], mistake)):
+                found[name] = found.get(name, 0) + 1
+
+
+def outcomes(counts: Mapping[str, list]) -> dict[str, Outcome]:
+    """What the policy did with each training tree, from what `count` has left."""
+    return {
+        name: Outcome(episodes, passes, *(tuple(Counter(dict(sorted(c.items()))).elements()) for c in kinds))
+        for name, (episodes, passes, *kinds) in counts.items()
+    }
+
+
+def gated_splits(
+    config: config_dict.ConfigDict, workdir: Path, number: int, trees: Mapping[str, Sequence[Workflow]]
+) -> tuple[dict[str, list[Task]], dict[str, Any]]:
+    """(the tasks of the run's round `number` that pass the gates by split, what the gates rejected by split).
+
+    What they saw of every task goes to tasks/gates_<number>.jsonl. Raises ValueError, naming the gates and an example
+    each, if a split has no task left.
+    """
+    seen = gates.Seen(
+        similarity.Corpus.read(config.synth.benchmarks), config.env.max_turns, config.synth.distinct_trees
+    )
+    for earlier in range(config.reasoning.rounds, number):
+        for split in SPLITS:
+            for task in dataset.read(workdir / "tasks" / f"round_{earlier}", split):
+                seen.add(task)
+    splits, reports = {}, {}
+    if hosts.first():
+        (workdir / "tasks").mkdir(parents=True, exist_ok=True)
+    notes = workdir / "tasks" / f"gates_{number}.jsonl" if hosts.first() else os.devnull
+    with open(notes, "w", encoding="utf-8") as file:
+        for split in SPLITS:
+            candidates = generate.tasks(trees[split], config.synth.variants, config.synth.legal_share, config.seed)
+            shown = show.bar(candidates, f"round {number}: gates, {split}")
+            splits[split], found = gates.select(
+                shown,
+                world.reward,
+                seen,
+                lambda figures: file.write(json.dumps(figures) + "\n"),
+                _examined(candidates, config.synth.processes),
+            )
+            reports[split] = found.to_dict()
+            if not splits[split]:
+                raise ValueError(f"round {number}: no {split} task passed the gates: {reports[split]}")
+    if leaks := gates.split_leaks(splits["train"], splits["heldout"]):
+        raise ValueError(f"round {number}: on both sides of the split: {leaks[:5]}")
+    return splits, reports
+
+
+def _examined(tasks: Sequence[Task], processes: int) -> Iterator[tuple[str | None, gates.Figures]]:
+    """What the gates that concern a task alone say of each, in order, from so many processes."""
+    examine = functools.partial(gates.examine, reward=world.reward)
+    if processes == 1:
+        yield from map(examine, tasks)
+        return
+    # Not forked: jax runs threads, and a lock that one of them holds would stay locked in the child.
+    known = (list(domains.DOMAINS.values()),)
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), domains.register, known) as pool:
+        yield from pool.map(examine, tasks, chunksize=16)
+
+
+def describe(trees: dict[str, list[Workflow]], tasks: dict[str, list[Task]]) -> dict[str, float]:
+    """What summary.json says of an agentic round beside what it says of every round."""
+    grown = trees["train"] + trees["heldout"]
+    return {
+        "legal_share": sum(t.legal for t in tasks["train"]) / len(tasks["train"]),
+        "branches_mean": sum(len(tree.branches(w.tree)) for w in grown) / len(grown),
+        "depth_mean": sum(tree.depth(w.tree) for w in grown) / len(grown),
+    }

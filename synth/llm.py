@@ -1,0 +1,188 @@
+"""A client of any OpenAI-compatible endpoint whose answers are JSON of a given schema.
+
+Every answer that was paid for is cached by the content of its request before anything is made of it, so a killed run
+pays nothing twice and a finished one is replayed without a network. Base URL and key come from the environment
+(OPENAI_BASE_URL, OPENAI_API_KEY) and are written nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import json
+import os
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import openai
+
+Message = dict[str, str]
+Schema = dict[str, Any]
+Check = Callable[[Any], None]
+REPAIRS = 2  # times a malformed answer is sent back with what is wrong with it
+
+
+class NoAnswer(Exception):
+    """The endpoint gave no usable answer to a request; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What is asked: messages, the JSON schema of the answer, and a check that raises ValueError for what it misses."""
+
+    messages: list[Message]
+    schema: Schema
+    check: Check = lambda answer: None
+
+
+@dataclasses.dataclass
+class Ledger:
+    """What a run asked for. tokens: of answers that were not in the cache, as the endpoint counts them."""
+
+    answers: int = 0  # requests the endpoint answered
+    cached: int = 0  # requests answered from the cache
+    retries: int = 0  # requests repeated after a fault of the endpoint
+    repairs: int = 0  # malformed answers sent back
+    failures: int = 0  # questions without a usable answer
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Limit:
+    """How many requests may be under way: one more after each answer, half as many after a fault (AIMD)."""
+
+    def __init__(self, most: int):
+        self._most, self._now, self._active = most, float(most), 0
+        self._changed = asyncio.Condition()
+
+    async def __aenter__(self) -> "_Limit":
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._active < int(self._now))
+            self._active += 1
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        async with self._changed:
+            self._active -= 1
+            self._now = max(1.0, self._now / 2) if exc[0] else min(self._most, self._now + 1 / self._now)
+            self._changed.notify_all()
+
+
+class Client:
+    """Asks for JSON. Everything is a function of the requests and the cache, whatever the order of answers.
+
+    Args:
+      model: the endpoint's name of the model.
+      cache: folder of answers, one file per request.
+      concurrency: most requests under way at a time.
+      attempts: times a request is sent before a fault of the endpoint counts as its answer.
+      timeout: seconds a request may take. backoff: seconds before the first repetition, doubled each time.
+      offline: answer from the cache alone.
+    Raises ValueError if the environment names no key and the endpoint is needed.
+    """
+
+    def __init__(
+        self, model: str, cache: Path, concurrency: int = 8, attempts: int = 5, timeout: float = 120.0,
+        backoff: float = 1.0, offline: bool = False,
+    ):
+        if not offline and not os.environ.get("OPENAI_API_KEY"):
+            raise ValueError("synth.teacher=llm: the environment variable OPENAI_API_KEY is not set")
+        self.ledger = Ledger()
+        self._under_way: dict[str, asyncio.Lock] = {}  # of one event loop, so of one `ask_all`
+        self._model, self._cache, self._offline = model, cache, offline
+        self._concurrency, self._attempts, self._timeout, self._backoff = concurrency, attempts, timeout, backoff
+
+    def ask_all(self, questions: Sequence[Question]) -> list[Any]:
+        """The answers, in order; None where no usable one was to be had (ledger.failures)."""
+        return asyncio.run(self._ask_all(questions))
+
+    async def _ask_all(self, questions: Sequence[Question]) -> list[Any]:
+        limit, self._under_way = _Limit(self._concurrency), {}
+        # Retries are ours, so that faults narrow the limit; a client without a key is never used.
+        async with openai.AsyncOpenAI(
+            api_key=os.environ.get("OPENAI_API_KEY", "none"), timeout=self._timeout, max_retries=0
+        ) as endpoint:
+            return await asyncio.gather(*(self._ask(endpoint, limit, question) for question in questions))
+
+    async def _ask(self, endpoint: openai.AsyncOpenAI, limit: _Limit, question: Question) -> Any:
+        """One question, its malformed answers sent back at most REPAIRS times."""
+        messages = question.messages
+        for repair in range(REPAIRS + 1):
+            try:
+                text = await self._answer(endpoint, limit, messages)
+            except NoAnswer:
+                break
+            answer, problem = _parse(text, question)
+            if problem is None:
+                return answer
+            if repair < REPAIRS:
+                self.ledger.repairs += 1
+                complaint = f"That is not what was asked for: {problem}. Answer with the corrected JSON alone."
+                messages = [*messages, {"role": "assistant", "content": text}, {"role": "user", "content": complaint}]
+        self.ledger.failures += 1
+        return None
+
+    async def _answer(self, endpoint: openai.AsyncOpenAI, limit: _Limit, messages: list[Message]) -> str:
+        """The text of one answer, from the cache or the endpoint. Raises NoAnswer."""
+        request = {"model": self._model, "messages": messages}
+        key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+        path = self._cache / f"{key}.json"
+        # Two equal requests at a time are one: the second finds the answer of the first.
+        async with self._under_way.setdefault(key, asyncio.Lock()):
+            if path.exists():
+                self.ledger.cached += 1
+                return json.loads(path.read_text())["text"]
+            if self._offline:
+                raise NoAnswer(f"{path.name}: not in the cache")
+            found = await self._send(endpoint, limit, request, random.Random(key))
+            text = (found.choices[0].message.content if found.choices else None) or ""
+            self._keep(path, request, text)
+        self.ledger.answers += 1
+        if found.usage:
+            self.ledger.prompt_tokens += found.usage.prompt_tokens
+            self.ledger.completion_tokens += found.usage.completion_tokens
+        return text
+
+    async def _send(
+        self, endpoint: openai.AsyncOpenAI, limit: _Limit, request: dict[str, Any], rng: random.Random
+    ) -> openai.types.chat.ChatCompletion:
+        """The endpoint's answer to a request, sent again after its faults. Raises NoAnswer."""
+        for attempt in range(self._attempts):
+            if attempt:
+                self.ledger.retries += 1
+                await asyncio.sleep(self._backoff * 2 ** (attempt - 1) * rng.uniform(0.5, 1.5))
+            try:
+                async with limit:
+                    return await endpoint.chat.completions.create(**request, response_format={"type": "json_object"})
+            except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
+                problem = error  # timeouts are connection errors too
+            except openai.APIStatusError as error:
+                raise NoAnswer(f"the endpoint refuses: {error.message}") from error
+        raise NoAnswer(f"{self._attempts} attempts: {problem}")
+
+    def _keep(self, path: Path, request: dict[str, Any], text: str) -> None:
+        """Writes an answer to the cache in one rename."""
+        self._cache.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps({"request": request, "text": text}, indent=1))
+        os.replace(partial, path)
+
+
+def _parse(text: str, question: Question) -> tuple[Any, str | None]:
+    """(the answer, None) or (None, what is wrong with it)."""
+    try:
+        answer = json.loads(text)
+    except (ValueError, RecursionError):
+        return None, "it is not JSON"
+    faults = jsonschema.Draft202012Validator(question.schema).iter_errors(answer)
+    if fault := jsonschema.exceptions.best_match(faults):
+        return None, f"{fault.json_path}: {fault.message}"
+    try:
+        question.check(answer)
+    except ValueError as error:
+        return None, str(error)
+    return answer, None

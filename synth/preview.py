@@ -1,0 +1,117 @@
+"""What a person looks at to judge a set of tasks: the gates' table, how diverse it is, trees and tasks in full."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from synth import expr, gates, similarity, tree
+from synth.task import Task
+
+Figures = dict[str, Any]
+
+
+def shape(root: tree.Node) -> str:
+    """A tree without its fields, values and reasons: kinds, marks, comparisons and outcomes; equal for equal forms."""
+    marks = sorted(name for name, value in root.spec.items() if value is True)
+    known = [root.spec[name] for name in ("outcome", "otherwise", "count") if name in root.spec]
+    known += [root.spec["condition"]["op"]] if root.kind == "guard" else []
+    return f"{root.kind}{marks}{known}({','.join(shape(child) for child in root.children)})"
+
+
+def figures(splits: dict[str, Sequence[Task]], notes: Iterable[Figures]) -> Figures:
+    """What --stage=synth reports of one or more rounds.
+
+    Args:
+      splits: split -> accepted tasks.
+      notes: what the gates noted of every candidate (synth/gates.py).
+    """
+    tasks = [task for found in splits.values() for task in found]
+    roots = {(task.root, task.round): tree.from_dict(task.tree) for task in tasks}
+    grams = {split: _all_grams(found) for split, found in splits.items()}
+    trees = {split: {gates.canonical(task) for task in found} for split, found in splits.items()}
+    heldout = splits.get("heldout", ())
+    return {
+        "tasks": {split: len(found) for split, found in splits.items()},
+        "legal_share": round(sum(task.legal for task in tasks) / len(tasks), 3),
+        "domains": len({task.domain for task in tasks}),
+        "operators": dict(sorted(Counter(task.operator or "none" for task in tasks).items())),
+        "trees": len(roots),
+        "shapes": len({shape(root) for root in roots.values()}),
+        "branches_mean": round(sum(len(tree.branches(root)) for root in roots.values()) / len(roots), 1),
+        "policies": len({task.policy for task in tasks}),
+        "oracle_turns_mean": round(sum(len(task.oracle) for task in tasks) / len(tasks), 1),
+        "heldout_trees_also_in_train": len(trees.get("heldout", set()) & trees.get("train", set())),
+        "heldout_tasks_sharing_13_words_with_train": sum(
+            bool(similarity.grams(similarity.prose(task), similarity.GRAM) & grams["train"]) for task in heldout
+        ),
+        "gates": _gates(notes),
+    }
+
+
+def _all_grams(tasks: Iterable[Task]) -> set[str]:
+    return {gram for task in tasks for gram in similarity.grams(similarity.prose(task), similarity.GRAM)}
+
+
+def _gates(notes: Iterable[Figures]) -> Figures:
+    """Sums over what the gates noted."""
+    seen, rejected, worst = 0, Counter(), Counter()
+    mutants, survived, twins, flipped, oracle, nearest = 0, 0, 0, 0, 1.0, 0.0
+    for note in notes:
+        seen += 1
+        if note["problem"]:
+            rejected[note["problem"].split(":")[0]] += 1
+            continue
+        oracle = min(oracle, *note["oracle"])
+        mutants += note["mutants"]["made"]
+        survived += len(note["mutants"]["survived"])
+        nearest = max(nearest, note["nearest"][1] if note["nearest"] else 0.0)
+        for name, reward in note["adversaries"].items():
+            worst[name] = max(worst[name], reward)
+        if note["twin"]:
+            twins += 1
+            flipped += note["twin"]["own"] == 1.0 and max(note["twin"]["here"], note["twin"]["there"]) < 1
+    return {
+        "proposed": seen,
+        "kept": seen - sum(rejected.values()),
+        "yield": round(1 - sum(rejected.values()) / seen, 3) if seen else 0.0,
+        "rejected": dict(rejected),
+        "oracle_worst": oracle,
+        "adversaries_best": {name: round(reward, 3) for name, reward in sorted(worst.items())},
+        "mutants": mutants,
+        "mutants_survived": survived,
+        "twins": twins,
+        "twins_flipped": flipped,
+        "nearest_pair": nearest,
+    }
+
+
+def draw(root: tree.Node, taken: Sequence[str] = (), indent: str = "", label: str = "") -> list[str]:
+    """A tree as lines of text; a star marks the nodes whose ids are in `taken`."""
+    name = {
+        "guard": lambda s: expr.render(s["condition"]) + "".join(f" [{m}]" for m, v in s.items() if v is True),
+        "terminal": lambda s: f"{s['outcome']} {s['reason']}".strip(),
+        "goals": lambda s: f"{s['count']} goals, {'in one request' if s['together'] else 'one after the other'}",
+    }.get(root.kind, lambda s: f"{root.kind} {' '.join(map(str, s.values()))}".strip())(root.spec)
+    lines = [f"{indent}{label + ': ' if label else ''}{name}{' *' if root.id in taken else ''}"]
+    for edge, child in zip(tree.EDGES[root.kind], root.children):
+        lines += draw(child, taken, indent + "  ", "" if len(root.children) == 1 else edge)
+    return lines
+
+
+def full(task: Task) -> str:
+    """One task with everything that decides it, as text."""
+    ids = [task.user["record_id"], *(goal["record_id"] for goal in task.user.get("later", ()))]
+    play = [f"{s['call']}({json.dumps(s['args'])})" if "call" in s else f"says: {s['say']}" for s in task.oracle]
+    return "\n".join([
+        f"== {task.id}: {task.domain}, {'legal' if task.legal else 'not legal'}, grown by {task.operator or 'nothing'}",
+        *(f"  policy: {line}" for line in task.policy.split("\n")),
+        f"  user: {task.user['request']}",
+        *(f"  {name}[{i}]: {json.dumps(found[i])}" for name, found in task.state.items() for i in ids if i in found),
+        *(f"  tree: {line}" for line in draw(tree.from_dict(task.tree), task.branch)),
+        *(f"  oracle: {line}" for line in play),
+        f"  subgoals: {', '.join(goal['name'] for goal in task.subgoals)}",
+        f"  violations: {', '.join(rule['name'] for rule in task.violations)}",
+    ])  # fmt: skip

@@ -1,0 +1,115 @@
+"""How alike tasks are: near duplicates by MinHash, runs of words shared with texts nobody may train on."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import datasketch
+
+from synth import domains
+from synth.task import Task
+
+SHINGLE = 3  # words
+PERMUTATIONS = 128  # the estimate of a similarity is off by 1 / sqrt(128) = 0.09 at worst
+NEAR = 0.9  # estimated Jaccard similarity from which a task counts as a duplicate
+GRAM = 13  # words in a row: shorter runs are common speech (Brown et al. 2020, appendix C)
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words and numbers."""
+    return re.findall(r"\w+", text.lower())
+
+
+def grams(text: str, size: int) -> set[str]:
+    """Every run of `size` words."""
+    found = words(text)
+    return {" ".join(found[i : i + size]) for i in range(len(found) - size + 1)}
+
+
+def prose(task: Task) -> str:
+    """What the task says in words: policy and user."""
+    user = task.user
+    later = [goal["request"] for goal in user.get("later", ()) if "request" in goal]
+    return "\n".join([task.policy, user["request"], *user.get("insists", ()), *later])
+
+
+def entities(task: Task) -> set[str]:
+    """The names in a task: of its persona and of every record."""
+    return {task.persona.lower(), *(record_id for records in task.state.values() for record_id in records)}
+
+
+def _records(task: Task) -> str:
+    """The records in play, as their tools show them."""
+    domain = domains.DOMAINS[task.domain]
+    ids = [task.user["record_id"], *(goal["record_id"] for goal in task.user.get("later", ()))]
+    shown = [task.state[domain.record.collection][i] for i in ids]
+    shown += [task.state[domain.owner.collection][record[domain.owner.key]] for record in shown]
+    return json.dumps(shown)
+
+
+class Neighbours:
+    """An index of tasks by MinHash signatures (Broder 1997) of the word shingles an agent sees; 1 KB a task."""
+
+    def __init__(self) -> None:
+        self._index = datasketch.MinHashLSH(NEAR, PERMUTATIONS)
+        self._empty = datasketch.MinHash(PERMUTATIONS)
+        self._signatures: dict[str, datasketch.MinHash] = {}
+
+    def _signature(self, task: Task) -> datasketch.MinHash:
+        signature = self._empty.copy()
+        shingles = sorted(grams(f"{prose(task)}\n{_records(task)}", SHINGLE))
+        signature.update_batch([shingle.encode() for shingle in shingles])
+        return signature
+
+    def nearest(self, task: Task) -> tuple[str, float] | None:
+        """(id, estimated Jaccard similarity) of the nearest task in the index, if any is near enough to be found."""
+        signature = self._signature(task)
+        found = [(float(signature.jaccard(self._signatures[i])), i) for i in self._index.query(signature)]
+        if not found:
+            return None
+        alike, nearest = max(found)
+        return nearest, round(alike, 3)
+
+    def add(self, task: Task) -> None:
+        """Takes a task into the index."""
+        self._signatures[task.id] = self._signature(task)
+        self._index.insert(task.id, self._signatures[task.id])
+
+
+class Corpus:
+    """Texts that no task may repeat, such as a benchmark's policies, tasks and data."""
+
+    def __init__(self, texts: Iterable[str]):
+        self._grams: set[int] = set()
+        self._words: set[str] = set()
+        for text in texts:
+            self._grams |= {hash(gram) for gram in grams(text, GRAM)}
+            self._words |= set(words(text))
+
+    @classmethod
+    def read(cls, paths: str) -> "Corpus | None":
+        """The corpus of a comma-separated list of files and folders, None for an empty one.
+
+        Raises ValueError for a path that is not there.
+        """
+        wanted = [Path(name.strip()) for name in paths.split(",") if name.strip()]
+        missing = [str(path) for path in wanted if not path.exists()]
+        if missing:
+            raise ValueError(f"synth.benchmarks: no such file or folder: {', '.join(missing)}")
+        return cls(text for path in wanted for text in _texts(path)) if wanted else None
+
+    def shared(self, task: Task) -> dict[str, Any]:
+        """{"grams": runs of 13 words that both hold, "entities": the task's names that the corpus knows as words}."""
+        here = {gram for gram in grams(prose(task), GRAM) if hash(gram) in self._grams}
+        return {"grams": len(here), "entities": sorted(entities(task) & self._words)}
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """The files at or under a path, as text."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    for file in files:
+        yield file.read_text(encoding="utf-8", errors="ignore")

@@ -1,0 +1,187 @@
+"""Teachers: what proposes domains, wordings and expansions. A teacher writes prose and structure; code decides truth.
+
+Whatever a teacher proposes is checked here and then goes through the same operators, inversion and gates as everything
+else. Where a model gives no usable answer, the program's own proposal takes its place, so no tree is lost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import string
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from synth import domains, operators, preview, selection
+from synth.domains import Action, Domain, Entity
+from synth.llm import Client, Message, Question
+from synth.operators import Operator
+from synth.workflow import Workflow
+
+
+class Teacher(Protocol):
+    """The interface of every teacher."""
+
+    def domains(self, count: int) -> list[Domain]:
+        """Up to `count` domains beside the built-in ones."""
+        ...
+
+    def word(self, workflows: Sequence[Workflow]) -> list[Workflow]:
+        """The round-0 workflows with the wording of their policies settled."""
+        ...
+
+    def expand(self, pairs: Sequence[tuple[Workflow, Operator]], seed: int) -> list[Workflow]:
+        """Each workflow grown by its operator."""
+        ...
+
+
+class Program:
+    """The programmatic teacher: the built-in domains and wordings, conditions by lot."""
+
+    def domains(self, count: int) -> list[Domain]:
+        """None beside the built-in ones."""
+        return []
+
+    def word(self, workflows: Sequence[Workflow]) -> list[Workflow]:
+        """The built-in wordings, which are a function of the root."""
+        return list(workflows)
+
+    def expand(self, pairs: Sequence[tuple[Workflow, Operator]], seed: int) -> list[Workflow]:
+        """Conditions drawn from the seed."""
+        return selection.expand(pairs, seed)
+
+
+_WORD = {"type": "string", "pattern": "^[a-z]+$", "maxLength": 20}
+_WORDS = {"type": "array", "items": _WORD, "minItems": 4, "maxItems": 4, "uniqueItems": True}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def _entity(fields: int) -> dict[str, Any]:
+    some = {"type": "object", "propertyNames": _WORD, "additionalProperties": _WORDS}
+    return _object(kind=_WORD, collection=_WORD, fields={**some, "minProperties": fields, "maxProperties": fields})
+
+
+_ACTION = _object(verb=_WORD, slot=_WORD, choices={**_WORDS, "minItems": 3, "maxItems": 3})
+DOMAIN = _object(
+    name=_WORD, record=_entity(3), number=_WORD, owner=_entity(2), link=_entity(2),
+    actions={"type": "array", "items": _ACTION, "minItems": 2, "maxItems": 2},
+)  # fmt: skip
+_TEMPLATE = {"type": "string", "maxLength": 120, "pattern": '^[^"\\n]+$'}
+# Template -> its placeholders.
+PLACEHOLDERS = {
+    "intro": {"domain"}, "rule": {"rule", "outcome"}, "owner_rule": {"owner", "rule", "outcome"}, "consent": set(),
+}  # fmt: skip
+WORDING = _object(**{name: _TEMPLATE for name in PLACEHOLDERS})
+_SYSTEM = {"role": "system", "content": "You design customer-service workflows. You answer with one JSON object."}
+
+
+class Llm:
+    """A language model as teacher."""
+
+    def __init__(self, client: Client):
+        self.client = client
+
+    def domains(self, count: int) -> list[Domain]:
+        """Domains that the model proposes and `domains.check` accepts; those it does not are left out."""
+        questions = []
+        for number in range(count):
+            text = (
+                f"Proposal {number + 1}: invent a line of business other than {', '.join(domains.DOMAINS)}. A record "
+                "(three fields of four words each, and the name of one number) belongs to an owner (two fields), which "
+                "is linked to a third kind of record (two fields). Two actions change the record; each needs a detail "
+                f"(slot) with three choices. All names are single lower-case words, no two alike. Schema: {DOMAIN}"
+            )
+            questions.append(Question(_ask(text), DOMAIN, lambda answer: domains.check(_domain(answer))))
+        found = [_domain(answer) for answer in self.client.ask_all(questions) if answer is not None]
+        return list({domain.name: domain for domain in found}.values())
+
+    def word(self, workflows: Sequence[Workflow]) -> list[Workflow]:
+        """The model's wording of each policy; the built-in one where it has none."""
+        questions = []
+        for workflow in workflows:
+            text = (
+                f"Word the policy of a {workflow.domain} desk, workflow {workflow.root}, as short templates: "
+                f"placeholders in braces, these and no others: { {k: sorted(v) for k, v in PLACEHOLDERS.items()} }. "
+                "intro names the desk; rule and owner_rule say that something is allowed only if {rule} holds, else "
+                "{outcome}; consent says that changes need the user's consent. State conditions, no procedures. "
+                f"Schema: {WORDING}"
+            )
+            questions.append(Question(_ask(text), WORDING, _check_wording))
+        answers = self.client.ask_all(questions)
+        wordings = [() if answer is None else tuple(answer[name] for name in PLACEHOLDERS) for answer in answers]
+        return [dataclasses.replace(workflow, wording=found) for workflow, found in zip(workflows, wordings)]
+
+    def expand(self, pairs: Sequence[tuple[Workflow, Operator]], seed: int) -> list[Workflow]:
+        """Rules with the model's conditions; operators that leave nothing to choose are the program's."""
+        asked = [(w, o) for w, o in pairs if o.name in operators.RULES]
+        answers = self.client.ask_all([_rule_question(w, o) for w, o in asked])
+        proposed = {w.id: answer for (w, _), answer in zip(asked, answers) if answer is not None}
+        found = []
+        for workflow, operator in pairs:
+            if (rule := proposed.get(workflow.id)) is None:
+                found.append(operators.expand(workflow, operator, seed))
+            else:
+                grown = operators.with_rule(workflow, operator.name, rule["condition"], rule["otherwise"])
+                found.append(workflow.grown(grown, operator.name))
+        return found
+
+
+def _ask(text: str) -> list[Message]:
+    return [_SYSTEM, {"role": "user", "content": text}]
+
+
+def _rule_question(workflow: Workflow, operator: Operator) -> Question:
+    """The question for a rule operator's condition."""
+    kind = operators.RULES[operator.name]
+    entity = getattr(workflow.spec, kind.entity)
+    free = {c["field"]: entity.fields[c["field"].split(".")[1]] for c in operators.candidates(workflow, operator.name)}
+    condition = _object(
+        op={"enum": ["eq", "ne", "in", "le", "ge", "lt", "gt"]},
+        field={"enum": sorted(free)},
+        value={"type": ["string", "integer", "array"]},
+    )
+    schema = _object(condition=condition, otherwise={"enum": list(kind.otherwise)})
+    drawn = "\n".join(preview.draw(workflow.tree))
+    text = (
+        f"Tree {workflow.id} of {workflow.domain}, to {workflow.verb} one {workflow.spec.record.kind}:\n{drawn}\n"
+        f"Add a rule ({operator.name}) on one of these fields; they and their values: {json.dumps(free)}. "
+        f"The rule says what must hold. Schema: {schema}"
+    )
+
+    def check(answer: dict[str, Any]) -> None:
+        operators.with_rule(workflow, operator.name, answer["condition"], answer["otherwise"])
+
+    return Question(_ask(text), schema, check)
+
+
+def _check_wording(answer: dict[str, str]) -> None:
+    """Raises ValueError unless every template has its placeholders and no others."""
+    for name, wanted in PLACEHOLDERS.items():
+        found = {field for _, field, _, _ in string.Formatter().parse(answer[name]) if field is not None}
+        if found != wanted:
+            raise ValueError(f"{name}: placeholders {sorted(found)}, expected {sorted(wanted)}")
+
+
+def _domain(answer: dict[str, Any]) -> Domain:
+    """The domain that an answer of schema DOMAIN describes. Raises ValueError if its number is a field of words too."""
+    if answer["number"] in answer["record"]["fields"]:
+        raise ValueError(f"the number {answer['number']!r} must be another name than those of the record's fields")
+
+    def entity(part: dict[str, Any], **more: tuple) -> Entity:
+        fields = {name: tuple(values) for name, values in part["fields"].items()}
+        return Entity(part["kind"], part["collection"], {**fields, **more})
+
+    actions = tuple(Action(a["verb"], answer["number"], a["slot"], tuple(a["choices"])) for a in answer["actions"])
+    record = entity(answer["record"], **{answer["number"]: domains.TENS})
+    return Domain(answer["name"], record, entity(answer["owner"]), entity(answer["link"]), actions)
+
+
+def create(name: str, client: Callable[[bool], Client]) -> Teacher:
+    """The teacher of that name: "program", "llm" or "replay" (the model's answers from the cache alone).
+
+    client: makes the client; its argument says whether it may only use the cache.
+    """
+    return Program() if name == "program" else Llm(client(name == "replay"))

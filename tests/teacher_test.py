@@ -1,0 +1,315 @@
+"""A language model as teacher: a real HTTP server on loopback speaks the OpenAI API and is often at fault."""
+
+import asyncio
+import collections
+import http.server
+import json
+import re
+import threading
+import time
+
+import main
+import pytest
+import small_run
+
+from rl import agentic, flywheel
+from synth import dataset, domains, llm, operators, selection, teacher, tree, workflow
+from synth.llm import Question
+
+BAKERY = {
+    "name": "bakery", "number": "weight",
+    "record": {"kind": "cake", "collection": "cakes", "fields": {
+        "dough": ["yeast", "sour", "short", "puff"], "icing": ["plain", "choco", "berry", "nut"],
+        "stage": ["mixed", "baked", "cooled", "packed"]}},
+    "owner": {"kind": "baker", "collection": "bakers", "fields": {
+        "shop": ["old", "new", "west", "east"], "badge": ["red", "blue", "green", "grey"]}},
+    "link": {"kind": "guild", "collection": "guilds", "fields": {
+        "rank": ["first", "second", "third", "fourth"], "seat": ["inland", "coastal", "alpine", "island"]}},
+    "actions": [{"verb": "deliver", "slot": "hour", "choices": ["dawn", "noon", "dusk"]},
+                {"verb": "decorate", "slot": "motif", "choices": ["star", "rose", "bow"]}],
+}  # fmt: skip
+WORDING = {
+    "intro": "You serve {domain}.", "rule": "Fine when {rule}; otherwise {outcome}.",
+    "owner_rule": "The {owner} must have {rule}; otherwise {outcome}.", "consent": "Ask before you change things.",
+}  # fmt: skip
+
+
+def answer(question):
+    """What a good model answers to the teacher's questions."""
+    if "Word the policy" in question:
+        return WORDING
+    if "line of business" in question:
+        return BAKERY
+    if "Add a rule" in question:
+        field, values = next(iter(json.loads(re.search(r"values: (\{.*?\})\. The rule", question)[1]).items()))
+        condition = {"op": "le" if isinstance(values[0], int) else "eq", "field": field, "value": values[1]}
+        return {"condition": condition, "otherwise": "transfer"}
+    return {"sum": sum(map(int, re.findall(r"\d+", question)))}
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """POST /v1/chat/completions; what goes wrong is decided by the server's script."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        question = next(m["content"] for m in body["messages"] if m["role"] == "user")
+        server = self.server
+        with server.lock:
+            server.requests.append((self.path, self.headers["Authorization"], body))
+            server.active += 1
+            server.most = max(server.most, server.active)
+            fault = server.fault(question, len(body["messages"]))
+        time.sleep(server.delay)
+        status, text = 200, json.dumps(answer(question))
+        if fault == "hang":
+            server.released.wait(30)
+        elif fault == "drop":  # the connection breaks without an answer
+            self.close_connection = True
+            with server.lock:
+                server.active -= 1
+            return
+        elif isinstance(fault, int):
+            status = fault
+        elif fault is not None:
+            text = fault
+        if status == 200 and fault != "hang":
+            with server.lock:
+                server.paid[json.dumps(body["messages"])] += 1
+        usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        record = {"id": "x", "object": "chat.completion", "created": 0, "model": body["model"], "usage": usage,
+                  "choices": [choice]} if status == 200 else {"error": {"message": "no"}}  # fmt: skip
+        data = json.dumps(record).encode()
+        with server.lock:
+            server.active -= 1
+        try:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the client has given up waiting
+
+    def log_message(self, *args):
+        """Says nothing."""
+
+
+@pytest.fixture
+def server(monkeypatch):
+    found = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    found.lock, found.requests, found.paid = threading.Lock(), [], collections.Counter()
+    found.released = threading.Event()
+    found.active, found.most, found.delay, found.fault = 0, 0, 0.0, lambda question, turns: None
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{found.server_port}/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-of-the-test")
+    monkeypatch.setattr(domains, "DOMAINS", dict(domains.DOMAINS))
+    thread = threading.Thread(target=found.serve_forever, daemon=True)
+    thread.start()
+    yield found
+    found.released.set()
+    found.shutdown()
+    thread.join()
+    found.server_close()
+
+
+SUM = {"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"], "additionalProperties": False}
+SUMS = [Question([{"role": "user", "content": f"{i} + {i}"}], SUM) for i in range(1, 13)]
+
+
+def client(cache, **changes):
+    return llm.Client("scripted", cache, **{"backoff": 0.01, **changes})
+
+
+def test_answers_are_in_order_and_paid_for_once(server, tmp_path):
+    ours = client(tmp_path)
+    assert ours.ask_all(SUMS) == [{"sum": 2 * i} for i in range(1, 13)]
+    assert (ours.ledger.answers, ours.ledger.prompt_tokens, ours.ledger.completion_tokens) == (12, 120, 60)
+    path, key, body = server.requests[0]
+    assert (path, key, body["model"]) == ("/v1/chat/completions", "Bearer secret-of-the-test", "scripted")
+    again = client(tmp_path)
+    assert again.ask_all(SUMS) == ours.ask_all(SUMS) and len(server.requests) == 12
+    assert (again.ledger.answers, again.ledger.cached) == (0, 12)
+    assert not any("secret-of-the-test" in file.read_text() for file in tmp_path.iterdir())
+
+
+def test_every_fault_is_survived_and_nothing_paid_for_twice(server, tmp_path):
+    """Each question meets another sequence of faults before its answer."""
+    bad = (429, 500, "drop", "{not json", json.dumps({"sum": "two"}), json.dumps([1]), "")
+    left = {f"{i} + {i}": [bad[(i + k) % len(bad)] for k in range(2)] for i in range(1, 13)}
+    server.fault = lambda question, turns: left[question].pop(0) if left[question] else None
+    ours = client(tmp_path)
+    assert ours.ask_all(SUMS) == [{"sum": 2 * i} for i in range(1, 13)]
+    assert not any(left.values()) and set(server.paid.values()) == {1}
+    assert ours.ledger.answers == sum(server.paid.values()) == len(list(tmp_path.iterdir()))
+    assert ours.ledger.retries + ours.ledger.repairs == 24 and ours.ledger.repairs > 8
+
+
+def test_an_answer_that_does_not_come_is_asked_for_again(server, tmp_path):
+    faults = iter(["hang"])
+    server.fault = lambda question, turns: next(faults, None)
+    ours = client(tmp_path, timeout=1.0, attempts=30)
+    assert ours.ask_all(SUMS[:1]) == [{"sum": 2}]
+    assert ours.ledger.retries >= 1 and ours.ledger.answers == 1
+
+
+def test_malformed_answers_are_sent_back_with_what_is_wrong(server, tmp_path):
+    server.fault = lambda question, turns: json.dumps({"sum": "two"}) if turns < 3 else None
+    assert client(tmp_path).ask_all(SUMS[:1]) == [{"sum": 2}]
+    sent = server.requests[-1][2]["messages"]
+    assert [m["role"] for m in sent] == ["user", "assistant", "user"]
+    assert "$.sum: 'two' is not of type 'integer'" in sent[-1]["content"]
+    server.fault = lambda question, turns: json.dumps({"sum": "two"})
+    stubborn = client(tmp_path)
+    assert stubborn.ask_all(SUMS[1:2]) == [None]
+    assert (stubborn.ledger.failures, stubborn.ledger.answers) == (1, 1 + llm.REPAIRS)
+
+
+def test_a_killed_run_goes_on_where_it_was(server, tmp_path):
+    server.fault = lambda question, turns: 500 if int(question.split()[0]) > 6 else None
+    first = client(tmp_path, attempts=2)
+    assert first.ask_all(SUMS) == [{"sum": 2 * i} for i in range(1, 7)] + [None] * 6
+    assert (first.ledger.answers, first.ledger.failures) == (6, 6)
+    (tmp_path / "half.partial").write_text("{")  # as a killed write leaves it
+    server.fault = lambda question, turns: None
+    second = client(tmp_path)
+    assert second.ask_all(SUMS) == [{"sum": 2 * i} for i in range(1, 13)]
+    assert (second.ledger.answers, second.ledger.cached) == (6, 6) and set(server.paid.values()) == {1}
+    offline = client(tmp_path, offline=True)
+    count = len(server.requests)
+    assert offline.ask_all([*SUMS, Question([{"role": "user", "content": "1"}], SUM)])[-2:] == [{"sum": 24}, None]
+    assert len(server.requests) == count
+
+
+def test_what_cannot_be_helped_is_not_tried_again(server, tmp_path, monkeypatch):
+    server.fault = lambda question, turns: 401
+    ours = client(tmp_path)
+    assert ours.ask_all(SUMS[:1]) == [None] and len(server.requests) == 1 and ours.ledger.retries == 0
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(ValueError, match="OPENAI_API_KEY is not set"):
+        client(tmp_path)
+    assert client(tmp_path, offline=True).ask_all(SUMS[:1]) == [None]
+
+
+def test_equal_questions_are_asked_once(server, tmp_path):
+    server.delay = 0.05
+    ours = client(tmp_path)
+    assert ours.ask_all([SUMS[0]] * 5) == [{"sum": 2}] * 5
+    assert len(server.requests) == 1 and (ours.ledger.answers, ours.ledger.cached) == (1, 4)
+
+
+def test_no_more_requests_at_a_time_than_allowed(server, tmp_path):
+    server.delay = 0.02
+    client(tmp_path, concurrency=3).ask_all(SUMS)
+    assert server.most <= 3
+
+
+def test_faults_halve_the_limit_and_answers_widen_it():
+    async def run():
+        limit, seen = llm._Limit(8), []
+        for fails in (True, True, True, True, False, False, False):
+            try:
+                async with limit:
+                    if fails:
+                        raise OSError
+            except OSError:
+                pass
+            seen.append(limit._now)
+        return seen
+
+    assert asyncio.run(run()) == [4, 2, 1, 1, 2, 2.5, 2.9]
+
+
+def arguments(policy, workdir, **changes):
+    changes = {"synth__teacher": "llm", "synth__teacher_model": "scripted", "synth__teacher_domains": 1,
+               "synth__operators": "guard,hidden,boundary,misdirect", "synth__train_roots": 6,
+               "synth__domains": "hotels", **changes}  # fmt: skip
+    return main.parse([*small_run.arguments(policy, **changes), f"--workdir={workdir}", "--stage=synth"])[:2]
+
+
+def test_a_model_teaches_a_round_from_end_to_end(server, tmp_path, monkeypatch):
+    """Domain, wordings and rules are the model's, truth and gates ours; the replayed run writes the same bytes."""
+    plain, policy = server.fault, small_run.folder(tmp_path / "policy")
+    faults = iter([500, "{", json.dumps({}), 429, json.dumps({**WORDING, "rule": "Fine when {rule}."})] * 3)
+    server.fault = lambda question, turns: next(faults, None) if len(server.requests) % 2 else None
+    built_in, made = dict(domains.DOMAINS), {}
+    monkeypatch.setattr(llm, "REPAIRS", 4)
+
+    def synth(config, workdir):
+        domains.DOMAINS.clear()
+        domains.DOMAINS.update(built_in)
+        by = agentic.make_teacher(config, workdir)
+        if isinstance(by, teacher.Llm):
+            by.client._backoff = 0.01
+        trees = agentic.first_workflows(config, by)
+        for number in range(3):
+            if number:
+                trees = agentic.next_workflows(config, trees, {}, by)
+            made[number] = flywheel.round_tasks(config, workdir, number, trees)
+        return by.client.ledger
+
+    config, workdir = arguments(policy, tmp_path / "run")
+    ledger = synth(config, workdir)
+    tasks = [task for found in made.values() for task in found["train"]]
+    assert {task.domain for task in tasks} == {"hotels", "bakery"}
+    assert {task.policy.split("\n")[0] for task in tasks} == {"You serve hotels.", "You serve bakery."}
+    assert any(re.search(r'^Fine when ".*; otherwise transfer\.$', task.policy, re.M) for task in tasks)
+    assert ledger.failures == 0 and ledger.repairs > 0 and set(server.paid.values()) == {1}
+    server.fault, count = plain, len(server.requests)
+    (tmp_path / "replay").mkdir()
+    (workdir / "teacher").rename(tmp_path / "replay" / "teacher")
+    replayed = arguments(policy, tmp_path / "replay", synth__teacher="replay")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert synth(*replayed).answers == 0 and len(server.requests) == count
+    for number in range(3):
+        one, two = (d / "tasks" / f"round_{number}" for d in (workdir, tmp_path / "replay"))
+        assert [t.to_json() for t in dataset.read(one, "train")] == [t.to_json() for t in dataset.read(two, "train")]
+    for file in (tmp_path / "replay").rglob("*.json*"):
+        assert "secret-of-the-test" not in file.read_text()
+
+
+def test_where_the_model_has_nothing_usable_the_program_steps_in(server, tmp_path):
+    server.fault = lambda question, turns: json.dumps({"nonsense": 1})
+    by = teacher.Llm(client(tmp_path))
+    flows = workflow.roots("train", 4, domains.select("hotels"), 0)
+    assert by.domains(2) == [] and by.word(flows) == flows
+    pairs = [(flow, operators.OPERATORS["guard"]) for flow in flows]
+    assert by.expand(pairs, 7) == selection.expand(pairs, 7)
+
+
+RULE = {"condition": {"op": "eq", "field": "booking.status", "value": "open"}, "otherwise": "decline"}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"value": "teapot"}, "does not tell the values of booking.status apart"),
+        ({"op": "ge", "value": 3}, "numbers are compared by le"),
+        ({"field": "booking.price", "value": "open"}, "numbers are compared by le"),
+    ],
+)
+def test_rules_that_mean_nothing_are_sent_back(server, tmp_path, change, complaint):
+    bad = {**RULE, "condition": {**RULE["condition"], **change}}
+    server.fault = lambda question, turns: json.dumps(bad if turns < 4 else RULE)
+    flow = workflow.roots("train", 1, domains.select("hotels"), 0)[0]
+    by = teacher.Llm(client(tmp_path))
+    (grown,) = by.expand([(flow, operators.OPERATORS["guard"])], 0)
+    assert complaint in server.requests[-1][2]["messages"][-1]["content"]
+    assert next(n for n in tree.nodes(grown.tree) if n.kind == "guard").spec["condition"] == RULE["condition"]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"number": "dough"}, "the number 'dough' must be another name"),
+        ({"name": "hotels"}, "another one of that name"),
+        ({"owner": {**BAKERY["owner"], "kind": "cake"}}, "'cake'. stand for two things"),
+        ({"actions": [BAKERY["actions"][0]] * 2}, "stand for two things"),
+    ],
+)
+def test_domains_that_could_be_misread_are_refused(change, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        domains.register([teacher._domain({**BAKERY, **change})])
