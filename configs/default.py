@@ -97,6 +97,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.algorithm = "dapo"  # "grpo" | "dr_grpo" | "dapo" | "rloo" | "reinforce++" | "gspo" | "gspo_token" | "cispo"
     c.rl.advantage = ""  # "grpo" | "dr_grpo" | "rloo" | "reinforce++"; "": the algorithm's, see rl/algorithms.py
     c.rl.turn_credit = False  # a turn is not credited with subgoals that earlier ones reached, see rl/credit.py
+    c.rl.teacher = ""  # HF folder with the policy's tokenizer: learn to speak like it instead of for reward; "": none
     c.rl.loss_aggregation = ""  # how tokens become one loss: AGGREGATIONS in rl/losses.py; "": as the algorithm does
     c.rl.clip_low = -1.0  # ratio clip below 1; -1: the algorithm's
     c.rl.clip_high = -1.0  # ratio clip above 1; -1: the algorithm's

@@ -120,9 +120,9 @@ def leaves(config: config_dict.ConfigDict | dict, prefix: str = "") -> Iterator[
             yield f"{prefix}{name}", value
 
 
-def checkpoint_folder(config: config_dict.ConfigDict) -> Path:
-    """The HF folder of config.model.checkpoint; a relative path is relative to the repository."""
-    return REPOSITORY / config.model.checkpoint
+def checkpoint_folder(path: str) -> Path:
+    """The HF folder that a config names; a relative path is relative to the repository."""
+    return REPOSITORY / path
 
 
 def validate(config: config_dict.ConfigDict, stage: str = "flywheel") -> None:
@@ -148,7 +148,9 @@ def validate(config: config_dict.ConfigDict, stage: str = "flywheel") -> None:
         _require(values["mesh.processes"] == 1, "mesh.processes", "1 for stage serve", values["mesh.processes"])
     if stage == "sft":
         _require(values["rl.sft_steps"] >= 1, "rl.sft_steps", ">= 1 for stage sft", values["rl.sft_steps"])
-    _check_checkpoint(config)
+    _check_checkpoint("model.checkpoint", config.model.checkpoint, config.model.init == "checkpoint")
+    if config.rl.teacher:
+        _check_checkpoint("rl.teacher", config.rl.teacher, True)
 
 
 def _require(possible: bool, key: str, text: str, value: Any) -> None:
@@ -200,6 +202,9 @@ def _check_relations(values: dict[str, Any]) -> None:
     _require(rounds >= 1, "rl.rounds", ">= 1 without rounds of reasoning (reasoning.rounds)", values["rl.rounds"])
     if values["synth.teacher"] != "program":
         _require(values["synth.teacher_model"] != "", "synth.teacher_model", "the endpoint's name of the model", "")
+    if values["rl.teacher"]:
+        for key in ("rl.turn_credit", "rl.kl_in_reward"):
+            _require(not values[key], key, "False with rl.teacher, which learns from no reward", values[key])
     decay, room = values["rl.sft_decay_steps"], max(values["rl.sft_steps"] - values["rl.warmup_updates"], 0)
     first, clean = values["rl.sft_drill_steps"] + values["rl.sft_comparison_steps"], values["rl.sft_clean_steps"]
     if values["rl.sft_drill_share"]:
@@ -218,13 +223,12 @@ def _check_files(values: dict[str, Any]) -> None:
         _require(both, f"reasoning.{about}", f"set together with reasoning.{questions}", values[f"reasoning.{about}"])
 
 
-def _check_checkpoint(config: config_dict.ConfigDict) -> None:
+def _check_checkpoint(key: str, value: str, weights: bool) -> None:
     """The folder exists and holds config.json and, if the weights are to be loaded, safetensors."""
-    folder = checkpoint_folder(config)
-    name = f"model.checkpoint = {config.model.checkpoint!r}"
+    folder, name = checkpoint_folder(value), f"{key} = {value!r}"
     if not folder.is_dir():
         raise ValueError(f"{name}: no such folder")
     if not (folder / "config.json").is_file():
         raise ValueError(f"{name}: the folder has no config.json")
-    if config.model.init == "checkpoint" and not any(folder.glob("*.safetensors")):
+    if weights and not any(folder.glob("*.safetensors")):
         raise ValueError(f"{name}: the folder has no *.safetensors (model.init = 'random' needs none)")

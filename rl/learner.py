@@ -88,7 +88,7 @@ def gradients(
     held = objective.held_back(batch, o, step)
 
     def loss(params: Tree, index: jax.Array) -> tuple[jax.Array, tuple[Scalars, Scalars]]:
-        micro, held_RT = jax.tree.map(lambda x: x[index] if x.ndim else x, (batch, held))
+        micro, held_RT = _part((batch, held), index)
         return objective.micro_batch(nnx.merge(graphdef, params), micro, held_RT, o)
 
     def one(index: jax.Array) -> tuple[Tree, Scalars, Scalars]:
@@ -109,6 +109,11 @@ def gradients(
     return jax.lax.fori_loop(0, batch.used, body, zeros)
 
 
+def _part(arrays: Tree, index: jax.Array) -> Tree:
+    """The index-th micro-batch of arrays [M, ...]; scalars stay."""
+    return jax.tree.map(lambda x: x[index] if x.ndim else x, arrays)
+
+
 def make_train_step(
     policy: nnx.Module, transformation: optax.GradientTransformation, mesh: Mesh, o: Objective = Objective()
 ) -> Step:
@@ -124,7 +129,7 @@ def make_train_step(
         optimiser.TrainState. Metrics are float32 scalars on the devices: loss, tokens, entropy (nats), grad_norm
         (before clipping), param_norm, update_ratio (norm of the update over that of the parameters), skipped_updates
         (0 or 1); for a policy-gradient loss clip_fraction_low, clip_fraction_high, ratio_mean, ratio_std, ratio_max,
-        ess, mismatch_kl (k1), mismatch_kl_k3, mismatch_max (largest |logprob difference| to the sampler), and, where
+        ess, advantage_mean, advantage_std, mismatch_kl (k1), mismatch_kl_k3, mismatch_max (largest |logprob difference| to the sampler), and, where
         the objective has them, importance_mean and reference_kl; and for a mixture of experts router_balance (see
         moe.balance_loss) and router_load_max (tokens of the busiest expert over those of the mean one, the largest of
         any micro-batch).
@@ -175,7 +180,7 @@ def make_scorer(policy: nnx.Module, mesh: Mesh, temperature: float = 1.0, logits
         model = nnx.merge(graphdef, params)
 
         def body(index: jax.Array, total: jax.Array) -> jax.Array:
-            micro = jax.tree.map(lambda x: x[index] if x.ndim else x, batch)
+            micro = _part(batch, index)
             x_RTD, _ = model.hidden_and_router(micro.tokens, micro.positions, micro.segment_ids, micro.parent_ids)
             settings = (temperature, logits_chunk, micro.kept)
             logprobs, _ = objective.token_statistics(model, x_RTD, micro.targets, *settings)

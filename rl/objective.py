@@ -156,10 +156,12 @@ def metrics(sums: Scalars, maxima: Scalars, tokens: jax.Array) -> Scalars:
     """
     mean = {name: value / jnp.maximum(tokens, 1.0) for name, value in sums.items()}
     mean |= {"loss": sums["loss"], "tokens": tokens}
-    if "ratio_mean" in mean:
-        square = mean.pop("ratio_square")
-        mean["ratio_std"] = jnp.sqrt(jnp.maximum(square - mean["ratio_mean"] ** 2, 0.0))
-        mean["ess"] = mean["ratio_mean"] ** 2 / jnp.maximum(square, jnp.finfo(jnp.float32).tiny)
+    for name in ("ratio", "advantage"):
+        if f"{name}_mean" in mean:
+            square = mean.pop(f"{name}_square")
+            mean[f"{name}_std"] = jnp.sqrt(jnp.maximum(square - mean[f"{name}_mean"] ** 2, 0.0))
+            if name == "ratio":
+                mean["ess"] = mean["ratio_mean"] ** 2 / jnp.maximum(square, jnp.finfo(jnp.float32).tiny)
     return mean | maxima
 
 
@@ -179,6 +181,8 @@ def _policy_gradient(
         "clip_fraction_high": jnp.sum(high_RT & valid_RT, dtype=jnp.float32),
         "ratio_mean": total(ratio_RT),
         "ratio_square": total(ratio_RT**2),
+        "advantage_mean": total(micro.advantages),
+        "advantage_square": total(micro.advantages**2),
     }
     if o.importance != "none":
         if o.importance == "tis":

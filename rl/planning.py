@@ -239,7 +239,7 @@ def _trace_learner(config: config_dict.ConfigDict, policy: transformer.Transform
     arrays |= {"parent_ids": (shape, jnp.int32)} if c.share_prefix else {}
     arrays |= {"kept": ((*shape, config.sampler.top_k), jnp.int32)} if config.sampler.top_k else {}
     arrays |= {"old_logprobs": (shape, jnp.float32)} if c.importance != "none" else {}
-    arrays |= {"reference_logprobs": (shape, jnp.float32)} if c.kl_coef else {}
+    arrays |= {"reference_logprobs": (shape, jnp.float32)} if setup.rl_objective(config).kl_coef else {}
     batch = packing.Batch(**{name: jax.ShapeDtypeStruct(*array) for name, array in arrays.items()})
     batch = jax.tree.map(
         lambda x, placed: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed),

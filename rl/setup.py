@@ -124,6 +124,16 @@ class Parts:
         c = self.config
         return learner.make_scorer(self.policy, self.mesh, c.sampler.temperature, c.rl.logits_chunk)
 
+    @functools.cached_property
+    def teacher(self) -> Callable[[packing.Batch], jax.Array]:
+        """`score` by the parameters of rl.teacher. Raises ValueError if its tokenizer is not the policy's."""
+        c = self.config
+        if tokenizer.load(c.rl.teacher).get_vocab() != self.chat.tokenizer.get_vocab():
+            raise ValueError(f"rl.teacher = {c.rl.teacher!r}: its tokenizer has another vocabulary than the policy's")
+        policy, _ = load.from_pretrained(c.rl.teacher, dtype=jnp.dtype(c.model.dtype), mesh=self.mesh)
+        score = learner.make_scorer(policy, self.mesh, c.sampler.temperature, c.rl.logits_chunk)
+        return functools.partial(score, nnx.state(policy))
+
     def learner(self, kind: str) -> tuple[optimisers.TrainState, learner.Step, Callable]:
         """(fresh train state, step, pack) for kind "policy_gradient" or "sft".
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -125,14 +126,10 @@ class Trainer:
         updates = jax.device_get(updates)
         done = time.perf_counter()
         optimiser.check_finite(self.state, c.max_skipped_updates)
-        trained = [advantages[i] for i in np.flatnonzero(np.repeat(signal, c.group_size) & ~np.isnan(rewards_of(items)))]
-        trained = np.hstack(trained) if trained else np.zeros(0)
         return items, {
             **rollout_metrics(items, c.group_size, total(stats)),
             **found,
             **{name: float(np.mean([u[name] for u in updates])) for name in (updates[0] if updates else ())},
-            "advantage_mean": float(np.mean(trained)) if len(trained) else None,
-            "advantage_std": float(np.std(trained)) if len(trained) else None,
             # Updates between the sampling of the step's tasks and the use of it, mean over this step's updates.
             "staleness": behind + (len(updates) - 1) / 2 if updates else None,
             "refills": refills,
@@ -156,8 +153,10 @@ class Trainer:
         self, items: Sequence[Trajectory], tasks: Sequence[Task]
     ) -> tuple[Sequence[packing.Advantage], np.ndarray, dict[str, float]]:
         """The episodes' advantages, or their tokens', by the rewards less the penalties that the config asks for; the
-        groups that carry a signal; and what was found on the way."""
+        groups that carry a signal; and what was found on the way. With a teacher there are none yet, see `_batches`."""
         c, rewards, found = self.parts.config, rewards_of(items), {}
+        if c.rl.teacher:
+            return np.zeros(len(items), np.float32), np.ones(len(items) // c.rl.group_size, bool), found
         if c.rl.overlong_buffer:
             rewards = rewards + overlong_penalties(items, c.sampler.context, c.rl.overlong_buffer)
         if c.rl.kl_in_reward:
@@ -181,6 +180,8 @@ class Trainer:
             parts.append([i for i in members if items[i].reward is not None])
         # One by one: the next is packed while the step runs.
         batches = (self.pack([items[i] for i in part], [advantages[i] for i in part]) for part in parts if part)
+        if c.teacher:
+            batches = (self._distilled(batch) for batch in batches)
         if c.kl_coef and not c.kl_in_reward:
             initial = self.parts.initial_params
             batches = (dataclasses.replace(b, reference_logprobs=self.parts.score(initial, b)) for b in batches)
@@ -188,6 +189,15 @@ class Trainer:
             params = self.state.params
             batches = [dataclasses.replace(b, old_logprobs=self.parts.score(params, b)) for b in batches]
         return batches
+
+    def _distilled(self, batch: packing.Batch) -> packing.Batch:
+        """The batch with the teacher's log-probability less the sampler's for each token's advantage.
+
+        Its mean over the policy's own tokens is minus KL(policy || teacher), whose gradient the policy gradient then is
+        (on-policy distillation: Agarwal et al., arXiv:2306.13649; a token answers for itself alone).
+        """
+        advantages = jnp.where(batch.loss_mask > 0, self.parts.teacher(batch) - batch.sampler_logprobs, 0.0)
+        return dataclasses.replace(batch, advantages=advantages)
 
     def _reference_kl(self, items: Sequence[Trajectory]) -> np.ndarray:
         """Each episode's KL(policy || initial policy), estimated and summed over its sampled tokens, [episodes]."""

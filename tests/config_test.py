@@ -179,7 +179,7 @@ def test_checkpoint_folder_must_hold_what_is_loaded(tmp_path):
     with pytest.raises(ValueError, match="no config.json"):
         validate.validate(config)
     config.model.checkpoint = "model"
-    assert validate.checkpoint_folder(config) == REPOSITORY / "model"
+    assert validate.checkpoint_folder(config.model.checkpoint) == REPOSITORY / "model"
 
 
 def test_relations_between_keys(tmp_path):
@@ -188,6 +188,8 @@ def test_relations_between_keys(tmp_path):
         ({"sampler__max_new_tokens": 5000}, "sampler.context must be >= sampler.max_new_tokens = 5000"),
         ({"rl__minibatches": 17}, "rl.groups must be >= rl.minibatches = 17"),
         ({"rl__overlong_buffer": 5000}, "rl.overlong_buffer must be <= sampler.context = 4096, got 5000"),
+        ({"rl__teacher": "model", "rl__turn_credit": True}, "rl.turn_credit must be False with rl.teacher"),
+        ({"rl__teacher": "no/such"}, "rl.teacher = 'no/such': no such folder"),
         ({"rl__kl_in_reward": True}, "rl.kl_coef must be > 0 for rl.kl_in_reward"),
     ):
         with pytest.raises(ValueError, match=message):

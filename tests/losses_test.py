@@ -233,6 +233,22 @@ def test_kl_estimators_equal_torch_and_have_its_gradient():
         losses.kl(jnp.zeros((1, 1)), jnp.zeros((1, 1)), jnp.ones((1, 1)), "k4")
 
 
+def test_a_teachers_advantages_give_the_gradient_of_reverse_kl():
+    """All 5 tokens, weighted as the policy draws them, with log teacher - log policy for an advantage; against torch."""
+    rng = np.random.default_rng(1)
+    logits, teacher = rng.normal(size=(5,)), torch.log_softmax(torch.tensor(rng.normal(size=(5,))), 0)
+    leaf = torch.tensor(logits, requires_grad=True)
+    policy = torch.distributions.Categorical(logits=leaf)
+    torch.distributions.kl_divergence(policy, torch.distributions.Categorical(logits=teacher)).backward()
+    old, ones = jax.nn.log_softmax(jnp.asarray(logits, jnp.float32))[None], jnp.ones((1, 5))
+
+    def loss(x):
+        values, *_ = losses.ppo(jax.nn.log_softmax(x)[None], old, jnp.asarray(teacher.numpy())[None] - old, ones, LOW, HIGH)
+        return jnp.sum(jnp.exp(old) * values)
+
+    np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(logits, jnp.float32)), leaf.grad, atol=1e-6)
+
+
 def test_importance_weights_by_hand():
     """Learner over sampler 4, 2, 1, 0.25, and a masked NaN."""
     ratio = jnp.array([[4.0, 2.0, 1.0, 0.25, float("nan")]])

@@ -1,6 +1,7 @@
 """RL on a set of tasks: which tasks a step takes, advantages around faults, what becomes of a batch."""
 
 import dataclasses
+import functools
 import math
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from configs import default
 from envs.base import Score
-from rl import algorithms, rollout, show, train, trajectory
+from rl import algorithms, packing, rollout, show, train, trajectory
 
 
 def tasks(prefix, count):
@@ -204,6 +205,17 @@ def test_penalties_come_off_the_reward():
     advantages, signal, _ = recorder.trainer._advantages(items, [])
     np.testing.assert_allclose(advantages, [0.25, -0.25])
     assert signal.tolist() == [True]
+
+
+def test_with_a_teacher_every_token_answers_for_itself():
+    """Rewards play no part, but a fault still leaves its episode out."""
+    recorder = Recorder([1] * 4 + [0, 1, None, 1], minibatches=1, teacher="somewhere")
+    recorder.trainer.pack = functools.partial(packing.pack, row_length=8, rows=2, micro_batches=2)
+    recorder.trainer.parts.teacher = lambda batch: np.full(batch.tokens.shape, -0.25, np.float32)
+    _, metrics = recorder.trainer.step(["t0", "t1"], seed=9)
+    (batch,) = recorder.batches
+    assert batch.sequences == 7 and metrics["updates"] == 1 and metrics["mixed_groups"] == 0.5
+    np.testing.assert_array_equal(batch.advantages, 0.75 * batch.loss_mask)  # the sampler's are -1
 
 
 def test_step_seeds_are_distinct():
