@@ -160,19 +160,28 @@ def _played(question: Question, actor: base.Actor) -> float | None:
     return base.run(actors.play(registry.make(question), actor))[1].reward
 
 
+_ANY_CALL = {  # a call that informs of nothing
+    "reasoning": {"call": "python", "args": {"code": "0"}, "say": ""},
+    "search": {"call": "search", "args": {"query": "the", "k": 1}, "say": ""},
+    "data": {"call": "query", "args": {"sql": "select 0"}, "say": ""},
+}
+
+
 def constant_pass_rates(questions: Sequence[Question]) -> dict[str, float]:
-    """Pass rates of policies that look at nothing: doing nothing, and the most frequent answer of each world."""
-    most = {
-        env: Counter(q.answer for q in questions if q.env == env).most_common(1)[0][0]
-        for env in {q.env for q in questions}
-    }
-    said: dict[str, Callable[[Question], str]] = {
-        "do_nothing": lambda question: "Done.",
-        "most_frequent_answer": lambda question: f"Answer: {most[question.env]}",
+    """Pass rates of policies that look at nothing: doing nothing, and the most frequent answer of each world.
+
+    The latter is given at once, and after a call that informs of nothing.
+    """
+    worlds = {question.env for question in questions}
+    most = {env: Counter(q.answer for q in questions if q.env == env).most_common(1)[0][0] for env in worlds}
+    steps: dict[str, Callable[[Question], list[dict]]] = {
+        "do_nothing": lambda question: [{"say": "Done."}],
+        "most_frequent_answer": lambda question: [{"say": f"Answer: {most[question.env]}"}],
+        "call_and_most_frequent": lambda question: [_ANY_CALL[question.env], {"say": f"Answer: {most[question.env]}"}],
     }
     return {
-        name: sum(_played(q, actors.scripted([{"say": text(q)}])) == 1.0 for q in questions) / len(questions)
-        for name, text in said.items()
+        name: sum(_played(q, actors.scripted(play(q))) == 1.0 for q in questions) / len(questions)
+        for name, play in steps.items()
     }
 
 
