@@ -96,7 +96,9 @@ def gated_splits(
         for split in SPLITS:
             questions = dataset.read(workdir / "tasks" / f"round_{earlier}", split)
             taken |= {generate.fingerprint(question): question.id for question in questions}
-    for split in SPLITS:
+    for split in reversed(
+        SPLITS
+    ):  # held-out ones first: what stands in an evaluation set is no longer free for training
         splits[split], found = gated(config, split, number, patterns[split], taken)
         reports[split] = found.to_dict()
         if not splits[split]:

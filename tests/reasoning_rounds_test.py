@@ -46,7 +46,10 @@ def policy(tmp_path_factory):
 def own_files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
     text = "A train leaves the old station at nine and needs three hours for its way to the sea. When does it arrive?"
-    rows = {"mine": [("What is 2 + 3?", "#### 5"), (f"Quick question. {text}", "12")], "test": [(text, "12")]}
+    rows = {
+        "mine": [("What is 2 + 3?", "#### 5"), (f"Quick question. {text}", "12"), ("And 3 + 4?", "7")],
+        "test": [(text, "12"), ("and  3 + 4", "7")],
+    }
     for name, pairs in rows.items():
         lines = [json.dumps({"question": question, "answer": answer}) for question, answer in pairs]
         (folder / f"{name}.jsonl").write_text("\n".join(lines))
@@ -120,10 +123,10 @@ def test_tool_calls_of_an_untrained_policy_do_no_harm_and_faults_are_none(run):
 
 def test_own_problems_are_trained_on_and_evaluation_sets_held_out(run):
     train, heldout = (tasks_of(run, 0, split) for split in ("train", "heldout"))
-    assert {q.prompt for q in train if not q.source} == {"What is 2 + 3?"}  # the other one stands in the evaluation set
-    assert [q.answer for q in heldout if not q.source] == ["12"]
+    assert {q.prompt for q in train if not q.source} == {"What is 2 + 3?"}  # the others stand in the evaluation set
+    assert [q.answer for q in heldout if not q.source] == ["12", "7"]
     report = json.loads((run.workdir / "tasks" / "gates_0.json").read_text())["train"]
-    assert report["rejected"] == {"overlap": 1}
+    assert report["rejected"] == {"overlap": 1, "duplicate": 1}
     assert not [q for q in tasks_of(run, 1, "train") if not q.source]
 
 
