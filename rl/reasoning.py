@@ -42,9 +42,14 @@ def shares(total: int, weights: Mapping[str, float]) -> dict[str, int]:
 
 
 def first_patterns(config: config_dict.ConfigDict) -> Patterns:
-    """The round-0 patterns of both splits."""
+    """The round-0 patterns of both splits.
+
+    Raises ValueError or FileNotFoundError for names and files that a later round would stumble over.
+    """
     families = catalogue.select(config.reasoning.families)
-    operators.select(config.reasoning.operators)  # wrong names fail here, not in round 1
+    operators.select(config.reasoning.operators)
+    own_sets(config)
+    evaluation_set(config)
     return {
         split: growth.roots(split, roots_of(config, split).get("reasoning", 0), families, config.seed)
         for split in SPLITS
@@ -113,7 +118,7 @@ def gated(
 ) -> tuple[list[Question], gates.Report]:
     """The questions of a split in round `number` that pass the gates. taken: as in synth.problems.generate.select."""
     c, counts = config.reasoning, roots_of(config, split)
-    evaluation = [q for path in _paths(c.evaluation) for q in files.read(path, "heldout")]
+    evaluation = evaluation_set(config)
     forbidden = generate.evaluation_ngrams(q.prompt for q in evaluation)
     candidates = generate.questions(patterns, c.variants, config.seed)
     candidates += facts.questions(split, counts.get("search", 0), c.variants, number, config.seed)
@@ -143,6 +148,11 @@ def own_sets(config: config_dict.ConfigDict) -> list[Question]:
     if c.data_questions:
         found += data.read_questions(c.data_questions, c.data_folder, "train")
     return found
+
+
+def evaluation_set(config: config_dict.ConfigDict) -> list[Question]:
+    """The user's problems that are held out. Raises ValueError or FileNotFoundError for a set that is none."""
+    return [question for path in _paths(config.reasoning.evaluation) for question in files.read(path, "heldout")]
 
 
 def first_gate(question: Question, forbidden: set[tuple[str, ...]]) -> str | None:

@@ -159,6 +159,12 @@ def test_a_machine_that_cannot_confine_is_refused(monkeypatch):
     monkeypatch.setattr(python_tool.python_worker, "receive", lambda stream: {"lacking": "", "refused": "no Landlock"})
     with pytest.raises(RuntimeError, match="this machine cannot confine programs: no Landlock"):
         PythonTool(1).run("1")
+    answer = {"lacking": "unshare: no", "refused": "", "output": "1\n", "stopped": "", "status": 0, "signal": 0}
+    monkeypatch.setattr(python_tool.python_worker, "receive", lambda stream: answer)
+    tool = PythonTool(1)
+    with pytest.warns(UserWarning, match="python tool: unshare: no, so programs cannot write files here"):
+        assert tool.run("1") == Result(True, "1")
+    tool.close()
 
 
 def framed(code):

@@ -206,6 +206,17 @@ def test_wrong_keys_are_named(policy, tmp_path, key, value, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_broken_problem_set_is_named_before_anything_is_loaded(policy, tmp_path, monkeypatch):
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"question": "What is 1 + 1?"}')
+    monkeypatch.setattr(flywheel.setup, "build", None)
+    for key in ("problems", "evaluation"):
+        config, workdir = config_of(policy, tmp_path / "run", **{f"reasoning__{key}": file})
+        with pytest.raises(ValueError, match="mine.jsonl, line 1: expected an object with question and answer"):
+            flywheel.Flywheel(config, workdir)
+        assert not workdir.exists()
+
+
 def test_a_run_needs_a_round(policy, tmp_path):
     with pytest.raises(ValueError, match="rl.rounds must be >= 1 without rounds of reasoning"):
         config_of(policy, tmp_path / "run", rl__rounds=0, reasoning__rounds=0)
