@@ -17,6 +17,7 @@ LONGEST = 120  # characters of an answer
 _LINE = re.compile(r"^[\s*]*(?:final )?answer[*\s]*[:=][*\s]*(.*?)[*\s]*$", re.IGNORECASE | re.MULTILINE)
 _BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
 _SEVERAL = re.compile(r"\bor\b|;|\d\s*,\s+\S|\d\s+-?\d", re.IGNORECASE)  # "7 or 8", "7, 8": a bet, not an answer
+_BRACKETED = re.compile(r"\$?\\?[(\[{].*[)\]}]\$?")  # one tuple, interval or set
 _PLAIN = re.compile(r"-?\d+(?:\.\d+)?(?:/\d+)?")
 
 # Parsing LaTeX and comparing expressions can run for ever on an answer that wants it to, and math-verify's own timeouts
@@ -37,7 +38,7 @@ def extract(text: str) -> tuple[str | None, str | None]:
     if not found or not found[-1]:
         return None, NO_ANSWER
     answer = found[-1].strip().rstrip(".")
-    if len(answer) > LONGEST or _SEVERAL.search(answer):
+    if len(answer) > LONGEST or (_SEVERAL.search(answer) and not _BRACKETED.fullmatch(answer)):
         return None, AMBIGUOUS
     return answer, None
 

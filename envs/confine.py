@@ -23,25 +23,29 @@ _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 2, 4, 8, 
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446  # the same on every architecture
 _READ_FILE, _READ_DIR, _IOCTL_DEV = 1 << 2, 1 << 3, 1 << 15
 
-# What a Python program needs that computes, prints and uses files it may open. Everything else answers EACCES:
-# no new processes or threads, programs, sockets, signals to anybody, mounts, tracing, limits, devices.
+# What a Python program needs that computes, prints and uses files it may open. Everything else answers EACCES: no new
+# processes or threads, programs, sockets, signals to anybody, mounts, tracing, limits, devices; and none of the calls
+# that change files by name and that Landlock does not cover (chmod, chown, utime, xattr; truncate in old kernels).
 _ALLOWED = {
     "x86_64": (  # asm/unistd_64.h
         *range(0, 16),  # read write open close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sig*
         17, 18, 19, 20, 21, 22, 23, 24, 25, 28,  # pread pwrite readv writev access pipe select yield mremap madvise
-        32, 33, 35, 36, 37, 38, 39, 60, 63, 72, 74, 75, 76, 77, 78, 79, 80,  # dup .. getpid exit uname fcntl .. chdir
+        32, 33, 35, 36, 37, 38, 39, 60, 63, 73, 74, 75, 77, 78, 79, 80,  # dup .. getpid exit uname flock .. chdir
         82, 83, 84, 85, 87, 88, 89, 95, 96, 97, 98, 99, 100,  # rename mkdir rmdir creat unlink symlink .. times
         102, 104, 107, 108, 110, 131, 186, 201, 202, 204, 217, 219,  # getuid .. gettid time futex getdents64
         228, 229, 230, 231, 257, 258, 262, 263, 264, 266, 267, 269, 270, 271, 273,  # clock .. openat .. robust_list
-        280, 292, 293, 316, 318, 324, 332, 334, 439,  # utimensat dup3 pipe2 renameat2 getrandom statx rseq faccessat2
+        292, 293, 316, 318, 332, 334, 439,  # dup3 pipe2 renameat2 getrandom statx rseq faccessat2
     ),
     "aarch64": (  # asm-generic/unistd.h
-        17, 23, 24, 25, 34, 35, 36, 38, 45, 46, 48, 49, 56, 57, 59, 61, 62, 63, 64, 65, 66, 67, 68,
-        72, 73, 78, 79, 80, 82, 83, 88, 93, 94, 98, 99, 101, 102, 103, 112, 113, 114, 115, 123, 124, 128, 132,
+        17, 23, 24, 34, 35, 36, 38, 46, 48, 49, 56, 57, 59, 61, 62, 63, 64, 65, 66, 67, 68,
+        72, 73, 78, 79, 80, 82, 83, 93, 94, 98, 99, 101, 102, 103, 113, 114, 115, 123, 124, 128, 132,
         134, 135, 139, 153, 160, 163, 165, 166, 169, 172, 173, 174, 175, 176, 177, 178, 179,
-        214, 215, 216, 222, 226, 233, 276, 278, 283, 291, 293, 439,
+        214, 215, 216, 222, 226, 233, 276, 278, 291, 293, 439,
     ),
 }  # fmt: skip
+# fcntl is let through for these commands only: with F_SETOWN and F_SETSIG the kernel would send signals to others.
+_FCNTL = {"x86_64": 72, "aarch64": 25}
+_FCNTL_COMMANDS = (0, 1, 2, 3, 4, 5, 6, 7, 1030)  # F_DUPFD .. F_SETFL, locks, F_DUPFD_CLOEXEC
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _SECCOMP_ALLOW, _SECCOMP_KILL, _SECCOMP_EACCES = 0x7FFF0000, 0x80000000, 0x00050000 | 13
 
@@ -138,13 +142,16 @@ def seccomp() -> None:
         return struct.pack("HBBI", code, if_true, if_false, value)
 
     load, equal, give = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
-    numbers = _ALLOWED[machine]
+    numbers, commands = _ALLOWED[machine], _FCNTL_COMMANDS
     program = [
         instruction(load, 4),  # seccomp_data.arch
         instruction(equal, _AUDIT_ARCH[machine], 1, 0),
         instruction(give, _SECCOMP_KILL),
         instruction(load, 0),  # seccomp_data.nr
-        *(instruction(equal, number, len(numbers) - i, 0) for i, number in enumerate(numbers)),
+        *(instruction(equal, n, len(numbers) - i + 2 + len(commands), 0) for i, n in enumerate(numbers)),
+        instruction(equal, _FCNTL[machine], 0, 1 + len(commands)),
+        instruction(load, 24),  # the low half of seccomp_data.args[1]
+        *(instruction(equal, n, len(commands) - i, 0) for i, n in enumerate(commands)),
         instruction(give, _SECCOMP_EACCES),
         instruction(give, _SECCOMP_ALLOW),
     ]

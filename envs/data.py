@@ -166,7 +166,7 @@ def folder(path: str) -> Database:
 def read_questions(path: str, data_folder: str, split: str) -> list[Question]:
     """Questions about a user's folder: JSONL of question and answer. Raises ValueError as synth.problems.files does."""
     source = {"tables": str(data_folder), "sql": ""}
-    return [dataclasses.replace(question, env="data", source=source) for question in files.read(path, split)]
+    return [dataclasses.replace(question, source=source) for question in files.read(path, split, "data")]
 
 
 class Data(asking.Asking):

@@ -15,8 +15,8 @@ It does not promise: a defence against bugs in the kernel; secrecy of names, siz
 bounds on memory bandwidth or heat; the same answer twice from programs that read the clock. `random` starts from seed 0
 and hashes are not randomised, so programs that do not look at the clock repeat; addresses in output are replaced.
 A machine without Landlock or seccomp is refused with a RuntimeError that says what is missing. A machine without
-unprivileged user namespaces is used without the writable folder: programs cannot write files at all there; `lacking`
-says so.
+unprivileged user namespaces is used without the writable folder: programs cannot write files at all there, and a
+warning says so.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ class PythonTool:
 
     def __init__(self, size: int = 2, limits: Limits = Limits(), prelude: str = ""):
         self._limits, self._prelude = limits, prelude
-        self.lacking = ""  # the protection that this machine does not offer, once a server has started
+        self.lacking = ""  # why programs cannot write files on this machine, once a server has started
         self._free: queue.LifoQueue[_Server | None] = queue.LifoQueue()
         for _ in range(size):
             self._free.put(None)  # a place for a server
@@ -98,6 +99,8 @@ class PythonTool:
             if server is None:
                 server = _Server(self._limits, self._prelude)
                 self.lacking = server.lacking
+                if self.lacking:
+                    warnings.warn(f"python tool: {self.lacking}, so programs cannot write files here", stacklevel=2)
             return _told(server.call({"code": code, "names": names or {}}), self._limits)
         except (OSError, EOFError, ValueError) as error:
             server.stop()

@@ -101,7 +101,7 @@ def read_questions(path: str | os.PathLike, corpus: str | os.PathLike, split: st
             raise ValueError(f"{path}, line {number}: expected question, answer and evidence")
         if unknown := [page for page in evidence if page not in known]:
             raise ValueError(f"{path}, line {number}: the corpus {corpus} has no pages {unknown}")
-        root = f"{split}-{Path(path).stem}-{number - 1:05d}"
+        root = f"{split}-search-{Path(path).stem}-{number - 1:05d}"
         source = {"corpus": os.fspath(corpus), "evidence": evidence}
         prompt, answer = str(record["question"]), str(record["answer"])
         found.append(Question(f"{root}@r0/0", root, "", "", 0, 0, "search", prompt, answer, source))

@@ -42,9 +42,14 @@ def shares(total: int, weights: Mapping[str, float]) -> dict[str, int]:
 
 
 def first_patterns(config: config_dict.ConfigDict) -> Patterns:
-    """The round-0 patterns of both splits."""
+    """The round-0 patterns of both splits.
+
+    Raises ValueError or FileNotFoundError for names and files that a later round would stumble over.
+    """
     families = catalogue.select(config.reasoning.families)
-    operators.select(config.reasoning.operators)  # wrong names fail here, not in round 1
+    operators.select(config.reasoning.operators)
+    own_sets(config)
+    evaluation_set(config)
     return {
         split: growth.roots(split, roots_of(config, split).get("reasoning", 0), families, config.seed)
         for split in SPLITS
@@ -96,7 +101,9 @@ def gated_splits(
         for split in SPLITS:
             questions = dataset.read(workdir / "tasks" / f"round_{earlier}", split)
             taken |= {generate.fingerprint(question): question.id for question in questions}
-    for split in SPLITS:
+    for split in reversed(
+        SPLITS
+    ):  # held-out ones first: what stands in an evaluation set is no longer free for training
         splits[split], found = gated(config, split, number, patterns[split], taken)
         reports[split] = found.to_dict()
         if not splits[split]:
@@ -111,7 +118,7 @@ def gated(
 ) -> tuple[list[Question], gates.Report]:
     """The questions of a split in round `number` that pass the gates. taken: as in synth.problems.generate.select."""
     c, counts = config.reasoning, roots_of(config, split)
-    evaluation = [q for path in _paths(c.evaluation) for q in files.read(path, "heldout")]
+    evaluation = evaluation_set(config)
     forbidden = generate.evaluation_ngrams(q.prompt for q in evaluation)
     candidates = generate.questions(patterns, c.variants, config.seed)
     candidates += facts.questions(split, counts.get("search", 0), c.variants, number, config.seed)
@@ -143,6 +150,11 @@ def own_sets(config: config_dict.ConfigDict) -> list[Question]:
     return found
 
 
+def evaluation_set(config: config_dict.ConfigDict) -> list[Question]:
+    """The user's problems that are held out. Raises ValueError or FileNotFoundError for a set that is none."""
+    return [question for path in _paths(config.reasoning.evaluation) for question in files.read(path, "heldout")]
+
+
 def first_gate(question: Question, forbidden: set[tuple[str, ...]]) -> str | None:
     """The first gate that a question fails, as "gate: detail": those of its kind, then what scripted policies earn."""
     problem = generate.check(question, forbidden)
@@ -160,19 +172,28 @@ def _played(question: Question, actor: base.Actor) -> float | None:
     return base.run(actors.play(registry.make(question), actor))[1].reward
 
 
+_ANY_CALL = {  # a call that informs of nothing
+    "reasoning": {"call": "python", "args": {"code": "0"}, "say": ""},
+    "search": {"call": "search", "args": {"query": "the", "k": 1}, "say": ""},
+    "data": {"call": "query", "args": {"sql": "select 0"}, "say": ""},
+}
+
+
 def constant_pass_rates(questions: Sequence[Question]) -> dict[str, float]:
-    """Pass rates of policies that look at nothing: doing nothing, and the most frequent answer of each world."""
-    most = {
-        env: Counter(q.answer for q in questions if q.env == env).most_common(1)[0][0]
-        for env in {q.env for q in questions}
-    }
-    said: dict[str, Callable[[Question], str]] = {
-        "do_nothing": lambda question: "Done.",
-        "most_frequent_answer": lambda question: f"Answer: {most[question.env]}",
+    """Pass rates of policies that look at nothing: doing nothing, and the most frequent answer of each world.
+
+    The latter is given at once, and after a call that informs of nothing.
+    """
+    worlds = {question.env for question in questions}
+    most = {env: Counter(q.answer for q in questions if q.env == env).most_common(1)[0][0] for env in worlds}
+    steps: dict[str, Callable[[Question], list[dict]]] = {
+        "do_nothing": lambda question: [{"say": "Done."}],
+        "most_frequent_answer": lambda question: [{"say": f"Answer: {most[question.env]}"}],
+        "call_and_most_frequent": lambda question: [_ANY_CALL[question.env], {"say": f"Answer: {most[question.env]}"}],
     }
     return {
-        name: sum(_played(q, actors.scripted([{"say": text(q)}])) == 1.0 for q in questions) / len(questions)
-        for name, text in said.items()
+        name: sum(_played(q, actors.scripted(play(q))) == 1.0 for q in questions) / len(questions)
+        for name, play in steps.items()
     }
 
 

@@ -82,7 +82,7 @@ def test_attack_does_no_harm_and_ends(tool, victims, name):
         ("x = 3", True, "[no output]"),
         ("", True, "[no output]"),
         ("print(1); None", True, "1"),
-        ("def f(n):\n    return n if n < 2 else f(n - 1) + f(n - 2)\n[f(n) for n in range(6)]", True, "[0, 1, 1, 2, 3, 5]"),
+        ("def f(n):\n    return n if n < 2 else f(n - 1) + f(n - 2)\n[f(n) for n in (5, 6)]", True, "[5, 8]"),
         ("x = 1\0", False, "SyntaxError: source code string cannot contain null bytes"),
         ("import sympy\nsympy.factorint(84)", True, "{2: 2, 3: 1, 7: 1}"),
         ("open('a', 'w').write('hi')\nopen('a').read()", True, "'hi'"),
@@ -159,6 +159,12 @@ def test_a_machine_that_cannot_confine_is_refused(monkeypatch):
     monkeypatch.setattr(python_tool.python_worker, "receive", lambda stream: {"lacking": "", "refused": "no Landlock"})
     with pytest.raises(RuntimeError, match="this machine cannot confine programs: no Landlock"):
         PythonTool(1).run("1")
+    answer = {"lacking": "unshare: no", "refused": "", "output": "1\n", "stopped": "", "status": 0, "signal": 0}
+    monkeypatch.setattr(python_tool.python_worker, "receive", lambda stream: answer)
+    tool = PythonTool(1)
+    with pytest.warns(UserWarning, match="python tool: unshare: no, so programs cannot write files here"):
+        assert tool.run("1") == Result(True, "1")
+    tool.close()
 
 
 def framed(code):
@@ -176,8 +182,64 @@ def messages(data):
 def test_seccomp_knows_both_architectures():
     """No call that starts, signals or reaches anything is in the tables (numbers from the kernel's headers)."""
     forbidden = {
-        "x86_64": (41, 42, 49, 53, 56, 57, 58, 59, 62, 101, 157, 160, 165, 200, 234, 272, 302, 310, 319, 322, 425, 435),
-        "aarch64": (198, 200, 203, 199, 220, 221, 129, 117, 167, 164, 40, 130, 131, 97, 261, 270, 279, 281, 425, 435),
+        "x86_64": (
+            41,
+            42,
+            49,
+            53,
+            56,
+            57,
+            58,
+            59,
+            62,
+            101,
+            157,
+            160,
+            165,
+            200,
+            234,
+            272,
+            302,
+            310,
+            319,
+            322,
+            425,
+            435,
+            72,
+            76,
+            90,
+            92,
+            188,
+            280,
+        ),
+        "aarch64": (
+            198,
+            200,
+            203,
+            199,
+            220,
+            221,
+            129,
+            117,
+            167,
+            164,
+            40,
+            130,
+            131,
+            97,
+            261,
+            270,
+            279,
+            281,
+            425,
+            435,
+            25,
+            45,
+            52,
+            54,
+            5,
+            88,
+        ),
     }
     for machine, numbers in forbidden.items():
         assert not set(numbers) & set(confine._ALLOWED[machine])

@@ -46,7 +46,10 @@ def policy(tmp_path_factory):
 def own_files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
     text = "A train leaves the old station at nine and needs three hours for its way to the sea. When does it arrive?"
-    rows = {"mine": [("What is 2 + 3?", "#### 5"), (f"Quick question. {text}", "12")], "test": [(text, "12")]}
+    rows = {
+        "mine": [("What is 2 + 3?", "#### 5"), (f"Quick question. {text}", "12"), ("And 3 + 4?", "7")],
+        "test": [(text, "12"), ("and  3 + 4", "7")],
+    }
     for name, pairs in rows.items():
         lines = [json.dumps({"question": question, "answer": answer}) for question, answer in pairs]
         (folder / f"{name}.jsonl").write_text("\n".join(lines))
@@ -86,7 +89,9 @@ def test_both_flywheels_write_the_same_kinds_of_records(run):
         for split in flywheel.SPLITS:
             found = tasks_of(run, number, split)
             assert len(found) == entry[f"{split}_tasks"] and {type(task) for task in found} == {kind}
-    assert rounds[1]["constants"] == {"do_nothing": 0.0, "most_frequent_answer": 0.0}
+    constants = rounds[1]["constants"]
+    assert constants["do_nothing"] == constants["most_frequent_answer"] == 0.0
+    assert constants["call_and_most_frequent"] < 1.0
     assert rounds[1]["worlds"] == {"data": 2, "reasoning": 4, "search": 2}
     metrics = [json.loads(line) for line in (run.workdir / "metrics.jsonl").read_text().splitlines()]
     assert [(row["round"], row["step"]) for row in metrics] == [(k, s) for k in range(3) for s in range(2)]
@@ -118,10 +123,10 @@ def test_tool_calls_of_an_untrained_policy_do_no_harm_and_faults_are_none(run):
 
 def test_own_problems_are_trained_on_and_evaluation_sets_held_out(run):
     train, heldout = (tasks_of(run, 0, split) for split in ("train", "heldout"))
-    assert {q.prompt for q in train if not q.source} == {"What is 2 + 3?"}  # the other one stands in the evaluation set
-    assert [q.answer for q in heldout if not q.source] == ["12"]
+    assert {q.prompt for q in train if not q.source} == {"What is 2 + 3?"}  # the others stand in the evaluation set
+    assert [q.answer for q in heldout if not q.source] == ["12", "7"]
     report = json.loads((run.workdir / "tasks" / "gates_0.json").read_text())["train"]
-    assert report["rejected"] == {"overlap": 1}
+    assert report["rejected"] == {"overlap": 1, "duplicate": 1}
     assert not [q for q in tasks_of(run, 1, "train") if not q.source]
 
 
@@ -199,6 +204,17 @@ def test_wrong_keys_are_named(policy, tmp_path, key, value, message):
     with pytest.raises(ValueError, match=message):
         config_of(policy, tmp_path / "run", **{f"reasoning__{key}": value})
     assert not (tmp_path / "run").exists()
+
+
+def test_a_broken_problem_set_is_named_before_anything_is_loaded(policy, tmp_path, monkeypatch):
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"question": "What is 1 + 1?"}')
+    monkeypatch.setattr(flywheel.setup, "build", None)
+    for key in ("problems", "evaluation"):
+        config, workdir = config_of(policy, tmp_path / "run", **{f"reasoning__{key}": file})
+        with pytest.raises(ValueError, match="mine.jsonl, line 1: expected an object with question and answer"):
+            flywheel.Flywheel(config, workdir)
+        assert not workdir.exists()
 
 
 def test_a_run_needs_a_round(policy, tmp_path):

@@ -44,6 +44,7 @@ def test_oracles_earn_one_and_the_lazy_do_not():
         ([{"say": "Answer: "}], 0.0, ["no_answer_line"]),
         ([{"say": "Answer: 11 or 12"}], 0.0, ["ambiguous_answer"]),
         ([{"say": "Answer: 11, 12"}], 0.0, ["ambiguous_answer"]),
+        ([{"say": "Answer: {11, 12}"}], 0.0, []),
         ([{"say": "Answer: 12\nAnswer: 13"}], 0.0, []),
         ([{"say": "Answer: 13\n**Answer: 12**"}], 0.9, []),
         ([{"say": r"So \boxed{12}."}], 0.9, []),
@@ -97,9 +98,10 @@ def test_failures_name_the_operation():
         ("12", "12", True), ("12", "12.0", True), ("1200", "1,200", True), ("12", "$12", True), ("12", "13", False),
         ("12", "12 euros", True), ("12", "x = 12", True), ("-5", "5", False), ("12", "twelve", False),
         ("3/8", "0.375", True), ("3/8", r"\frac{3}{8}", True), ("3/8", "6/16", True), ("480/37", "12.97", False),
-        ("50%", "1/2", True), (r"\sqrt{8}", r"2\sqrt{2}", True),
+        ("50%", "1/2", True), ("(1, 2)", "(1,2)", True), ("2", "(1, 2)", False), (r"\sqrt{8}", r"2\sqrt{2}", True),
         ("amber", "Amber.", True), ("Ada", r"\text{Ada}", True), ("bramel", "lemarb", False),
-        ("2", r"\frac{1}{", False), ("2", "'); import os; ('", False), ("12", "1/0", False), ("12", "9**9**9**9", False),
+        ("2", r"\frac{1}{", False), ("2", "'); import os; ('", False), ("12", "1/0", False),
+        ("12", "9**9**9**9", False),
     ],
 )  # fmt: skip
 def test_answers_are_compared_by_value(gold, given, equal):
@@ -116,7 +118,7 @@ def test_real_problem_sets(tmp_path):
     file.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     found = files.read(file, "heldout")
     assert [q.answer for q in found] == ["1005", r"\frac{1}{2}", "204"]
-    assert [q.id for q in found] == [f"heldout-gsm-0000{i}@r0/0" for i in range(3)]
+    assert [q.id for q in found] == [f"heldout-reasoning-gsm-0000{i}@r0/0" for i in range(3)]
     assert play(found[1], {"say": "Answer: 0.5"})[1].reward == 0.9
     file.write_text('{"question": "x"}\n')
     with pytest.raises(ValueError, match="gsm.jsonl, line 1: expected an object with question and answer"):

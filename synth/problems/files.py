@@ -23,10 +23,10 @@ def final(answer: str) -> str:
     return boxed[-1].strip() if boxed else answer.strip()
 
 
-def read(path: str | os.PathLike, split: str) -> list[Question]:
+def read(path: str | os.PathLike, split: str, env: str = "reasoning") -> list[Question]:
     """The questions of a JSONL file, or of every split of a TFDS dataset folder, in order.
 
-    split: "train" or "heldout": which side of the run they stand on; it is part of their ids and roots.
+    split: "train" or "heldout": which side of the run they stand on; it is part of their ids and roots, and so is env.
 
     Raises FileNotFoundError without such a file or folder, ValueError naming file and line of a record that lacks
     `question` or `answer`.
@@ -34,8 +34,8 @@ def read(path: str | os.PathLike, split: str) -> list[Question]:
     path = Path(path)
     found = []
     for number, (question, answer) in enumerate(_folder(path) if path.is_dir() else _lines(path)):
-        root = f"{split}-{path.stem}-{number:05d}"
-        found.append(Question(f"{root}@r0/0", root, "", "", 0, 0, "reasoning", question, final(answer), {}))
+        root = f"{split}-{env}-{path.stem}-{number:05d}"
+        found.append(Question(f"{root}@r0/0", root, "", "", 0, 0, env, question, final(answer), {}))
     if not found:
         raise ValueError(f"{path}: no problem in it")
     return found

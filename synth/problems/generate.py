@@ -48,7 +48,7 @@ def questions(patterns: Sequence[Pattern], variants: int, seed: int) -> list[Que
 
 def ngrams(text: str) -> set[tuple[str, ...]]:
     """Every NGRAM words in a row, in lower case and without punctuation."""
-    words = "".join(c if c.isalnum() else " " for c in text.lower()).split()
+    words = _words(text)
     return {tuple(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1)}
 
 
@@ -58,10 +58,19 @@ def evaluation_ngrams(texts: Iterable[str]) -> set[tuple[str, ...]]:
 
 
 def fingerprint(question: Question) -> str:
-    """Equal for problems that differ in persona, distractors and wording at most; otherwise prompt and source tell."""
+    """Equal for problems that differ in persona, distractors and wording at most.
+
+    Where there is no graph, for questions about the same corpus or tables in the same words.
+    """
     if question.source.get("problem"):
         return graph.fingerprint(Problem.from_dict(question.source["problem"]))
-    return json.dumps([question.prompt, question.source], sort_keys=True)
+    about = {key: value for key, value in question.source.items() if key in ("corpus", "tables")}
+    return json.dumps([_words(question.prompt), about], sort_keys=True)
+
+
+def _words(text: str) -> list[str]:
+    """Words in lower case, without punctuation."""
+    return "".join(c if c.isalnum() else " " for c in text.lower()).split()
 
 
 def check(question: Question, forbidden: set[tuple[str, ...]] = frozenset()) -> str | None:
