@@ -26,6 +26,7 @@ base: $(VENV)/.runtime
 benchmarks: $(VENV)/.dev $(VENV)/.tunix
 	$(RUN) -m benchmarks.model
 	$(RUN) -m benchmarks.rollout
+	$(RUN) -m benchmarks.serve
 
 setup: $(VENV)/.dev $(VENV)/.tpu $(VENV)/.bfcl
 
