@@ -27,6 +27,7 @@ benchmarks: $(VENV)/.dev $(VENV)/.tunix
 	$(RUN) -m benchmarks.model
 	$(RUN) -m benchmarks.rollout
 	$(RUN) -m benchmarks.step
+	$(RUN) -m benchmarks.serve
 
 setup: $(VENV)/.dev $(VENV)/.tpu $(VENV)/.bfcl
 

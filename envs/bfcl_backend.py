@@ -11,6 +11,7 @@ import contextlib
 import copy
 import decimal
 import functools
+import importlib
 import inspect
 import itertools
 import json
@@ -61,7 +62,7 @@ def functions(class_name: str) -> list[Record]:
 
 def parameters(class_name: str, method: str) -> list[str]:
     """The names of a method's parameters, in order."""
-    module = __import__(executable_backend_config.CLASS_FILE_PATH_MAPPING[class_name], fromlist=[class_name])
+    module = importlib.import_module(executable_backend_config.CLASS_FILE_PATH_MAPPING[class_name])
     return list(inspect.signature(getattr(getattr(module, class_name), method)).parameters)[1:]  # without self
 
 

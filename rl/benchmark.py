@@ -2,6 +2,7 @@
 
 Everything goes to WORKDIR/evaluation:
   settings.json       what decides an episode beside policy and task; other settings need another workdir
+  baselines.json      pass rates of policies that need no model
   rollouts/*.jsonl    every episode, one file per suite, policy, its number of updates, and greedy trials apart
   report.json, .md    what came of it (see rl/scoreboard.py)
 
@@ -71,7 +72,7 @@ class Evaluation:
             "tasks": len(suite.tasks),
             "column": suite.column,
             "note": suite.note,
-            "baselines": {name: _baseline(suite, name) for name in suite.actors},
+            "baselines": self._baselines(suite),
             "policies": {},
             "comparisons": {},
         }
@@ -89,6 +90,15 @@ class Evaluation:
         for other in others:
             record["comparisons"][f"{last} - {other}"] = trials.compare(measured[other], measured[last], resamples)
         return record
+
+    def _baselines(self, suite: Suite) -> dict[str, float | None]:
+        """The pass rate of every baseline, from baselines.json if it is known."""
+        path, key = self.folder / "baselines.json", f"{suite.name}, {len(suite.tasks)} tasks"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        if key not in known:
+            known[key] = {name: _baseline(suite, name) for name in show.bar(suite.actors, f"{suite.name}, baselines")}
+            flywheel.write_json(path, known)
+        return {name: known[key][name] for name in suite.actors}
 
     def _measure(self, suite: Suite, policy: Policy) -> tuple[dict[str, Any], list[Trajectory]]:
         """(figures, sampled episodes) of a policy on a suite."""

@@ -1,9 +1,10 @@
 """Opens a run's workdir: metrics, summary and rollouts as plain data, and as text and figures for people.
 
     python -m rl.report --workdir=DIR [--random=N [--seed=S] | --rollout=N] [--round=K]
-        [--phase=train|initial|before|after] [--outcome=any|pass|fail]
+        [--phase=train|initial|before|after|current] [--outcome=any|pass|fail]
 
-prints the closing table and, if asked, N readable conversations drawn at random or the N-th one.
+prints the closing table and, if asked, N readable conversations drawn at random or the N-th one. The conversations of
+stage=evaluate are those of DIR/evaluation.
 
 Files of a workdir: metrics.jsonl (one flat dict per line), summary.json, rollouts/*.jsonl (one episode per line: the
 fields of rl.trajectory.Trajectory, plus "round" and whatever else the loop recorded).
@@ -219,7 +220,8 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_integer("random", 0, "Print N matching rollouts drawn at random.", 0, flag_values=values)
     flags.DEFINE_integer("seed", 0, "Seed of the draw.", flag_values=values)
     flags.DEFINE_integer("round", None, "Only rollouts of this round.", 0, flag_values=values)
-    flags.DEFINE_enum("phase", None, ["train", "initial", "before", "after"], "Only these.", flag_values=values)
+    phases = ["train", "initial", "before", "after", "current"]
+    flags.DEFINE_enum("phase", None, phases, "Only these.", flag_values=values)
     flags.DEFINE_enum("outcome", "any", ["any", "pass", "fail"], "Only rollouts that end so.", flag_values=values)
     try:
         values(["", *argv])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -13,7 +13,7 @@ from rl.trajectory import Trajectory
 Item = TypeVar("Item")
 
 
-def bar(items: Sequence[Item], text: str) -> tqdm:
+def bar(items: Collection[Item], text: str) -> tqdm:
     """Iterates over items with a progress bar that vanishes when it is done."""
     return tqdm(items, desc=text, leave=False, disable=not sys.stderr.isatty())
 

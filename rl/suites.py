@@ -38,8 +38,8 @@ class Suite:
 
     name: "<family>/<split>". tasks: anything with id and root. make: a fresh environment of a task. max_turns:
     assistant turns per episode. seed: of the sampling. actors: the baselines beside the policy, name -> actor of a
-    task, None where a task has no such actor. make_scripted: the environment that they play in. column: of the paper's table, "" if it has none. note: what a reader of
-    the figures has to know.
+    task, None where a task has no such actor. make_scripted: the environment that they play in. column: of the paper's
+    table, "" if it has none. note: what a reader of the figures has to know.
     """
 
     name: str
@@ -137,7 +137,7 @@ def tau2(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
         raise ValueError(f"evaluate.suites: {error}") from error
     c = config.evaluate
     user = benchmark.UserModel(c.user, c.user_url, os.environ.get(c.user_key_env, "")) if c.user else None
-    other = f"the user is {c.user or 'scripted'}, not the official {benchmark.OFFICIAL_USER}: not comparable with others'"
+    other = f"the user is {c.user or 'scripted'}, not {benchmark.OFFICIAL_USER}: not comparable with the leaderboard"
     return [
         Suite(
             name=f"tau2/{split}",
