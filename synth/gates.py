@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -150,22 +150,20 @@ class Seen:
     """Everything accepted before, all splits and rounds, and what no task may resemble.
 
     corpus: texts whose 13-grams no task may hold. max_turns: assistant turns an episode may take. distinct: refuse a
-    held-out task whose whole tree (domain, action, conditions) also stands in the training split; linear ones cannot
-    differ.
+    task whose whole tree (domain, action, conditions) also stands in another split; linear ones cannot differ.
     """
 
     def __init__(self, corpus: Corpus | None = None, max_turns: int = 0, distinct: bool = False):
         self.corpus, self.max_turns, self.distinct = corpus, max_turns, distinct
         self._marks: dict[str, str] = {}  # fingerprint -> task id
         self._neighbours = Neighbours()
-        self._trees: set[str] = set()
+        self._trees: dict[str, set[str]] = defaultdict(set)  # split -> canonical trees
 
     def add(self, task: Task) -> None:
         """Takes up an accepted task."""
         self._marks[fingerprint(task)] = task.id
         self._neighbours.add(task)
-        if task.root.startswith("train"):
-            self._trees.add(canonical(task))
+        self._trees[task.split].add(canonical(task))
 
     def examine(self, task: Task) -> tuple[str | None, Figures]:
         """(the first gate that the task fails beside what was seen, or None; the figures of these gates)."""
@@ -182,8 +180,9 @@ class Seen:
             if shared["grams"]:
                 return f"overlap: {shared['grams']} runs of {GRAM} words stand in the benchmarks too", figures
         linear = len(tree.branches(tree.from_dict(task.tree))) == 1
-        if self.distinct and not linear and task.root.startswith("heldout") and canonical(task) in self._trees:
-            return "shared_tree: stands in the training split too", figures
+        others = [split for split, trees in self._trees.items() if split != task.split and canonical(task) in trees]
+        if self.distinct and not linear and others:
+            return f"shared_tree: stands in the {others[0]} split too", figures
         return None, figures
 
 

@@ -165,7 +165,7 @@ def _persona(rng: random.Random, split: str) -> personas.Persona:
 
 def persona_of(task: Task) -> personas.Persona:
     """The persona that speaks in a task; the task itself only holds the name."""
-    return _persona(random.Random(f"{task.seed}/{task.id}"), Workflow.of(task).split)
+    return _persona(random.Random(f"{task.seed}/{task.id}"), task.split)
 
 
 def _accepts(edges: dict[str, str]) -> bool:

@@ -45,6 +45,11 @@ class Task:
     oracle: list[dict[str, Any]]
     tree: dict[str, Any]
 
+    @property
+    def split(self) -> str:
+        """The split of its root, which the root's name begins with."""
+        return self.root.split("-")[0]
+
     def to_json(self) -> str:
         """JSON text; same task, same bytes. Keys keep their order: tool schemas and records are shown to the policy."""
         return json.dumps(dataclasses.asdict(self), separators=(",", ":"), ensure_ascii=False)

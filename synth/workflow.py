@@ -71,8 +71,8 @@ class Workflow:
     def of(cls, task: Task) -> "Workflow":
         """The workflow that a task was inverted from."""
         root, verb = tree.from_dict(task.tree), task.user["verb"]
-        identifier, split = f"{task.root}@r{task.round}", task.root.split("-")[0]
-        return cls(identifier, task.root, task.parent, task.operator, task.round, split, task.domain, verb, root)
+        identifier = f"{task.root}@r{task.round}"
+        return cls(identifier, task.root, task.parent, task.operator, task.round, task.split, task.domain, verb, root)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data; `from_dict` is the inverse."""

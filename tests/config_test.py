@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import main
+from configs import base as base_config
 from configs import default, tiny, validate
 from rl import command_line
+from rl import tiny as untrained
 
 REPOSITORY = Path(__file__).parents[1]
 KEYS = sorted(dict(validate.leaves(default.get_config())))
@@ -73,6 +75,11 @@ def test_a_right_command_line(base, tmp_path):
         ("--config.evaluate.user=gpt-4.1", "evaluate.user_url must be set together with evaluate.user, got ''"),
         ("--config.serve.port=70000", "serve.port must be a port, or 0 for any that is free, got 70000"),
         ("--config.serve.context=9", "serve.context must be >= sampler.prefill_chunk = 64, got 9"),
+        ("--config.synth.selection=worst", "synth.selection must be one of 'failures', 'even', 'random', 'resample'"),
+        ("--config.synth.operator_quota=0", "synth.operator_quota must be > 0 and <= 1, got 0"),
+        ("--config.synth.operators=guard,gaurd", "synth.operators: unknown ['gaurd'], expected 'all' or some of guard,"),
+        ("--config.synth.processes=0", "synth.processes must be >= 1, got 0"),
+        ("--config.synth.teacher=llm", "synth.teacher_model must be the endpoint's name of the model, got ''"),
         ("--config.mesh.data=-1", "mesh.data and mesh.fsdp are -1"),
         ("--config.model.checkpoint=/no/such", "model.checkpoint = '/no/such': no such folder"),
         ("--config.model.dtype=fp32", "model.dtype must be one of 'float32', 'bfloat16', got 'fp32'"),
@@ -240,3 +247,9 @@ def test_every_key_has_a_comment():
             assigned[ast.unparse(node.targets[0]).removeprefix("c.")] = rest
     assert assigned.keys() >= set(KEYS)
     assert [key for key in KEYS if not assigned[key].strip().startswith("# ")] == []
+
+
+def test_the_demo_and_its_base_know_the_same_domains_and_operators():
+    """What the base was trained on is what the demo asks of it, down to the tokenizer's corpus."""
+    for config in (tiny.get_config(), base_config.get_config()):
+        assert (config.synth.domains, config.synth.operators) == (untrained.DOMAINS, untrained.OPERATORS)

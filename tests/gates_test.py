@@ -255,7 +255,7 @@ def test_what_takes_too_long_or_stands_in_training_too_is_rejected():
     assert gates.Seen(max_turns=turns).examine(task)[0] is None
     assert gates.Seen(max_turns=turns - 1).examine(task)[0] == f"length: the oracle takes {turns} turns of {turns - 1}"
     other = next(t for t in TASKS if t.tree == task.tree and t.domain == task.domain and t.id != task.id)
-    for distinct, wanted in ((False, None), (True, "shared_tree: stands in the training split too")):
+    for distinct, wanted in ((False, None), (True, "shared_tree: stands in the train split too")):
         seen = gates.Seen(distinct=distinct)
         seen.add(task)
         assert seen.examine(change(other, root=other.root.replace("train", "heldout")))[0] == wanted
