@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -226,7 +227,8 @@ def total(stats: Sequence[rollout.Stats]) -> rollout.Stats:
 def rollout_metrics(items: Sequence[Trajectory], group_size: int, stats: rollout.Stats) -> dict[str, float | None]:
     """What a batch of episodes looks like; means are over episodes without a fault, None if all had one.
 
-    mixed_groups: share of groups whose rewards differ. reward_std: within a group, mean over the groups.
+    mixed_groups: share of groups whose rewards differ. reward_std: within a group, mean over the groups. invalid_calls:
+    tool calls per episode that say nothing that parses (see chat.Chat.parse), among its tool_calls.
     """
     valid = [t for t in items if t.reward is not None]
     rewards_BG = rewards_of(items).reshape(-1, group_size)
@@ -244,7 +246,10 @@ def rollout_metrics(items: Sequence[Trajectory], group_size: int, stats: rollout
         "violations": mean(bool(t.score.violations) for t in valid),
         "truncated": mean(t.reason != trajectory.ENDED for t in valid),
         "faults": len(items) - len(valid),
+        "retries": stats.retries,
         "turns": mean(t.turns for t in valid),
+        "tool_calls": mean(len(_arguments(t)) for t in valid),
+        "invalid_calls": mean(sum(not _parses(text) for text in _arguments(t)) for t in valid),
         "response_tokens": mean(sum(t.loss_mask) for t in valid),
         "tokens_per_second": stats.sampled_tokens / max(stats.seconds, 1e-9),
         "slot_occupancy": stats.occupancy,
@@ -254,6 +259,20 @@ def rollout_metrics(items: Sequence[Trajectory], group_size: int, stats: rollout
         "decode_seconds": stats.decode_seconds,
         "env_seconds": stats.env_seconds,
     }
+
+
+def _arguments(item: Trajectory) -> list[str]:
+    """The arguments of the episode's tool calls."""
+    return [call["function"]["arguments"] for message in item.messages for call in message.get("tool_calls") or ()]
+
+
+def _parses(text: str) -> bool:
+    """Whether a text is JSON."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def step_seed(seed: int, round_number: int, step: int) -> int:

@@ -80,20 +80,25 @@ def test_group_advantages_by_hand():
 
 
 def test_rollout_metrics_leave_faults_out_of_the_rates():
+    said = [
+        {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "get", "arguments": text}}]}
+        for text in ('{"a": 1}', '<tool_call>{"name": "get"', "{}")
+    ]
     items = [
-        episode(1.0, member=0, mask=(0, 1, 1)),
+        dataclasses.replace(episode(1.0, member=0, mask=(0, 1, 1)), messages=said),
         episode(0.5, member=1, reason=trajectory.LENGTH, mask=(0, 1, 1, 1, 1)),
         episode(0.0, member=2, violations=["a", "b"]),
         episode(None, member=3, reason=trajectory.ERROR, mask=(0, 1, 1, 1, 1, 1, 1)),
     ]
     stats = rollout.Stats(
-        turns=6, prefill_tokens=8, shared_tokens=5, sampled_tokens=30, slot_steps=48, prefill_seconds=0.25,
+        turns=6, retries=4, prefill_tokens=8, shared_tokens=5, sampled_tokens=30, slot_steps=48, prefill_seconds=0.25,
         decode_seconds=1.0, env_seconds=0.5, seconds=2.0,
     )  # fmt: skip
     found = train.rollout_metrics(items, 2, stats)
     expected = {
-        "reward": 0.5, "reward_std": (0.25 + 0.0) / 2, "pass_rate": 1 / 3, "mixed_groups": 0.5, "violations": 1 / 3, "truncated": 1 / 3, "faults": 1,
-        "turns": 2, "response_tokens": (2 + 4 + 1) / 3, "tokens_per_second": 15.0, "prefill_seconds": 0.25,
+        "reward": 0.5, "reward_std": (0.25 + 0.0) / 2, "pass_rate": 1 / 3, "mixed_groups": 0.5, "violations": 1 / 3,
+        "truncated": 1 / 3, "faults": 1, "retries": 4, "turns": 2, "tool_calls": 1, "invalid_calls": 1 / 3,
+        "response_tokens": (2 + 4 + 1) / 3, "tokens_per_second": 15.0, "prefill_seconds": 0.25,
         "decode_seconds": 1.0, "env_seconds": 0.5, "slot_occupancy": 0.5, "shared_tokens": 5, "prefill_tokens": 8,
     }  # fmt: skip
     assert found == pytest.approx(expected)
