@@ -114,7 +114,7 @@ def _mesh(**sizes):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_one_gradient_however_the_batch_is_cut(name):
-    """Rows of their own on several devices in micro-batches, and shared prefixes, against packed rows in one micro-batch;
+    """Rows of their own on devices in micro-batches, and shared prefixes, against packed rows in one micro-batch;
     for cispo packed rows throughout, because which tokens Clip-Cov draws depends on where they stand."""
     o, one = OBJECTIVES[name], _mesh()
     together = _together(12, 1)
