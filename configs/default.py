@@ -115,7 +115,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.max_refills = 0  # times a step samples new tasks in place of groups without a signal (DAPO's dynamic sampling)
     c.rl.overlong_buffer = 0  # last tokens of sampler.context, over which the reward falls by 1 (DAPO); 0: none
     c.rl.compare = "grpo,dapo,gspo,cispo"  # comma-separated algorithms of stage=compare, as rl/algorithms.py has them
-    c.rl.compare_rollouts = ""  # a rollouts/round_k.jsonl to compare on; "": the newest of the workdir
+    c.rl.compare_rollouts = ""  # a rollouts/round_k.jsonl, repo-relative or absolute; "": the newest of the workdir
     c.rl.compare_step = -1  # the RL step of that file whose episodes are taken; -1: the last
     c.rl.share_prefix = False  # a group's prompt stands once in a row (no sliding windows; on TPU without its kernel)
     c.rl.replay_share = 0.25  # share of each step's tasks drawn from earlier rounds

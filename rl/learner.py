@@ -129,10 +129,10 @@ def make_train_step(
         optimiser.TrainState. Metrics are float32 scalars on the devices: loss, tokens, entropy (nats), grad_norm
         (before clipping), param_norm, update_ratio (norm of the update over that of the parameters), skipped_updates
         (0 or 1); for a policy-gradient loss clip_fraction_low, clip_fraction_high, ratio_mean, ratio_std, ratio_max,
-        ess, advantage_mean, advantage_std, mismatch_kl (k1), mismatch_kl_k3, mismatch_max (largest |logprob difference| to the sampler), and, where
-        the objective has them, importance_mean and reference_kl; and for a mixture of experts router_balance (see
-        moe.balance_loss) and router_load_max (tokens of the busiest expert over those of the mean one, the largest of
-        any micro-batch).
+        ess, advantage_mean, advantage_std, mismatch_kl (k1), mismatch_kl_k3, mismatch_max (largest |logprob difference|
+        to the sampler), and, where the objective has them, importance_mean and reference_kl; and for a mixture of
+        experts router_balance (see moe.balance_loss) and router_load_max (tokens of the busiest expert over those of
+        the mean one, the largest of any micro-batch).
         `step.compiled` is the jitted function underneath, for ahead-of-time lowering and for counting its programs.
         step raises ValueError as `place` and `gradients` do.
     """

@@ -139,7 +139,7 @@ def micro_batch(
         if o.entropy_coef:
             value = value - o.entropy_coef * sums["entropy"] / tokens
     if router is not None:
-        # Weighted by the micro-batch's loss tokens, so that the batch's is their mean.
+        # Weighted by the micro-batch's loss tokens, so that the batch's is their mean. A shared prefix counts once.
         balance = moe.balance_loss(router) * jnp.sum(micro.loss_mask)
         value = value + o.router_coef * balance / tokens
         load_E = router.pairs_E.sum(axis=0)

@@ -110,20 +110,18 @@ def layout(trajectories: Sequence[Trajectory], row_length: int, share_prefix: bo
 
     places: list[Place] = []
     taken: list[int] = []  # places of each row that hold something
-    prefixes: dict[tuple[int, str], int] = {}  # (row, task) -> where its prefix stands
+    prefixes: dict[str, dict[int, int]] = {}  # task -> row -> where the task's prefix stands
     for index in sorted((i for i, stop in enumerate(stops) if stop), key=rank):
         first, stop, task = firsts[index], stops[index], trajectories[index].task_id
-
-        def needed(row: int, task: str = task, first: int = first, stop: int = stop) -> int:
-            return stop - first if (row, task) in prefixes else stop
-
-        row = next((r for r, filled in enumerate(taken) if filled + needed(r) <= row_length), len(taken))
+        held = prefixes.setdefault(task, {})
+        free = [r for r, filled in enumerate(taken) if filled + stop - (first if r in held else 0) <= row_length]
+        row = next((r for r in free if r in held), free[0] if free else len(taken))
         if row == len(taken):
             taken.append(0)
-        if first and (row, task) not in prefixes:
-            prefixes[row, task] = taken[row]
+        if first and row not in held:
+            held[row] = taken[row]
             taken[row] += first
-        places.append(Place(index, row, taken[row], first, stop, prefixes.get((row, task), 0)))
+        places.append(Place(index, row, taken[row], first, stop, held.get(row, 0)))
         taken[row] += stop - first
     return places
 
@@ -230,10 +228,10 @@ def _shared(trajectories: Sequence[Trajectory], stops: Sequence[int]) -> list[in
     for indices in members.values():
         if len(indices) > 1:
             limit = min(trajectories[i].loss_mask.index(1) - 1 for i in indices)
-            heads = zip(*(trajectories[i].tokens[:limit] for i in indices), strict=True)
-            common = next((t for t, tokens in enumerate(heads) if len(set(tokens)) > 1), limit)
+            heads = np.array([trajectories[i].tokens[:limit] for i in indices])
+            alike = np.all(heads == heads[:1], axis=0)
             for i in indices:
-                shared[i] = common
+                shared[i] = limit if alike.all() else int(np.argmin(alike))
     return shared
 
 

@@ -138,7 +138,10 @@ class Parts:
         """(fresh train state, step, pack) for kind "policy_gradient" or "sft".
 
         pack(trajectories, advantages) gives batches of the one shape that the step is compiled for.
+        Raises ValueError for rl.share_prefix where layers have a sliding window.
         """
+        if self.config.rl.share_prefix and self.architecture.sliding_window:
+            raise ValueError("rl.share_prefix must be False: the policy's layers have a sliding window")
         c = self.config.rl
         sft = kind == "sft"
         optimiser, step = train_step(self.config, self.policy, self.mesh, kind)

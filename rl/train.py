@@ -80,7 +80,9 @@ class Trainer:
 
     @classmethod
     def create(cls, parts: Parts) -> "Trainer":
-        """A trainer at the initial policy."""
+        """A trainer at the initial policy. Raises ValueError for a teacher that cannot be one."""
+        if parts.config.rl.teacher:
+            parts.teacher  # noqa: B018 (loaded now, so that a wrong one fails before anything is sampled)
         return cls(parts, *parts.learner("policy_gradient"))
 
     def step(

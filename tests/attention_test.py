@@ -59,3 +59,25 @@ def test_cudnn_asks_for_the_same_attention(window):
         found = attention.cudnn(*half, ids, window, implementation="xla")
         assert found.dtype == jnp.bfloat16
         np.testing.assert_allclose(found.astype(jnp.float32), attention.plain(*heads, ids, window), atol=0.05)
+
+
+def test_a_query_sees_its_prefix_and_itself():
+    """Against float64 softmax under the mask written out: a prefix, two members of it, an episode alone, padding."""
+    T = 160  # more than a block of queries
+    ids = np.repeat([1, 2, 3, 4, 0], [50, 30, 30, 40, 10])
+    parents = np.where((ids == 2) | (ids == 3), 1, ids)
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.normal(size=(1, T, n, 16)) for n in (H, K, K))
+    place = np.arange(T)
+    seen = (place[:, None] >= place) & ((ids[:, None] == ids) | (parents[:, None] == ids))
+    assert seen[90].sum() == 50 + 11 and seen[120].sum() == 11
+    keys, values = (np.repeat(x[0], H // K, axis=1) for x in (k, v))
+    scores = np.where(seen[None], np.einsum("thn,shn->hts", q[0], keys) / 4, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    expected = np.einsum("hts,shn->thn", weights / weights.sum(-1, keepdims=True), values)
+    heads, rows = [jnp.asarray(x, jnp.float32) for x in (q, k, v)], [jnp.asarray(x[None]) for x in (ids, parents)]
+    for attend in (attention.plain, attention.splash, attention.cudnn):
+        np.testing.assert_allclose(attend(*heads, rows[0], None, rows[1])[0], expected, atol=1e-5)
+    half = [x.astype(jnp.bfloat16) for x in heads]
+    found = attention.cudnn(*half, rows[0], None, rows[1], implementation="xla")
+    np.testing.assert_allclose(found[0].astype(jnp.float32), expected, atol=0.05)

@@ -63,7 +63,7 @@ def test_wrong_rollouts_are_named(tmp_path):
     path = tmp_path / "round_0.jsonl"
     rollout.write(_episodes(0), path, round=0, phase="train", step=3)
     assert [item.task_id for item in compare.episodes(path, -1, 4)] == ["t0"] * 4 + ["t1"] * 4
-    with pytest.raises(ValueError, match=r"rl.compare_step = 1: .*round_0.jsonl holds training episodes of steps \[3\]"):
+    with pytest.raises(ValueError, match=r"rl.compare_step = 1: .*0.jsonl holds training episodes of steps \[3\]"):
         compare.episodes(path, 1, 4)
     with pytest.raises(ValueError, match="rl.group_size = 8: task 't0' has 4 episodes in .*round_0.jsonl"):
         compare.episodes(path, 3, 8)

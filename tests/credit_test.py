@@ -18,9 +18,8 @@ def _played(task, steps, member=0, reward=None):
     turns = sum(message["role"] == "assistant" for message in messages)
     mask = [0, *([1, 1, 0] * turns)]
     score = score if reward is None else Score(reward, score.subgoals, score.violations)
-    return trajectory.Trajectory(
-        task.id, member, [7] * len(mask), mask, [-1.0 * m for m in mask], 0, trajectory.ENDED, score, messages, [], turns
-    )
+    tokens, logprobs = [7] * len(mask), [-1.0 * m for m in mask]
+    return trajectory.Trajectory(task.id, member, tokens, mask, logprobs, 0, "ended", score, messages, [], turns)
 
 
 @pytest.mark.parametrize("task", [worlds.LINEAR, worlds.OWNER, worlds.CONSENT, worlds.MISSING], ids=lambda t: t.id)
@@ -65,7 +64,8 @@ def test_a_turn_is_not_credited_with_what_came_before():
 def _episode(turns, reward, member, task="t0"):
     mask = [0, *([1, 0] * turns)]
     score = Score(reward, {}, [], error=None if reward is not None else "gone")
-    return trajectory.Trajectory(task, member, [1] * len(mask), mask, [0.0] * len(mask), 0, "ended", score, [], [], turns)
+    tokens, logprobs = [1] * len(mask), [0.0] * len(mask)
+    return trajectory.Trajectory(task, member, tokens, mask, logprobs, 0, "ended", score, [], [], turns)
 
 
 @pytest.mark.parametrize("name", algorithms.ADVANTAGES)

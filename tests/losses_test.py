@@ -234,16 +234,17 @@ def test_kl_estimators_equal_torch_and_have_its_gradient():
 
 
 def test_a_teachers_advantages_give_the_gradient_of_reverse_kl():
-    """All 5 tokens, weighted as the policy draws them, with log teacher - log policy for an advantage; against torch."""
+    """All 5 tokens, weighted as the policy draws them, the advantage log teacher - log policy; against torch."""
     rng = np.random.default_rng(1)
     logits, teacher = rng.normal(size=(5,)), torch.log_softmax(torch.tensor(rng.normal(size=(5,))), 0)
     leaf = torch.tensor(logits, requires_grad=True)
     policy = torch.distributions.Categorical(logits=leaf)
     torch.distributions.kl_divergence(policy, torch.distributions.Categorical(logits=teacher)).backward()
     old, ones = jax.nn.log_softmax(jnp.asarray(logits, jnp.float32))[None], jnp.ones((1, 5))
+    advantages = jnp.asarray(teacher.numpy())[None] - old
 
     def loss(x):
-        values, *_ = losses.ppo(jax.nn.log_softmax(x)[None], old, jnp.asarray(teacher.numpy())[None] - old, ones, LOW, HIGH)
+        values, *_ = losses.ppo(jax.nn.log_softmax(x)[None], old, advantages, ones, LOW, HIGH)
         return jnp.sum(jnp.exp(old) * values)
 
     np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(logits, jnp.float32)), leaf.grad, atol=1e-6)

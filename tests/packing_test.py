@@ -200,7 +200,7 @@ def test_errors_name_what_is_wrong():
         packing.pack([good, good], [1.0, 1.0], 16, 1, 1)
     with pytest.raises(ValueError, match="'shop/1' member 3: the advantage is nan"):
         packing.pack([good], [float("nan")], 16, 1, 1)
-    with pytest.raises(ValueError, match=r"member 3: \(2,\) advantages, expected one, or one for each of the 10 tokens"):
+    with pytest.raises(ValueError, match=r"member 3: \(2,\) advantages, expected one, or one for each of the 10"):
         packing.pack([good], [[1.0, 2.0]], 16, 1, 1)
     with pytest.raises(ValueError, match="covers the first token"):
         packing.pack([episode("a", 0, [1, 2], [1, 1])], [1.0], 16, 1, 1)

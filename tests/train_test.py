@@ -182,7 +182,7 @@ def test_a_step_without_any_mixed_group_is_no_update():
 
 
 def test_groups_without_a_signal_are_sampled_anew():
-    """t0 and t3 say nothing; t2 takes the place of one and says nothing either; t1 does; then the refills are used up."""
+    """t0 and t3 say nothing; t2 in the place of one says nothing either; t1 does; then the refills are used up."""
     recorder = Recorder([1] * 4 + [0, 1, 1, 1] + [0] * 4 + [1] * 4, minibatches=1, max_refills=2)
     asked = []
 
