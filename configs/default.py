@@ -66,6 +66,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.reasoning.variants = 2  # questions per root and round
     c.reasoning.expand_share = 1.0  # share of training patterns grown per round, worst pass rate first
     c.reasoning.untooled_reward = 0.9  # reward of a right answer to a problem without a tool call; with one it is 1
+    c.reasoning.teacher_rewrites = 0  # failed problems per round that the teacher (synth.teacher) rewrites
     c.reasoning.problems = ""  # comma-separated JSONL files or TFDS folders (question, answer) to train on in round 0
     c.reasoning.evaluation = ""  # ditto, but held out: round 0's held-out tasks, which no training task may resemble
     c.reasoning.search_corpus = ""  # JSONL of pages (id, title, text) that search_questions are about

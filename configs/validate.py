@@ -52,7 +52,7 @@ RULES: dict[str, Rule] = {
     "synth.expand_share": _SHARE,
     **{f"synth.{key}": (lambda x: 0 < x <= 1, "> 0 and <= 1") for key in ("operator_quota", "domain_quota")},
     "synth.legal_share": _SHARE,
-    "reasoning.rounds": _at_least(0),
+    **{f"reasoning.{key}": _at_least(0) for key in ("rounds", "teacher_rewrites")},
     **{f"reasoning.{key}": _at_least(1) for key in ("train_roots", "heldout_roots", "variants")},
     "reasoning.expand_share": _SHARE,
     "reasoning.untooled_reward": _SHARE,
@@ -198,6 +198,10 @@ def _check_relations(values: dict[str, Any]) -> None:
             _require(context >= values[key], f"{section}.context", f">= {key} = {values[key]}", context)
     if values["reasoning.rounds"]:
         _require(values["synth.rounds"] == 1, "synth.rounds", "1 with rounds of reasoning", values["synth.rounds"])
+    if values["reasoning.teacher_rewrites"]:
+        model = values["synth.teacher"] != "program"
+        text = "0 without a model as teacher (synth.teacher = 'llm' or 'replay')"
+        _require(model, "reasoning.teacher_rewrites", text, values["reasoning.teacher_rewrites"])
     rounds = values["reasoning.rounds"] + values["rl.rounds"]
     _require(rounds >= 1, "rl.rounds", ">= 1 without rounds of reasoning (reasoning.rounds)", values["rl.rounds"])
     if values["synth.teacher"] != "program":

@@ -296,6 +296,8 @@ class Flywheel:
             grown = agentic.first_workflows(self.config, self.teacher)
         else:
             grown = reasoning.next_patterns(self.config, trees, progress.counts)
+            if failed := reasoning.failed_problems(self.config, self.workdir, progress.round, progress.counts):
+                write_json(self.workdir / "tasks" / f"failed_{progress.round}.json", failed)
         progress.workflows = {split: [w.to_dict() for w in ws] for split, ws in grown.items()}
         progress.round, progress.step, progress.counts = progress.round + 1, 0, {}
         self.save()

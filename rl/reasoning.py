@@ -7,6 +7,7 @@ the user's own sets: problems, search and data questions to train on, and the ev
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,11 +15,11 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from envs import actors, base, data, registry, search
+from envs import actors, answers, base, data, registry, search
 from rl import show, train
 from rl.trajectory import Trajectory
-from synth import dataset, facts, gates, tables
-from synth.problems import catalogue, files, generate, growth, operators
+from synth import dataset, facts, gates, llm, tables
+from synth.problems import catalogue, files, generate, growth, operators, rewrite
 from synth.problems.growth import Outcome, Pattern
 from synth.question import Question, parse_weights
 from synth.task import Task
@@ -80,8 +81,8 @@ def count(counts: dict[str, list], items: Sequence[Trajectory], tasks: Sequence[
     by_id = {task.id: task for task in tasks}
     for item in items:
         task = by_id[item.task_id]
-        if task.round != number or item.reward is None:
-            continue
+        if task.round != number or item.reward is None or "teacher" in task.source:
+            continue  # replayed, faulted, or no question of a pattern
         entry = counts.setdefault(f"{task.root}@r{task.round}", [0, 0, {}])
         entry[0] += 1
         entry[1] += item.passed
@@ -97,14 +98,17 @@ def gated_splits(
     Raises ValueError, naming the gates and an example each, if a split has no question left.
     """
     splits, reports, taken = {}, {}, {}
+    rewritten, tallies = rewrites(config, workdir, number)
+    if tallies:
+        reports["teacher"] = {kind: vars(tally) for kind, tally in tallies.items()}
     for earlier in range(number):
         for split in SPLITS:
             questions = dataset.read(workdir / "tasks" / f"round_{earlier}", split)
             taken |= {generate.fingerprint(question): question.id for question in questions}
-    for split in reversed(
-        SPLITS
-    ):  # held-out ones first: what stands in an evaluation set is no longer free for training
-        splits[split], found = gated(config, split, number, patterns[split], taken)
+    # Held-out ones first: what stands in an evaluation set is no longer free for training.
+    for split in reversed(SPLITS):
+        more = rewritten if split == "train" else []
+        splits[split], found = gated(config, split, number, patterns[split], more, taken)
         reports[split] = found.to_dict()
         if not splits[split]:
             raise ValueError(f"round {number}: no {split} question passed the gates: {reports[split]}")
@@ -113,14 +117,45 @@ def gated_splits(
     return splits, reports
 
 
+def failed_problems(config: config_dict.ConfigDict, workdir: Path, number: int, counts: dict[str, list]) -> list[str]:
+    """The problems of round `number` that a teacher is to rewrite for the next, as JSON; none without a teacher."""
+    if not config.reasoning.teacher_rewrites:
+        return []
+    questions = dataset.read(workdir / "tasks" / f"round_{number}", "train")
+    return [question.to_json() for question in rewrite.worst(questions, counts, config.reasoning.teacher_rewrites)]
+
+
+def rewrites(
+    config: config_dict.ConfigDict, workdir: Path, number: int
+) -> tuple[list[Question], dict[str, rewrite.Tally]]:
+    """What a teacher makes of tasks/failed_<number - 1>.json, and what became of its candidates by kind.
+
+    Its answers are kept in workdir/teacher. Raises ValueError if it needs a key and the environment has none.
+    """
+    path = workdir / "tasks" / f"failed_{number - 1}.json"
+    if not path.exists():
+        return [], {}
+    failed = [Question.from_json(text) for text in json.loads(path.read_text())]
+    client = llm.Client(config.synth.teacher_model, workdir / "teacher", offline=config.synth.teacher == "replay")
+    return rewrite.rewrite(failed, number, config.seed, client.ask_all, answers.same)
+
+
 def gated(
-    config: config_dict.ConfigDict, split: str, number: int, patterns: Sequence[Pattern], taken: dict[str, str]
+    config: config_dict.ConfigDict,
+    split: str,
+    number: int,
+    patterns: Sequence[Pattern],
+    more: Sequence[Question],
+    taken: dict[str, str],
 ) -> tuple[list[Question], gates.Report]:
-    """The questions of a split in round `number` that pass the gates. taken: as in synth.problems.generate.select."""
+    """The questions of a split in round `number` that pass the gates, `more` of them made elsewhere.
+
+    taken: as in synth.problems.generate.select.
+    """
     c, counts = config.reasoning, roots_of(config, split)
     evaluation = evaluation_set(config)
     forbidden = generate.evaluation_ngrams(q.prompt for q in evaluation)
-    candidates = generate.questions(patterns, c.variants, config.seed)
+    candidates = [*generate.questions(patterns, c.variants, config.seed), *more]
     candidates += facts.questions(split, counts.get("search", 0), c.variants, number, config.seed)
     candidates += tables.questions(split, counts.get("data", 0), c.variants, number, config.seed)
     if number == 0 and split == "train":

@@ -32,8 +32,9 @@ class Question:
 
     env: the world that asks it: "reasoning" | "search" | "data".
     prompt: the user's message. answer: the right answer, as text.
-    source: what the world needs beside it: for "reasoning" {"problem": a synth.problems.graph.Problem as data}, or {}
-        for a question from a file; see envs/search.py and envs/data.py for theirs.
+    source: what the world needs beside it: for "reasoning" {"problem": a synth.problems.graph.Problem as data}, {}
+        for a question from a file, {"teacher": kind} for a teacher's rewrite; see envs/search.py and envs/data.py for
+        those of their worlds.
     """
 
     id: str

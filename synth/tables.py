@@ -72,7 +72,8 @@ SUBJECTS = {
         Subject("clinics", "visits", "visit", "duration", (_base("minute"), _larger("hour", 60)), 10, 300, 10,
                 "ward", ("eyes", "skin", "heart"), "patients", "patient", "cover", ("none", "basic", "full", "state")),
         Subject("logs", "requests", "request", "latency", (_base("millisecond"), _larger("second", 1000)),
-                250, 9000, 250, "verb", ("get", "put", "post"), "hosts", "host", "zone", ("alpha", "beta", "gamma", "delta")),
+                250, 9000, 250, "verb", ("get", "put", "post"), "hosts", "host", "zone",
+                ("alpha", "beta", "gamma", "delta")),
     )
 }  # fmt: skip
 
@@ -126,7 +127,8 @@ def _clean_sql(subject: Subject) -> str:
     cases = " ".join(f"when '{unit.name}' then {unit.sql.format('e.' + subject.measure)}" for unit in subject.units)
     return (
         f"with clean as (select e.{subject.event}_id, min(e.{subject.owner}_id) as owner, "
-        f"min(o.{subject.trait}) as trait, min(e.{subject.group}) as grp, min(case e.unit {cases} end)::bigint as m from {subject.events} e "
+        f"min(o.{subject.trait}) as trait, min(e.{subject.group}) as grp, min(case e.unit {cases} end)::bigint as m "
+        f"from {subject.events} e "
         f"join {subject.owners} o on e.{subject.owner}_id = o.{subject.owner}_id "
         f"where e.{subject.measure} is not null group by e.{subject.event}_id) "
     )

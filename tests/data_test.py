@@ -103,14 +103,14 @@ def test_python_works_on_the_rows_of_the_last_query():
 @pytest.mark.parametrize(
     "sql",
     [
-        "drop table patients", "insert into patients values ('x', 'y')", "delete from patients", "create table t(a int)",
+        "drop table patients", "insert into patients values ('x', 'y')", "delete from patients",
         "update patients set cover = 'x'", "alter table patients add column x int", "select 1; drop table patients",
         "copy patients to '/tmp/harm.csv'", "attach '/tmp/harm.db'", "install httpfs", "load httpfs", "set threads = 8",
         "set enable_external_access = true", "reset lock_configuration", "pragma enable_profiling", "vacuum", "select",
         "export database '/tmp/harm'", "select * from read_csv('/etc/passwd')", "select * from '/etc/passwd'", "",
         "select * from read_text('/etc/passwd')", "select * from glob('/*')", "select getenv('HOME')", "-- x",
         "select * from read_parquet('http://127.0.0.1/x')", "prepare p as select 1", "call force_checkpoint()",
-        "checkpoint", "explain select 1",
+        "checkpoint", "explain select 1", "create table t(a int)",
     ],
 )  # fmt: skip
 def test_queries_can_only_read_the_tables(sql):
