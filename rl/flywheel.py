@@ -90,10 +90,7 @@ class Progress:
 
 
 def make_teacher(config: config_dict.ConfigDict, workdir: Path) -> Teacher:
-    """The teacher of a config; a model's answers are kept in workdir/teacher.
-
-    Raises ValueError if it needs a key and the environment has none.
-    """
+    """The teacher of a config; a model's answers are kept in workdir/teacher."""
     model = config.synth.teacher_model
     return teacher.create(config.synth.teacher, lambda offline: Client(model, workdir / "teacher", offline=offline))
 
@@ -341,6 +338,9 @@ class Flywheel:
         progress = self.progress
         progress.rounds[-1]["pass_after"] = self.measure(self.trainer.state.params, heldout, progress.round, "after")
         grown = next_workflows(self.config, {s: progress.trees(s) for s in SPLITS}, progress.outcomes(), self.teacher)
+        mistakes = sum((Counter(entry[3]) for entry in progress.counts.values()), Counter())
+        expanded = Counter(w.operator or "none" for w in grown["train"])
+        progress.rounds[-1] |= {"mistakes": dict(sorted(mistakes.items())), "grown": dict(sorted(expanded.items()))}
         progress.workflows = {split: [w.to_dict() for w in ws] for split, ws in grown.items()}
         progress.round, progress.step, progress.counts = progress.round + 1, 0, {}
         self.save()

@@ -82,27 +82,27 @@ class Client:
       attempts: times a request is sent before a fault of the endpoint counts as its answer.
       timeout: seconds a request may take. backoff: seconds before the first repetition, doubled each time.
       offline: answer from the cache alone.
-    Raises ValueError if the environment names no key and the endpoint is needed.
     """
 
     def __init__(
         self, model: str, cache: Path, concurrency: int = 8, attempts: int = 5, timeout: float = 120.0,
         backoff: float = 1.0, offline: bool = False,
     ):
-        if not offline and not os.environ.get("OPENAI_API_KEY"):
-            raise ValueError("synth.teacher=llm: the environment variable OPENAI_API_KEY is not set")
         self.ledger = Ledger()
         self._under_way: dict[str, asyncio.Lock] = {}  # of one event loop, so of one `ask_all`
         self._model, self._cache, self._offline = model, cache, offline
         self._concurrency, self._attempts, self._timeout, self._backoff = concurrency, attempts, timeout, backoff
 
     def ask_all(self, questions: Sequence[Question]) -> list[Any]:
-        """The answers, in order; None where no usable one was to be had (ledger.failures)."""
+        """The answers, in order; None where no usable one was to be had (ledger.failures).
+
+        Raises ValueError if one is not in the cache and the environment names no key.
+        """
         return asyncio.run(self._ask_all(questions))
 
     async def _ask_all(self, questions: Sequence[Question]) -> list[Any]:
         limit, self._under_way = _Limit(self._concurrency), {}
-        # Retries are ours, so that faults narrow the limit; a client without a key is never used.
+        # Retries are ours, so that faults narrow the limit. Without a key all has to come from the cache.
         async with openai.AsyncOpenAI(
             api_key=os.environ.get("OPENAI_API_KEY", "none"), timeout=self._timeout, max_retries=0
         ) as endpoint:
@@ -151,6 +151,8 @@ class Client:
         self, endpoint: openai.AsyncOpenAI, limit: _Limit, request: dict[str, Any], rng: random.Random
     ) -> openai.types.chat.ChatCompletion:
         """The endpoint's answer to a request, sent again after its faults. Raises NoAnswer."""
+        if not os.environ.get("OPENAI_API_KEY"):
+            raise ValueError("synth.teacher=llm: the environment variable OPENAI_API_KEY is not set")
         for attempt in range(self._attempts):
             if attempt:
                 self.ledger.retries += 1

@@ -190,7 +190,7 @@ def test_what_cannot_be_helped_is_not_tried_again(server, tmp_path, monkeypatch)
     assert ours.ask_all(SUMS[:1]) == [None] and len(server.requests) == 1 and ours.ledger.retries == 0
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(ValueError, match="OPENAI_API_KEY is not set"):
-        client(tmp_path)
+        client(tmp_path).ask_all(SUMS[:1])
     assert client(tmp_path, offline=True).ask_all(SUMS[:1]) == [None]
 
 
