@@ -50,7 +50,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.synth.rounds = 1  # rounds of tasks that stage=synth makes; more than one go to WORKDIR/synth
     c.synth.processes = 1  # processes that play tasks for the gates; the tasks are the same for any number
     c.synth.benchmarks = ""  # files and folders, comma-separated, of which no task may repeat 13 words in a row
-    c.synth.distinct_trees = True  # no held-out task of a tree that also stands in the training split (linear ones do)
+    c.synth.distinct_trees = True  # no tree with branches on both sides of the split
 
     c.env = config_dict.ConfigDict()
     c.env.max_turns = 16  # assistant turns per episode; a task whose oracle takes more is refused
