@@ -20,7 +20,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from envs import actors, base, tools
+from envs import actors, tools
 from envs.base import Actor, Message, Score, Step
 from envs.user import User
 from synth import domains, gates, generate, operators, script, selection, workflow

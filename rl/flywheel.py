@@ -102,7 +102,10 @@ def first_workflows(config: config_dict.ConfigDict, by: Teacher = PROGRAM) -> di
     domains.register(found)
     chosen = [*domains.select(c.domains), *(domain for domain in found if c.domains != "all")]
     counts = {"train": c.train_roots, "heldout": c.heldout_roots}
-    return {split: by.word(workflow.roots(split, n, chosen, config.seed)) for split, n in counts.items()}
+    roots = {split: by.word(workflow.roots(split, n, chosen, config.seed)) for split, n in counts.items()}
+    if spent := by.spent():
+        show.line(spent)
+    return roots
 
 
 def next_workflows(
@@ -124,6 +127,8 @@ def next_workflows(
         for name, problem in lost.items():
             show.line(f"{name} is not expanded: {problem}")
         grown[split] = [old.kept() if new.id in lost else new for old, new in zip(before[split], grown[split])]
+    if spent := by.spent():
+        show.line(spent)
     return grown
 
 

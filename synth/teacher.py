@@ -34,6 +34,10 @@ class Teacher(Protocol):
         """Each workflow grown by its operator."""
         ...
 
+    def spent(self) -> str:
+        """What was asked for so far, in words; "" if nothing costs anything."""
+        ...
+
 
 class Program:
     """The programmatic teacher: the built-in domains and wordings, conditions by lot."""
@@ -49,6 +53,10 @@ class Program:
     def expand(self, pairs: Sequence[tuple[Workflow, Operator]], seed: int) -> list[Workflow]:
         """Conditions drawn from the seed."""
         return selection.expand(pairs, seed)
+
+    def spent(self) -> str:
+        """Nothing."""
+        return ""
 
 
 _WORD = {"type": "string", "pattern": "^[a-z]+$", "maxLength": 20}
@@ -127,6 +135,10 @@ class Llm:
                 grown = operators.with_rule(workflow, operator.name, rule["condition"], rule["otherwise"])
                 found.append(workflow.grown(grown, operator.name))
         return found
+
+    def spent(self) -> str:
+        """The client's ledger."""
+        return "teacher: " + ", ".join(f"{n} {name}" for name, n in dataclasses.asdict(self.client.ledger).items())
 
 
 def _ask(text: str) -> list[Message]:

@@ -230,7 +230,7 @@ def arguments(policy, workdir, **changes):
     return main.parse([*small_run.arguments(policy, **changes), f"--workdir={workdir}", "--stage=synth"])[:2]
 
 
-def test_a_model_teaches_a_round_from_end_to_end(server, tmp_path, monkeypatch):
+def test_a_model_teaches_a_round_from_end_to_end(server, tmp_path, monkeypatch, capsys):
     """Domain, wordings and rules are the model's, truth and gates ours; the replayed run writes the same bytes."""
     plain, policy = server.fault, small_run.folder(tmp_path / "policy")
     faults = iter([500, "{", json.dumps({}), 429, json.dumps({**WORDING, "rule": "Fine when {rule}."})] * 3)
@@ -257,6 +257,8 @@ def test_a_model_teaches_a_round_from_end_to_end(server, tmp_path, monkeypatch):
     assert {task.domain for task in tasks} == {"hotels", "bakery"}
     assert {task.policy.split("\n")[0] for task in tasks} == {"You serve hotels.", "You serve bakery."}
     assert any(re.search(r'^Fine when ".*; otherwise transfer\.$', task.policy, re.M) for task in tasks)
+    answers = len(list((workdir / "teacher").iterdir()))
+    assert f"teacher: {answers} answers, 0 cached, " in capsys.readouterr().out
     assert ledger.failures == 0 and ledger.repairs > 0 and set(server.paid.values()) == {1}
     server.fault, count = plain, len(server.requests)
     (tmp_path / "replay").mkdir()
