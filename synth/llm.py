@@ -27,7 +27,7 @@ REPAIRS = 2  # times a malformed answer is sent back with what is wrong with it
 
 
 class NoAnswer(Exception):
-    """The endpoint gave no usable answer to a request; the message says why."""
+    """The endpoint did not answer a request, or the cache does not hold it; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Ledger:
     cached: int = 0  # requests answered from the cache
     retries: int = 0  # requests repeated after a fault of the endpoint
     repairs: int = 0  # malformed answers sent back
-    failures: int = 0  # questions without a usable answer
+    failures: int = 0  # questions whose answers stayed malformed
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
@@ -94,9 +94,10 @@ class Client:
         self._concurrency, self._attempts, self._timeout, self._backoff = concurrency, attempts, timeout, backoff
 
     def ask_all(self, questions: Sequence[Question]) -> list[Any]:
-        """The answers, in order; None where no usable one was to be had (ledger.failures).
+        """The answers, in order; None where they stayed malformed (ledger.failures).
 
-        Raises ValueError if one is not in the cache and the environment names no key.
+        Raises NoAnswer if the endpoint failed to answer one, after the others have been answered and kept: asked again
+        later, the same answers come of it. Raises ValueError if the environment names no key and one is needed.
         """
         return asyncio.run(self._ask_all(questions))
 
@@ -106,16 +107,17 @@ class Client:
         async with openai.AsyncOpenAI(
             api_key=os.environ.get("OPENAI_API_KEY", "none"), timeout=self._timeout, max_retries=0
         ) as endpoint:
-            return await asyncio.gather(*(self._ask(endpoint, limit, question) for question in questions))
+            asked = (self._ask(endpoint, limit, question) for question in questions)
+            found = await asyncio.gather(*asked, return_exceptions=True)
+        if faults := [answer for answer in found if isinstance(answer, BaseException)]:
+            raise faults[0]
+        return found
 
     async def _ask(self, endpoint: openai.AsyncOpenAI, limit: _Limit, question: Question) -> Any:
         """One question, its malformed answers sent back at most REPAIRS times."""
         messages = question.messages
         for repair in range(REPAIRS + 1):
-            try:
-                text = await self._answer(endpoint, limit, messages)
-            except NoAnswer:
-                break
+            text = await self._answer(endpoint, limit, messages)
             answer, problem = _parse(text, question)
             if problem is None:
                 return answer
