@@ -54,7 +54,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.synth.rounds = 1  # rounds of tasks that stage=synth makes; more than one go to WORKDIR/synth
     c.synth.processes = 1  # processes that play tasks for the gates; the tasks are the same for any number
     c.synth.benchmarks = ""  # files and folders, comma-separated, of which no task may repeat 13 words in a row
-    c.synth.distinct_trees = True  # no held-out task of a tree that also stands in the training split (linear ones do)
+    c.synth.distinct_trees = True  # no tree with branches on both sides of the split
 
     c.reasoning = config_dict.ConfigDict()  # files: repo-relative or absolute, "" for none
     c.reasoning.rounds = 0  # rounds of the reasoning flywheel, before those of the agentic one

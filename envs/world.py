@@ -4,9 +4,8 @@ Predicates are data. A subgoal is `{"name", "node", "weight", "event": match}` (
 `{..., "delta": {path: value}}` (the final state differs from the first at these paths, with these values). A violation
 is `{"name", "node", "event": match}`, with an optional `"unless_after": match` that an event of an earlier message may
 satisfy. A match gives a literal per key, or `{"not_in": [...]}`. A subgoal `"for"` a record belongs to one of several
-goals. Reward: 0 if any violation occurred, if the state
-changed in any way that no subgoal declares, or if neither the user ended the episode nor the agent transferred it;
-otherwise the weighted share of subgoals met.
+goals. Reward: 0 if any violation occurred, if the state changed in any way that no subgoal declares, or if neither the
+user ended the episode nor the agent transferred it; otherwise the weighted share of subgoals met.
 
 Every event carries the "turn" (assistant message) it happened in. The first write, decline or transfer is the decision:
 what is read, asked or confirmed in the same message or later cannot have informed it and meets no subgoal. Of several
@@ -21,7 +20,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from envs import actors, base, tools
+from envs import actors, tools
 from envs.base import Actor, Message, Score, Step
 from envs.user import User
 from synth import domains, gates, generate, operators, script, selection, workflow

@@ -33,10 +33,7 @@ PROGRAM = teacher.Program()
 
 
 def make_teacher(config: config_dict.ConfigDict, workdir: Path) -> Teacher:
-    """The teacher of a config; a model's answers are kept in workdir/teacher.
-
-    Raises ValueError if it needs a key and the environment has none.
-    """
+    """The teacher of a config; a model's answers are kept in workdir/teacher."""
     model = config.synth.teacher_model
     return teacher.create(config.synth.teacher, lambda offline: Client(model, workdir / "teacher", offline=offline))
 
@@ -48,7 +45,10 @@ def first_workflows(config: config_dict.ConfigDict, by: Teacher = PROGRAM) -> di
     domains.register(found)
     chosen = [*domains.select(c.domains), *(domain for domain in found if c.domains != "all")]
     counts = {"train": c.train_roots, "heldout": c.heldout_roots}
-    return {split: by.word(workflow.roots(split, n, chosen, config.seed)) for split, n in counts.items()}
+    roots = {split: by.word(workflow.roots(split, n, chosen, config.seed)) for split, n in counts.items()}
+    if spent := by.spent():
+        show.line(spent)
+    return roots
 
 
 def next_workflows(
@@ -70,6 +70,8 @@ def next_workflows(
         for name, problem in lost.items():
             show.line(f"{name} is not expanded: {problem}")
         grown[split] = [old.kept() if new.id in lost else new for old, new in zip(before[split], grown[split])]
+    if spent := by.spent():
+        show.line(spent)
     return grown
 
 
@@ -100,6 +102,13 @@ def outcomes(counts: Mapping[str, list]) -> dict[str, Outcome]:
         name: Outcome(episodes, passes, *(tuple(Counter(dict(sorted(c.items()))).elements()) for c in kinds))
         for name, (episodes, passes, *kinds) in counts.items()
     }
+
+
+def growth(counts: Mapping[str, list], grown: Sequence[Workflow]) -> dict[str, dict[str, int]]:
+    """What summary.json says when a round is over: the kinds of mistakes made, and by which operators trees grew."""
+    mistakes = sum((Counter(entry[3]) for entry in counts.values()), Counter())
+    expanded = Counter(workflow.operator or "none" for workflow in grown)
+    return {"mistakes": dict(sorted(mistakes.items())), "grown": dict(sorted(expanded.items()))}
 
 
 def gated_splits(

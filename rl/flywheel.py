@@ -292,6 +292,7 @@ class Flywheel:
         trees = {split: progress.trees(split) for split in SPLITS}
         if progress.flywheel == "agentic":
             grown = agentic.next_workflows(self.config, trees, agentic.outcomes(progress.counts), self.teacher)
+            progress.rounds[-1] |= agentic.growth(progress.counts, grown["train"])
         elif progress.round + 1 == progress.agentic_from:
             grown = agentic.first_workflows(self.config, self.teacher)
         else:

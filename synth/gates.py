@@ -150,7 +150,7 @@ class Seen:
     """Everything accepted before, all splits and rounds, and what no task may resemble.
 
     corpus: texts whose 13-grams no task may hold. max_turns: assistant turns an episode may take. distinct: refuse a
-    task whose whole tree (domain, action, conditions) also stands in another split; linear ones cannot differ.
+    task whose whole tree (domain, action, conditions) also stands in another split; those of a single branch cannot differ.
     """
 
     def __init__(self, corpus: Corpus | None = None, max_turns: int = 0, distinct: bool = False):
@@ -179,10 +179,10 @@ class Seen:
             figures["overlap"] = shared = self.corpus.shared(task)
             if shared["grams"]:
                 return f"overlap: {shared['grams']} runs of {GRAM} words stand in the benchmarks too", figures
-        linear = len(tree.branches(tree.from_dict(task.tree))) == 1
-        others = [split for split, trees in self._trees.items() if split != task.split and canonical(task) in trees]
-        if self.distinct and not linear and others:
-            return f"shared_tree: stands in the {others[0]} split too", figures
+        if self.distinct and len(tree.branches(tree.from_dict(task.tree))) > 1:
+            for split, trees in self._trees.items():
+                if split != task.split and canonical(task) in trees:
+                    return f"shared_tree: stands in the {split} split too", figures
         return None, figures
 
 

@@ -110,18 +110,29 @@ def invert(workflow: Workflow, branch: Branch, variant: int, seed: int) -> Task:
     segments = tree.segments(branch)
     name = f"{workflow.id}/{'+'.join(segment[-1][0].id for segment in segments)}/{variant}"
     rng = random.Random(f"{seed}/{name}")
-    spec, action = workflow.spec, workflow.action
     persona = _persona(rng, workflow.split)
     state, ids = _state(workflow, segments, rng)
+    taken = [{node.kind: edge for node, edge in segment} for segment in segments]
+    user = _user(workflow, branch, taken, state, ids, persona, rng)
+    faults = {i: edges["attempt"] for i, edges in zip(ids, taken) if edges.get("attempt", "done") != "done"}
+    return assemble(workflow, branch, name, seed, persona.name, state, user, faults)
+
+
+def _user(
+    workflow: Workflow, branch: Branch, taken: list[dict[str, str]], state: dict, ids: list[str],
+    persona: personas.Persona, rng: random.Random,
+) -> dict[str, Any]:
+    """The user script (envs/user.py) that the branch needs; `taken`: node kind -> edge of each goal."""
+    spec, action = workflow.spec, workflow.action
     choice = rng.choice(action.choices)
     # A branch that never comes to the question says nothing about it; were the detail always given there, a withheld
     # one would mean that no rule fails.
     may_ask = any(n.kind == "ask" for n in tree.nodes(workflow.tree))
     asked = [edge for node, edge in branch if node.kind == "ask"]
     given = asked[0] == "given" if asked else not may_ask or rng.random() < 0.5
-    taken = [{node.kind: edge for node, edge in segment} for segment in segments]
+    details = {action.slot: choice} if given else {}
     user = {
-        "request": "",
+        "request": persona.ask(action.verb, spec.record.kind, ids[0], details),
         "record_id": ids[0],
         "verb": action.verb,
         "slots": {action.slot: choice},
@@ -130,32 +141,27 @@ def invert(workflow: Workflow, branch: Branch, variant: int, seed: int) -> Task:
         "yes": persona.yes,
         "no": persona.no,
     }
-    goals = workflow.tree.spec if workflow.tree.kind == "goals" else None
-    details = {action.slot: choice} if given else {}
-    request = persona.ask(action.verb, spec.record.kind, ids[0], details)
     if taken[0].get("review") == "amended":
         user["amends"] = {action.slot: rng.choice([c for c in action.choices if c != choice])}
-    if goals:
+    if workflow.tree.kind == "goals":
         # A goal behind a transfer is never come to; what its user would say is nobody's business.
         accepts = [_accepts(edges) for edges in taken[1:]] + [True] * (len(ids) - len(taken))
         user["later"] = [{"record_id": i, "accepts": a} for i, a in zip(ids[1:], accepts)]
-        if goals["together"]:
-            request = persona.ask(action.verb, spec.record.kind, ids[0], details, ids[1:])
+        if workflow.tree.spec["together"]:
+            user["request"] = persona.ask(action.verb, spec.record.kind, ids[0], details, ids[1:])
         else:
             for goal in user["later"]:
                 goal["request"] = f'Now {action.verb} {spec.record.kind} "{goal["record_id"]}" the same way.'
     if "find" in taken[0]:
         owner = state[spec.record.collection][ids[0]][spec.owner.key]
         user["find"] = {"key": spec.record.key, "owner_id": owner, "several": taken[0]["find"] == "several"}
-        request = persona.ask(action.verb, f"the {spec.record.kind} of {spec.owner.kind}", owner, details)
+        user["request"] = persona.ask(action.verb, f"the {spec.record.kind} of {spec.owner.kind}", owner, details)
     claimed = next((node.spec["condition"] for node in rules(workflow.tree) if node.spec.get("claim")), None)
     if claimed:
         claim = _claim(claimed, branch, Case.values_of(spec, state, ids[0]), spec.values(), rng)
-        request += f" The {claim}."
+        user["request"] += f" The {claim}."
         user["insists"] = [rng.choice(_INSIST).format(claim=claim), rng.choice(_PLEAD)]
-    user["request"] = request
-    faults = {i: edges["attempt"] for i, edges in zip(ids, taken) if edges.get("attempt", "done") != "done"}
-    return assemble(workflow, branch, name, seed, persona.name, state, user, faults)
+    return user
 
 
 def _persona(rng: random.Random, split: str) -> personas.Persona:
@@ -282,8 +288,8 @@ def _state(workflow: Workflow, segments: list[Branch], rng: random.Random) -> tu
         for reference, value in found.items():
             kind, field = reference.split(".")
             owner = owners[owner_id]
-            record = {spec.record.kind: records[record_id], spec.owner.kind: owner}.get(kind)
-            (links[owner[spec.link.key]] if record is None else record)[field] = value
+            link = links.get(owner.get(spec.link.key))
+            {spec.record.kind: records[record_id], spec.owner.kind: owner, spec.link.kind: link}[kind][field] = value
     # Sorted by id, so that the record in play has no special place.
     collections = {spec.record.collection: records, spec.owner.collection: owners}
     collections |= {spec.link.collection: links} if links else {}

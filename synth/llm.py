@@ -27,7 +27,7 @@ REPAIRS = 2  # times a malformed answer is sent back with what is wrong with it
 
 
 class NoAnswer(Exception):
-    """The endpoint gave no usable answer to a request; the message says why."""
+    """The endpoint did not answer a request, or the cache does not hold it; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Ledger:
     cached: int = 0  # requests answered from the cache
     retries: int = 0  # requests repeated after a fault of the endpoint
     repairs: int = 0  # malformed answers sent back
-    failures: int = 0  # questions without a usable answer
+    failures: int = 0  # questions whose answers stayed malformed
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
@@ -82,40 +82,42 @@ class Client:
       attempts: times a request is sent before a fault of the endpoint counts as its answer.
       timeout: seconds a request may take. backoff: seconds before the first repetition, doubled each time.
       offline: answer from the cache alone.
-    Raises ValueError if the environment names no key and the endpoint is needed.
     """
 
     def __init__(
         self, model: str, cache: Path, concurrency: int = 8, attempts: int = 5, timeout: float = 120.0,
         backoff: float = 1.0, offline: bool = False,
     ):
-        if not offline and not os.environ.get("OPENAI_API_KEY"):
-            raise ValueError("synth.teacher=llm: the environment variable OPENAI_API_KEY is not set")
         self.ledger = Ledger()
         self._under_way: dict[str, asyncio.Lock] = {}  # of one event loop, so of one `ask_all`
         self._model, self._cache, self._offline = model, cache, offline
         self._concurrency, self._attempts, self._timeout, self._backoff = concurrency, attempts, timeout, backoff
 
     def ask_all(self, questions: Sequence[Question]) -> list[Any]:
-        """The answers, in order; None where no usable one was to be had (ledger.failures)."""
+        """The answers, in order; None where they stayed malformed (ledger.failures).
+
+        Raises NoAnswer if the endpoint failed to answer one, after the others have been answered and kept: asked again
+        later, the same answers come of it. Raises ValueError if the environment names no key and one is needed.
+        """
         return asyncio.run(self._ask_all(questions))
 
     async def _ask_all(self, questions: Sequence[Question]) -> list[Any]:
         limit, self._under_way = _Limit(self._concurrency), {}
-        # Retries are ours, so that faults narrow the limit; a client without a key is never used.
+        # Retries are ours, so that faults narrow the limit. Without a key all has to come from the cache.
         async with openai.AsyncOpenAI(
             api_key=os.environ.get("OPENAI_API_KEY", "none"), timeout=self._timeout, max_retries=0
         ) as endpoint:
-            return await asyncio.gather(*(self._ask(endpoint, limit, question) for question in questions))
+            asked = (self._ask(endpoint, limit, question) for question in questions)
+            found = await asyncio.gather(*asked, return_exceptions=True)
+        if faults := [answer for answer in found if isinstance(answer, BaseException)]:
+            raise faults[0]
+        return found
 
     async def _ask(self, endpoint: openai.AsyncOpenAI, limit: _Limit, question: Question) -> Any:
         """One question, its malformed answers sent back at most REPAIRS times."""
         messages = question.messages
         for repair in range(REPAIRS + 1):
-            try:
-                text = await self._answer(endpoint, limit, messages)
-            except NoAnswer:
-                break
+            text = await self._answer(endpoint, limit, messages)
             answer, problem = _parse(text, question)
             if problem is None:
                 return answer
@@ -151,6 +153,8 @@ class Client:
         self, endpoint: openai.AsyncOpenAI, limit: _Limit, request: dict[str, Any], rng: random.Random
     ) -> openai.types.chat.ChatCompletion:
         """The endpoint's answer to a request, sent again after its faults. Raises NoAnswer."""
+        if not os.environ.get("OPENAI_API_KEY"):
+            raise ValueError("synth.teacher=llm: the environment variable OPENAI_API_KEY is not set")
         for attempt in range(self._attempts):
             if attempt:
                 self.ledger.retries += 1

@@ -58,7 +58,7 @@ def _all_grams(tasks: Iterable[Task]) -> set[str]:
 def _gates(notes: Iterable[Figures]) -> Figures:
     """Sums over what the gates noted."""
     seen, rejected, worst = 0, Counter(), Counter()
-    mutants, survived, twins, flipped, oracle, nearest = 0, 0, 0, 0, 1.0, 0.0
+    mutants, survived, twins, flipped, oracle = 0, 0, 0, 0, 1.0
     for note in notes:
         seen += 1
         if note["problem"]:
@@ -67,7 +67,6 @@ def _gates(notes: Iterable[Figures]) -> Figures:
         oracle = min(oracle, *note["oracle"])
         mutants += note["mutants"]["made"]
         survived += len(note["mutants"]["survived"])
-        nearest = max(nearest, note["nearest"][1] if note["nearest"] else 0.0)
         for name, reward in note["adversaries"].items():
             worst[name] = max(worst[name], reward)
         if note["twin"]:
@@ -84,7 +83,6 @@ def _gates(notes: Iterable[Figures]) -> Figures:
         "mutants_survived": survived,
         "twins": twins,
         "twins_flipped": flipped,
-        "nearest_pair": nearest,
     }
 
 

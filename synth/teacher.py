@@ -1,7 +1,8 @@
 """Teachers: what proposes domains, wordings and expansions. A teacher writes prose and structure; code decides truth.
 
 Whatever a teacher proposes is checked here and then goes through the same operators, inversion and gates as everything
-else. Where a model gives no usable answer, the program's own proposal takes its place, so no tree is lost.
+else. Where a model's answers stay malformed, the program's own proposal takes their place, so no tree is lost. Where the
+endpoint does not answer at all, the run stops: started again it goes on from the answers it has, to the same trees.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ class Teacher(Protocol):
         """Each workflow grown by its operator."""
         ...
 
+    def spent(self) -> str:
+        """What was asked for so far, in words; "" if nothing costs anything."""
+        ...
+
 
 class Program:
     """The programmatic teacher: the built-in domains and wordings, conditions by lot."""
@@ -49,6 +54,10 @@ class Program:
     def expand(self, pairs: Sequence[tuple[Workflow, Operator]], seed: int) -> list[Workflow]:
         """Conditions drawn from the seed."""
         return selection.expand(pairs, seed)
+
+    def spent(self) -> str:
+        """Nothing."""
+        return ""
 
 
 _WORD = {"type": "string", "pattern": "^[a-z]+$", "maxLength": 20}
@@ -127,6 +136,10 @@ class Llm:
                 grown = operators.with_rule(workflow, operator.name, rule["condition"], rule["otherwise"])
                 found.append(workflow.grown(grown, operator.name))
         return found
+
+    def spent(self) -> str:
+        """The client's ledger."""
+        return "teacher: " + ", ".join(f"{n} {name}" for name, n in dataclasses.asdict(self.client.ledger).items())
 
 
 def _ask(text: str) -> list[Message]:
