@@ -107,7 +107,7 @@ def outcomes(counts: Mapping[str, list]) -> dict[str, Outcome]:
 def growth(counts: Mapping[str, list], grown: Sequence[Workflow]) -> dict[str, dict[str, int]]:
     """What summary.json says when a round is over: the kinds of mistakes made, and by which operators trees grew."""
     mistakes = sum((Counter(entry[3]) for entry in counts.values()), Counter())
-    expanded = Counter(workflow.operator or "none" for workflow in grown)
+    expanded = Counter(flow.operator or "none" for flow in grown)
     return {"mistakes": dict(sorted(mistakes.items())), "grown": dict(sorted(expanded.items()))}
 
 
