@@ -47,7 +47,7 @@ def dr_grpo(rewards_BG: jax.Array, mask_BG: jax.Array) -> jax.Array:
 
 
 def rloo(rewards_BG: jax.Array, mask_BG: jax.Array) -> jax.Array:
-    """A_i = r_i - the mean of the other valid episodes' rewards, [B, G] (RLOO, arXiv:2402.14740, equation 8).
+    """A_i = r_i - the mean of the other valid episodes' rewards, [B, G] (RLOO, arXiv:2402.14740).
 
     With n valid episodes that is n / (n - 1) times Dr. GRPO's; 0 for an episode that has no other beside it.
     """
@@ -58,7 +58,7 @@ def rloo(rewards_BG: jax.Array, mask_BG: jax.Array) -> jax.Array:
 def reinforce_plus_plus(rewards_BG: jax.Array, mask_BG: jax.Array) -> jax.Array:
     """A_i = (r_i - mean) / (std + EPSILON), mean and std over all valid episodes of the batch, [B, G].
 
-    The global normalisation of REINFORCE++ (arXiv:2501.03262, section 3), which knows no groups: a group whose rewards
+    The global normalisation of REINFORCE++ (arXiv:2501.03262), which knows no groups: a group whose rewards
     are all equal learns from others having fared better or worse.
     """
     rewards_BG, valid_BG = _valid(rewards_BG, mask_BG)

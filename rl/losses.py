@@ -65,7 +65,7 @@ def ppo(
 
     PPO, arXiv:1707.06347, equation 7; the two-sided clip (clip-higher): DAPO, arXiv:2503.14476, equation 8. With
     `dual_clip` = c > 1 the loss of a token with A < 0 is at most -c A, and its gradient is gone where r > c: counted as
-    clipped_high (dual-clip PPO, arXiv:1912.09729, equation 5).
+    clipped_high (dual-clip PPO, arXiv:1912.09729).
     """
     log_ratio_BT, advantages_BT, _ = _log_ratio(logprobs_BT, old_logprobs_BT, advantages_BT, mask_BT)
     return _clipped(jnp.exp(log_ratio_BT), advantages_BT, clip_low, clip_high, dual_clip)
@@ -208,7 +208,7 @@ def masked_importance(
 def covariance(logprobs: jax.Array, advantages: jax.Array, mask: jax.Array) -> jax.Array:
     """Each token's (logprob - mean) (advantage - mean), means over all masked tokens; any shape, 0 off the mask.
 
-    Where it is high the policy's entropy falls most (arXiv:2505.22617, equation 10).
+    Where it is high the policy's entropy falls most (arXiv:2505.22617).
     """
     valid = jnp.asarray(mask, bool)
     count = jnp.maximum(jnp.sum(valid), 1)
@@ -222,7 +222,7 @@ def covariance(logprobs: jax.Array, advantages: jax.Array, mask: jax.Array) -> j
 
 def kl_cov(covariances: jax.Array, mask: jax.Array, share: float) -> jax.Array:
     """Which tokens KL-Cov holds back by a KL penalty: the `share` (at least one) of highest covariance, and all that
-    equal the last of them; booleans (arXiv:2505.22617, equation 12)."""
+    equal the last of them; booleans (arXiv:2505.22617)."""
     valid = jnp.asarray(mask, bool)
     return valid & _highest(covariances, valid, _share_count(valid, share))
 
@@ -231,7 +231,7 @@ def clip_cov(
     covariances: jax.Array, mask: jax.Array, share: float, low: float, high: float, key: jax.Array
 ) -> jax.Array:
     """Which tokens Clip-Cov takes the gradient from: as many as make up `share` of all (at least one), drawn at random
-    from those with low < covariance < high; booleans (arXiv:2505.22617, equation 11)."""
+    from those with low < covariance < high; booleans (arXiv:2505.22617)."""
     valid = jnp.asarray(mask, bool)
     eligible = valid & (covariances > low) & (covariances < high)
     return eligible & _highest(jax.random.uniform(key, valid.shape), eligible, _share_count(valid, share))

@@ -19,7 +19,7 @@ Scalars = dict[str, jax.Array]
 LOSSES = ("ppo", "gspo", "gspo_token", "cispo", "sft")
 COVARIANCES = ("none", "clip", "kl")
 IMPORTANCES = ("none", "tis", "icepop")
-CLIP_COV_BOUNDS = (1.0, 5.0)  # arXiv:2505.22617, section 4.1: which covariances Clip-Cov draws from
+CLIP_COV_BOUNDS = (1.0, 5.0)  # arXiv:2505.22617: which covariances Clip-Cov draws from
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _policy_gradient(
         sums["importance_mean"] = total(weight_RT)
     if o.covariance == "clip":
         loss_RT = jnp.where(held_RT, 0.0, loss_RT)
-    elif o.covariance == "kl":
+    elif o.covariance == "kl":  # |log ratio| for KL, as its authors do; unlike theirs the algorithm's clip stays
         penalty_RT = o.covariance_kl_coef * jnp.abs(jnp.where(held_RT, logprobs_RT - old_RT, 0.0))
         loss_RT = loss_RT + penalty_RT
     if micro.reference_logprobs is not None:
