@@ -165,7 +165,7 @@ def gated(
     own = {question.id for question in evaluation}
 
     def check(question: Question) -> str | None:
-        return first_gate(question, set() if question.id in own else forbidden)
+        return first_gate(question, set() if question.id in own else forbidden, config.env.max_turns)
 
     return generate.select(show.bar(candidates, f"round {number}: gates, {split}"), check, taken)
 
@@ -190,21 +190,24 @@ def evaluation_set(config: config_dict.ConfigDict) -> list[Question]:
     return [question for path in _paths(config.reasoning.evaluation) for question in files.read(path, "heldout")]
 
 
-def first_gate(question: Question, forbidden: set[tuple[str, ...]]) -> str | None:
-    """The first gate that a question fails, as "gate: detail": those of its kind, then what scripted policies earn."""
+def first_gate(question: Question, forbidden: set[tuple[str, ...]], max_turns: int) -> str | None:
+    """The first gate that a question fails, as "gate: detail": those of its kind, then what scripted policies earn.
+
+    max_turns: assistant turns of an episode, which the oracle must do with.
+    """
     problem = generate.check(question, forbidden)
     if problem:
         return problem
     for trial in range(2):  # twice: the world must be deterministic and must not leak state between episodes
-        if (got := _played(question, registry.oracle(question))) != 1.0:
-            return f"oracle: reward {got} in trial {trial}"
-    if (got := _played(question, actors.scripted([{"say": "Done."}]))) > 0.0:
+        if (got := _played(question, registry.oracle(question), max_turns)) != 1.0:
+            return f"oracle: reward {got} in trial {trial}, within {max_turns} turns"
+    if (got := _played(question, actors.scripted([{"say": "Done."}]), max_turns)) > 0.0:
         return f"adversary: doing nothing earns {got}"
     return None
 
 
-def _played(question: Question, actor: base.Actor) -> float | None:
-    return base.run(actors.play(registry.make(question), actor))[1].reward
+def _played(question: Question, actor: base.Actor, max_turns: int = actors.MAX_TURNS) -> float | None:
+    return base.run(actors.play(registry.make(question), actor, max_turns))[1].reward
 
 
 _ANY_CALL = {  # a call that informs of nothing

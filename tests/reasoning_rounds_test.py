@@ -11,7 +11,7 @@ import small_run
 import main
 from envs.base import Score
 from rl import agentic, flywheel, reasoning, rollout, stages, trajectory
-from synth import dataset
+from synth import dataset, facts
 from synth.question import Question, parse_weights
 from synth.task import Task
 
@@ -24,7 +24,7 @@ CHANGES = {
     "reasoning__train_roots": 8,
     "reasoning__heldout_roots": 4,
     "reasoning__variants": 1,
-    "env__max_turns": 2,
+    "env__max_turns": 8,  # what the oracle of a search over three pages needs, and one more
     "sampler__context": 768,
     "sampler__prefill_chunk": 256,
     "rl__row_length": 768,
@@ -175,6 +175,12 @@ def test_same_config_same_bytes(run, policy, own_files, tmp_path):
     assert dataclasses.asdict(resumed.progress)["rounds"] == run.progress.rounds and resumed.progress.round == 3
 
 
+def test_questions_that_take_too_long_are_rejected():
+    (question,) = facts.questions("train", 1, 1, 0, 0)  # search, open, search, open, answer
+    assert reasoning.first_gate(question, set(), 5) is None
+    assert reasoning.first_gate(question, set(), 4) == "oracle: reward 0.0 in trial 0, within 4 turns"
+
+
 def test_shares_add_up():
     assert reasoning.shares(7, {"reasoning": 2, "search": 1, "data": 1}) == {"reasoning": 3, "search": 2, "data": 2}
     assert reasoning.shares(1, {"a": 1, "b": 1}) == {"a": 1, "b": 0}
@@ -227,5 +233,6 @@ def test_a_run_needs_a_round(policy, tmp_path):
 def test_stage_synth_writes_round_0(policy, tmp_path, capsys):
     config, workdir = config_of(policy, tmp_path / "run")
     stages.synth(config, workdir)
-    assert "train: 8 tasks of 8 roots\nheldout: 4 tasks of 4 roots" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "train: 8 tasks of 8 roots" in printed and "heldout: 4 tasks of 4 roots" in printed
     assert np.all([question.round == 0 for question in dataset.read(workdir / "tasks" / "round_0", "train")])
