@@ -4,7 +4,7 @@
 
 stages
   flywheel   the whole loop: tasks, RL, evaluation, harder tasks from the failures, and again (the default)
-  synth      only write round 0's task dataset
+  synth      only write task datasets: round 0's, or as many rounds as synth.rounds says
   sft        only the supervised warm start
   rl         only the RL of the current round
   evaluate   only measure the run's policies: on its held-out tasks, on benchmarks (--config.evaluate.suites)

@@ -1,10 +1,10 @@
-"""Does it matter that trees grow where the policy failed? Equal budgets, several seeds, one set of held-out tasks a seed.
+"""Does it matter that trees grow where the policy failed? Equal budgets, several seeds, one held-out set a seed.
 
     .venv/bin/python -m benchmarks.selection --workdir=runs/selection [--seeds=3] [--config.section.key=value ...]
 
-For every seed the demo's loop runs once per way of selecting (synth.selection: failures, random, resample), with the same
-base, roots, steps and episodes. Then each final policy plays the held-out tasks of the last round of the runs whose trees
-grew (failures and random), the same tasks and seeds for all. Prints one JSON line: the pass rate of each way with its
+For every seed the demo's loop runs once per way of selecting (synth.selection: failures, random, resample), with the
+same base, roots, steps and episodes. Then each final policy plays the held-out tasks of the last round of the runs whose
+trees grew (failures and random), the same tasks and seeds for all. Prints one JSON line: the pass rate of each way with its
 95 % interval clustered by root, and the differences to "failures", paired by root. Hours on two cores; the same command
 takes up a killed run where it was, and reuses finished ones.
 """
@@ -82,7 +82,8 @@ def measure(config: object, folder: Path, tasks: list[Task]) -> dict[str, list[f
 
 def main(arguments: list[str]) -> None:
     """Runs, measures and prints."""
-    options = dict(part.removeprefix("--").partition("=")[::2] for part in arguments if not part.startswith("--config."))
+    options = [part.removeprefix("--") for part in arguments if not part.startswith("--config.")]
+    options = dict(part.partition("=")[::2] for part in options)
     if set(options) - {"workdir", "seeds"} or "workdir" not in options:
         raise SystemExit(__doc__)
     logging.set_verbosity(logging.WARNING)

@@ -146,6 +146,12 @@ def validate(config: config_dict.ConfigDict, stage: str = "flywheel") -> None:
             _require(values["sampler.top_k"] >= 1, "sampler.top_k", text, values["sampler.top_k"])
     if stage == "serve":
         _require(values["mesh.processes"] == 1, "mesh.processes", "1 for stage serve", values["mesh.processes"])
+        constrained = values["sampler.constrain_calls"]
+        _require(not constrained, "sampler.constrain_calls", "False for stage serve", constrained)
+    if stage == "evaluate" and values["sampler.constrain_calls"]:
+        found = values["evaluate.suites"]
+        text = "'agentic' with sampler.constrain_calls: benchmarks reveal tools later"
+        _require(found.split("/")[0] == "agentic" and "," not in found, "evaluate.suites", text, found)
     if stage == "sft":
         _require(values["rl.sft_steps"] >= 1, "rl.sft_steps", ">= 1 for stage sft", values["rl.sft_steps"])
     _check_checkpoint("model.checkpoint", config.model.checkpoint, config.model.init == "checkpoint")
@@ -207,8 +213,19 @@ def _check_relations(values: dict[str, Any]) -> None:
     if values["synth.teacher"] != "program":
         _require(values["synth.teacher_model"] != "", "synth.teacher_model", "the endpoint's name of the model", "")
     if values["rl.teacher"]:
-        for key in ("rl.turn_credit", "rl.kl_in_reward"):
-            _require(not values[key], key, "False with rl.teacher, which learns from no reward", values[key])
+        for key in ("rl.turn_credit", "rl.kl_in_reward", "rl.overlong_buffer", "rl.max_refills"):
+            _require(not values[key], key, "off (False or 0) with rl.teacher, which learns from no reward", values[key])
+    if (values["rl.advantage"] or values["rl.algorithm"]) == "reinforce++":
+        text = "0 with reinforce++, where no group is without a signal of its own"
+        _require(values["rl.max_refills"] == 0, "rl.max_refills", text, values["rl.max_refills"])
+    if values["rl.kl_coef"] and not values["rl.kl_in_reward"]:
+        text = "'k2' or 'k3' in the loss, where the gradient of 'k1' has mean 0 (or rl.kl_in_reward=True)"
+        _require(values["rl.kl_estimator"] != "k1", "rl.kl_estimator", text, values["rl.kl_estimator"])
+    if values["rl.algorithm"] == "cispo":
+        _require(values["rl.dual_clip"] == 0, "rl.dual_clip", "0 with cispo, which has none", values["rl.dual_clip"])
+    if values["synth.teacher"] == "llm":
+        text = "1 with synth.teacher = 'llm', whose answers may differ; make the tasks first, then 'replay'"
+        _require(values["mesh.processes"] == 1, "mesh.processes", text, values["mesh.processes"])
     decay, room = values["rl.sft_decay_steps"], max(values["rl.sft_steps"] - values["rl.warmup_updates"], 0)
     first, clean = values["rl.sft_drill_steps"] + values["rl.sft_comparison_steps"], values["rl.sft_clean_steps"]
     if values["rl.sft_drill_share"]:

@@ -262,7 +262,9 @@ class Engine:
     def partial(self) -> dict[int, tuple[list[int], list[float]]]:
         """Slot -> (tokens, logprobs) sampled so far, of the turns under way that have begun; between two steps only."""
         running = [i for i, slot in enumerate(self._slots) if slot.status == DECODE]
-        tokens_BM, logprobs_BM = jax.device_get((self._state.tokens_BM, self._state.logprobs_BM)) if running else ([], [])
+        if not running:
+            return {}
+        tokens_BM, logprobs_BM = jax.device_get((self._state.tokens_BM, self._state.logprobs_BM))
         counts_B = self._counts_B
         return {i: (tokens_BM[i, : counts_B[i]].tolist(), logprobs_BM[i, : counts_B[i]].tolist()) for i in running}
 

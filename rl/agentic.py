@@ -38,11 +38,17 @@ def make_teacher(config: config_dict.ConfigDict, workdir: Path) -> Teacher:
     return teacher.create(config.synth.teacher, lambda offline: Client(model, workdir / "teacher", offline=offline))
 
 
+def register(config: config_dict.ConfigDict, by: Teacher) -> list[domains.Domain]:
+    """Makes the domains that the teacher proposes known to this process; returns them."""
+    found = by.domains(config.synth.teacher_domains)
+    domains.register(found)
+    return found
+
+
 def first_workflows(config: config_dict.ConfigDict, by: Teacher = PROGRAM) -> dict[str, list[Workflow]]:
     """The round-0 trees of both splits."""
     c = config.synth
-    found = by.domains(c.teacher_domains)
-    domains.register(found)
+    found = register(config, by)
     chosen = [*domains.select(c.domains), *(domain for domain in found if c.domains != "all")]
     counts = {"train": c.train_roots, "heldout": c.heldout_roots}
     roots = {split: by.word(workflow.roots(split, n, chosen, config.seed)) for split, n in counts.items()}

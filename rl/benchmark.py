@@ -48,9 +48,8 @@ class Evaluation:
     def __init__(self, parts: setup.Parts, folder: Path):
         self.config, self.folder = parts.config, folder
         c = self.config.evaluate
-        if hosts.first():
-            _check_settings(folder / "settings.json", {key: c[key] for key in SETTINGS})
-            (folder / "rollouts").mkdir(exist_ok=True)
+        (folder / "rollouts").mkdir(parents=True, exist_ok=True)
+        _check_settings(folder / "settings.json", {key: c[key] for key in SETTINGS})
         self._parts = parts
         self._engine = parts.engine(c.slots, c.context, c.max_new_tokens)
 
@@ -206,9 +205,9 @@ def _reasons(items: Sequence[Trajectory]) -> dict[str, int]:
 
 def _check_settings(path: Path, settings: dict[str, Any]) -> None:
     """Writes the settings, or raises ValueError if others are there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         flywheel.write_json(path, settings)
+    hosts.wait("settings of the evaluation")
     there = json.loads(path.read_text())
     for key in sorted(settings.keys() | there.keys()):
         if settings.get(key) != there.get(key):

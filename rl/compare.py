@@ -2,8 +2,9 @@
 
 The episodes are those of one RL step of a rollout file, the parameters those of the workdir's newest checkpoint (the
 initial ones without any): they have moved since those episodes were sampled, so that ratios differ from 1. The ratio is
-taken to the sampler's log-probabilities, whatever rl.importance is. What the config says beyond an algorithm's row of
-algorithms.ALGORITHMS (rl.kl_coef, rl.entropy_coef, ...) goes for all of them.
+taken to the sampler's log-probabilities, whatever rl.importance is. What the config says of the loss beyond an
+algorithm's row of algorithms.ALGORITHMS (rl.kl_coef, rl.entropy_coef, ...) goes for all of them. Advantages are the
+algorithms' own, of the rewards as they are, without rl.turn_credit, rl.overlong_buffer, rl.kl_in_reward and rl.teacher.
 """
 
 from __future__ import annotations

@@ -24,15 +24,17 @@ def progress(
     """For each episode the progress before each of its turns, [turns], from playing its messages again.
 
     tasks: by id. make_env: a fresh environment of a task, which must answer the same messages as it did before.
-    Episodes without a reward or without subgoals make no progress.
+    Episodes without a reward, of tasks without weighted subgoals (questions), or whose environment fails now make no
+    progress: they fall back to their reward.
     """
 
     async def play(item: Trajectory) -> list[float]:
-        known = item.turns and item.reward is not None and item.score.subgoals
-        if not known:
+        if not (item.turns and item.reward is not None and item.score.subgoals):
             return [0.0] * item.turns
         task, before = tasks[item.task_id], [0.0]
-        weights = {goal["name"]: goal["weight"] for goal in task.subgoals}
+        weights = {goal["name"]: goal["weight"] for goal in getattr(task, "subgoals", ())}
+        if not weights:
+            return [0.0] * item.turns
         env = make_env(task)
         try:
             await env.reset()
@@ -41,6 +43,8 @@ def progress(
                 score = await env.score()
                 reached = sum(weights[name] for name, met in score.subgoals.items() if met)
                 before.append(0.0 if score.violations else reached / sum(weights.values()))
+        except Exception:  # foreign code, as in Episode.guard: a backend that is gone must not stop the run
+            return [0.0] * item.turns
         finally:
             env.close()
         return before
@@ -78,4 +82,4 @@ def advantages(
             )
         turn = np.maximum(np.cumsum(starts) - 1, 0)
         per_token.append(np.where(mask, row[turn] if item.turns else 0.0, 0.0).astype(np.float32))
-    return per_token, np.any(found.reshape(-1, group_size * found.shape[1]) != 0, axis=1)
+    return per_token, np.any(found.reshape(len(items) // group_size, -1) != 0, axis=1)

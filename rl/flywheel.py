@@ -78,6 +78,7 @@ class Progress:
 def begin(config: config_dict.ConfigDict, by: Teacher = agentic.PROGRAM) -> Progress:
     """The progress of a run that has not begun."""
     rounds = config.reasoning.rounds
+    agentic.register(config, by)  # also where the first round needs none: a resumed run may be in a later one
     trees = reasoning.first_patterns(config) if rounds else agentic.first_workflows(config, by)
     return Progress(agentic_from=rounds, workflows={s: [w.to_dict() for w in ws] for s, ws in trees.items()})
 
@@ -127,7 +128,7 @@ def write_json(path: Path, record: Any) -> None:
 
 
 class Flywheel:
-    """A run in a workdir. read_only: measure only, write no rollouts and leave files as they are."""
+    """A run in a workdir. read_only: only what it has come to is wanted; files stay as they are."""
 
     def __init__(self, config: config_dict.ConfigDict, workdir: Path, read_only: bool = False):
         self.config, self.workdir, self.read_only = config, workdir, read_only
@@ -210,12 +211,12 @@ class Flywheel:
         def rate(label: str, members: Sequence[int], **sampling: float) -> dict[str, Any]:
             """The pass rate of one set of trials, whose episodes are on disk before anything can go wrong with them."""
             seed = evaluate.derive_seed(self.config.seed, "evaluate", number)
-            version = int(self.trainer.state.step)
+            version = 0 if name == "initial" else int(self.trainer.state.step)
             with show.Progress(f"round {number}: held-out, {label}") as bar:
                 items = self.parts.play(
                     params, tasks, members, version, seed=seed, on_progress=bar.update, **sampling
                 )
-            if not self.read_only and hosts.first():
+            if hosts.first():
                 path = self.workdir / "rollouts" / f"round_{number}_heldout_{label}.jsonl"
                 rollout.write(items, path, round=number, phase=label)
             show.faults(items)

@@ -59,8 +59,8 @@ def place(batch: packing.Batch, mesh: Mesh) -> packing.Batch:
         )
 
     def one(x: np.ndarray | jax.Array, placed: NamedSharding) -> jax.Array:
-        if isinstance(x, jax.Array) and x.sharding == placed:  # what a scorer has made of it
-            return x
+        if isinstance(x, jax.Array):  # made of what a scorer has found
+            return x if x.sharding.is_equivalent_to(placed, x.ndim) else jax.device_put(x, placed)
         return jax.make_array_from_callback(np.shape(x), placed, lambda index: np.asarray(x)[index])
 
     return jax.tree.map(one, batch, batch_shardings(batch, mesh))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -88,7 +89,7 @@ class Parts:
     ) -> list[Trajectory]:
         """`Rollouts.run` with the learner's parameters: each process plays its share of the tasks, all get all."""
         params, rollouts = self.sampling.params(params, self.architecture), rollouts or self.rollouts
-        return self._gather(rollouts.run(params, hosts.share(tasks), *arguments, **options), rollouts.stats)
+        return self._gather(lambda: rollouts.run(params, hosts.share(tasks), *arguments, **options), rollouts)
 
     def begin(self, params: Any, tasks: Sequence[Task], *arguments: Any, **options: Any) -> Callable[[], list]:
         """Starts `play` beside what else is going on; returns what waits for its end and gives its result.
@@ -97,18 +98,28 @@ class Parts:
         """
         params = jax.tree.map(jnp.copy, self.sampling.params(params, self.architecture))
         playing = self._beside.submit(self.rollouts.run, params, hosts.share(tasks), *arguments, **options)
-        return lambda: self._gather(playing.result(), self.rollouts.stats)
+        return lambda: self._gather(playing.result, self.rollouts)
 
     @functools.cached_property
     def _beside(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(1)
 
-    def _gather(self, own: list[Trajectory], stats: rollout.Stats) -> list[Trajectory]:
-        """The episodes of all processes, of which this one played `own`; their numbers go to self.stats."""
-        self.stats = stats
+    def _gather(self, play: Callable[[], list[Trajectory]], rollouts: rollout.Rollouts) -> list[Trajectory]:
+        """The episodes of all processes, of which this one plays its own; their numbers go to self.stats.
+
+        Raises RuntimeError in every process if one of several could not play.
+        """
         if jax.process_count() == 1:
+            own = play()
+            self.stats = rollouts.stats
             return own
-        records = hosts.gather({"items": [item.to_json() for item in own], "stats": dataclasses.asdict(stats)})
+        try:
+            record = {"items": [item.to_json() for item in play()], "stats": dataclasses.asdict(rollouts.stats)}
+        except Exception as error:  # the others wait for this process: they have to be told, and stop too
+            record = {"error": f"{error!r}\n{traceback.format_exc()}"}
+        records = hosts.gather(record)
+        if errors := [record["error"] for record in records if "error" in record]:
+            raise RuntimeError(f"{len(errors)} of {len(records)} processes could not play; the first: {errors[0]}")
         self.stats = rollout.total([rollout.Stats(**record["stats"]) for record in records])
         found = [Trajectory.from_json(item) for record in records for item in record["items"]]
         return sorted(found, key=lambda item: (item.task_id, item.member))

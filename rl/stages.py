@@ -78,6 +78,7 @@ def evaluate(config: config_dict.ConfigDict, workdir: Path) -> None:
 
     The rest of the workdir stays as it was. Raises ValueError if a suite has no tasks or its package is missing.
     """
+    agentic.register(config, agentic.make_teacher(config, workdir))
     found = suites.load(config, workdir)
     parts, policies = _policies(config, workdir, config.evaluate.policies.split(","))
     against = Path(config.evaluate.against) if config.evaluate.against else None

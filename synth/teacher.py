@@ -92,9 +92,12 @@ class Llm:
 
     def __init__(self, client: Client):
         self.client = client
+        self._proposed: dict[int, list[Domain]] = {}  # asked once: the question names the domains there are
 
     def domains(self, count: int) -> list[Domain]:
         """Domains that the model proposes and `domains.check` accepts; those it does not are left out."""
+        if count in self._proposed:
+            return self._proposed[count]
         questions = []
         for number in range(count):
             text = (
@@ -105,7 +108,8 @@ class Llm:
             )
             questions.append(Question(_ask(text), DOMAIN, lambda answer: domains.check(_domain(answer))))
         found = [_domain(answer) for answer in self.client.ask_all(questions) if answer is not None]
-        return list({domain.name: domain for domain in found}.values())
+        self._proposed[count] = list({domain.name: domain for domain in found}.values())
+        return self._proposed[count]
 
     def word(self, workflows: Sequence[Workflow]) -> list[Workflow]:
         """The model's wording of each policy; the built-in one where it has none."""

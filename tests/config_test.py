@@ -80,6 +80,18 @@ def test_a_right_command_line(base, tmp_path):
         ("--config.synth.operators=guard,gaurd", "synth.operators: unknown ['gaurd'], expected 'all' or some of guard,"),
         ("--config.synth.processes=0", "synth.processes must be >= 1, got 0"),
         ("--config.synth.teacher=llm", "synth.teacher_model must be the endpoint's name of the model, got ''"),
+        ("--config.rl.kl_coef=0.1 --config.rl.kl_estimator=k1", "rl.kl_estimator must be 'k2' or 'k3' in the loss"),
+        ("--config.rl.algorithm=cispo --config.rl.dual_clip=3", "rl.dual_clip must be 0 with cispo"),
+        ("--config.rl.algorithm=reinforce++ --config.rl.max_refills=1", "rl.max_refills must be 0 with reinforce++"),
+        ("--stage=serve --config.sampler.constrain_calls=True", "sampler.constrain_calls must be False for stage serve"),
+        (
+            "--stage=evaluate --config.sampler.constrain_calls=True --config.evaluate.suites=bfcl",
+            "evaluate.suites must be 'agentic' with sampler.constrain_calls",
+        ),
+        (
+            "--config.synth.teacher=llm --config.synth.teacher_model=m --config.mesh.processes=2",
+            "mesh.processes must be 1 with synth.teacher = 'llm'",
+        ),
         ("--config.mesh.data=-1", "mesh.data and mesh.fsdp are -1"),
         ("--config.model.checkpoint=/no/such", "model.checkpoint = '/no/such': no such folder"),
         ("--config.model.dtype=fp32", "model.dtype must be one of 'float32', 'bfloat16', got 'fp32'"),
@@ -98,7 +110,7 @@ def test_a_right_command_line(base, tmp_path):
 )
 def test_wrong_arguments_are_named(base, wrong, message):
     with pytest.raises(ValueError) as error:
-        main.parse([*base, wrong])
+        main.parse([*base, *wrong.split()])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -195,7 +207,7 @@ def test_relations_between_keys(tmp_path):
         ({"sampler__max_new_tokens": 5000}, "sampler.context must be >= sampler.max_new_tokens = 5000"),
         ({"rl__minibatches": 17}, "rl.groups must be >= rl.minibatches = 17"),
         ({"rl__overlong_buffer": 5000}, "rl.overlong_buffer must be <= sampler.context = 4096, got 5000"),
-        ({"rl__teacher": "model", "rl__turn_credit": True}, "rl.turn_credit must be False with rl.teacher"),
+        ({"rl__teacher": "model", "rl__turn_credit": True}, "rl.turn_credit must be off .* with rl.teacher"),
         ({"rl__teacher": "no/such"}, "rl.teacher = 'no/such': no such folder"),
         ({"rl__kl_in_reward": True}, "rl.kl_coef must be > 0 for rl.kl_in_reward"),
     ):

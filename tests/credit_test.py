@@ -10,6 +10,7 @@ from envs import base, world
 from envs.base import Score
 from rl import algorithms, credit, trajectory
 from synth import script
+from synth.question import Question
 
 
 def _played(task, steps, member=0, reward=None):
@@ -42,6 +43,25 @@ def test_progress_rises_with_the_oracles_turns(task):
 
         reached = base.run(replay()).subgoals
         assert expected == pytest.approx(sum(weights[n] for n, met in reached.items() if met) / sum(weights.values()))
+
+
+def test_what_has_no_progress_falls_back_to_its_reward():
+    """A question, which has no weighted subgoals; a world that fails now; a step whose episodes all failed at once."""
+    task = worlds.LINEAR
+    item = _played(task, task.oracle)
+
+    def broken(task):
+        env = world.make(task)
+        env.step = None
+        return env
+
+    assert credit.progress([item], {task.id: task}, broken) == [[0.0] * item.turns]
+    question = Question("q", "root", "", "", 0, 0, "reasoning", "?", "1", {})
+    asked = dataclasses.replace(item, task_id="q", score=Score(1.0, {"answered": True}, []))
+    assert credit.progress([asked], {"q": question}, world.make) == [[0.0] * item.turns]
+    lost = trajectory.Trajectory("q", 0, [], [], [], 0, "error", Score(None, {}, []), [], [], 0)
+    found, signal = credit.advantages([lost] * 4, np.full(4, np.nan, np.float32), [[]] * 4, 2, "grpo")
+    assert [x.size for x in found] == [0] * 4 and signal.tolist() == [False, False]
 
 
 def test_a_turn_is_not_credited_with_what_came_before():
