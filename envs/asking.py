@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import json
 from typing import Any
 
@@ -10,7 +11,7 @@ from envs.base import Message, Score, Step
 from synth.question import Question
 
 
-class Asking:
+class Asking(abc.ABC):
     """One episode of one question; subclasses name their tools and system message and carry out the calls.
 
     calls: [(tool, arguments, whether it went well)] so far. violations: broken format rules, calls that were none.
@@ -59,13 +60,13 @@ class Asking:
         self.calls.append((name, arguments, ok))
         return text
 
+    @abc.abstractmethod
     async def call(self, name: str, arguments: dict[str, Any]) -> tuple[bool, str]:
         """(whether it went well, the tool message's text) of a valid call."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def reward(self, right: bool) -> tuple[float, dict[str, bool]]:
         """(reward, subgoals) of an episode whose answer was right or not."""
-        raise NotImplementedError
 
     def node(self, answer: str | None) -> str | None:
         """Where a failed attempt went wrong, if the transcript shows it."""

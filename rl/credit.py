@@ -24,8 +24,8 @@ def progress(
     """For each episode the progress before each of its turns, [turns], from playing its messages again.
 
     tasks: by id. make_env: a fresh environment of a task, which must answer the same messages as it did before.
-    Episodes without a reward, of tasks without weighted subgoals (questions), or whose environment fails now make no
-    progress: they fall back to their reward.
+    Episodes without a reward, and those of tasks without weighted subgoals (questions), make no progress. What an
+    environment raises now stops the run, with the episode named: other processes may have found its progress.
     """
 
     async def play(item: Trajectory) -> list[float]:
@@ -43,8 +43,9 @@ def progress(
                 score = await env.score()
                 reached = sum(weights[name] for name, met in score.subgoals.items() if met)
                 before.append(0.0 if score.violations else reached / sum(weights.values()))
-        except Exception:  # foreign code, as in Episode.guard: a backend that is gone must not stop the run
-            return [0.0] * item.turns
+        except Exception as error:
+            error.add_note(f"rl.turn_credit: while task {item.task_id!r}, member {item.member}, was played again")
+            raise
         finally:
             env.close()
         return before

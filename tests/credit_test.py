@@ -46,22 +46,37 @@ def test_progress_rises_with_the_oracles_turns(task):
 
 
 def test_what_has_no_progress_falls_back_to_its_reward():
-    """A question, which has no weighted subgoals; a world that fails now; a step whose episodes all failed at once."""
-    task = worlds.LINEAR
-    item = _played(task, task.oracle)
-
-    def broken(task):
-        env = world.make(task)
-        env.step = None
-        return env
-
-    assert credit.progress([item], {task.id: task}, broken) == [[0.0] * item.turns]
+    """A question, which has no weighted subgoals; a step whose episodes all failed at once."""
+    item = _played(worlds.LINEAR, worlds.LINEAR.oracle)
     question = Question("q", "root", "", "", 0, 0, "reasoning", "?", "1", {})
     asked = dataclasses.replace(item, task_id="q", score=Score(1.0, {"answered": True}, []))
     assert credit.progress([asked], {"q": question}, world.make) == [[0.0] * item.turns]
     lost = trajectory.Trajectory("q", 0, [], [], [], 0, "error", Score(None, {}, []), [], [], 0)
     found, signal = credit.advantages([lost] * 4, np.full(4, np.nan, np.float32), [[]] * 4, 2, "grpo")
     assert [x.size for x in found] == [0] * 4 and signal.tolist() == [False, False]
+
+
+def test_an_environment_that_fails_now_is_named():
+    """And closed. Another process may have played it: a fallback here would train it on another batch."""
+    task, made = worlds.LINEAR, []
+
+    class Broken:
+        def __init__(self, task):
+            self.env, self.closed = world.make(task), False
+            made.append(self)
+
+        async def reset(self):
+            return await self.env.reset()
+
+        async def step(self, message):
+            raise ConnectionError("backend lost")
+
+        def close(self):
+            self.closed = True
+
+    with pytest.raises(ConnectionError, match="backend lost") as caught:
+        credit.progress([_played(task, task.oracle, member=3)], {task.id: task}, Broken)
+    assert f"{task.id!r}, member 3" in caught.value.__notes__[0] and made[0].closed
 
 
 def test_a_turn_is_not_credited_with_what_came_before():
