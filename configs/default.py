@@ -87,7 +87,9 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.groups = 16  # tasks per step
     c.rl.group_size = 8  # episodes per task
     c.rl.max_staleness = 0  # RL steps that rollouts may be behind: with 1 the next batch is sampled while the learner
-    # trains on this one, except across checkpoints
+    # trains on this one, except across checkpoints; with rl.partial_turns: that an episode may go on for
+    c.rl.partial_turns = 0  # turns of an episode per step; one that takes more goes on in the next step, under the new
+    # parameters, except across checkpoints; 0: all in one step
     c.rl.minibatches = 1  # optimiser updates per step
     c.rl.learning_rate = 1e-6  # of RL, after warm-up
     c.rl.warmup_updates = 0  # linear warm-up, in optimiser updates

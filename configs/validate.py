@@ -66,7 +66,8 @@ RULES: dict[str, Rule] = {
     "rl.sft_learning_rate": _POSITIVE,
     "rl.adam_b2": _BELOW_ONE,
     "rl.max_grad_norm": _POSITIVE,
-    "rl.max_staleness": (lambda x: x in (0, 1), "0 or 1"),
+    "rl.max_staleness": _at_least(0),
+    "rl.partial_turns": _at_least(0),
     "rl.max_skipped_updates": _at_least(1),
     "rl.algorithm": _one_of(*ALGORITHMS),
     "rl.advantage": _one_of("", "grpo", "dr_grpo", "rloo", "reinforce++"),
@@ -194,6 +195,13 @@ def _check_relations(values: dict[str, Any]) -> None:
         values["rl.overlong_buffer"] <= values["sampler.context"], "rl.overlong_buffer",
         f"<= sampler.context = {values['sampler.context']}", values["rl.overlong_buffer"],
     )  # fmt: skip
+    if values["rl.partial_turns"]:
+        _require(values["rl.max_staleness"] >= 1, "rl.max_staleness", ">= 1 with rl.partial_turns", 0)
+        text = "0 with rl.partial_turns, whose groups end in several steps"
+        _require(values["rl.max_refills"] == 0, "rl.max_refills", text, values["rl.max_refills"])
+    else:
+        text = "0 or 1 without rl.partial_turns"
+        _require(values["rl.max_staleness"] <= 1, "rl.max_staleness", text, values["rl.max_staleness"])
     if values["rl.kl_in_reward"]:
         _require(values["rl.kl_coef"] > 0, "rl.kl_coef", "> 0 for rl.kl_in_reward", values["rl.kl_coef"])
     both = bool(values["evaluate.user"]) == bool(values["evaluate.user_url"])

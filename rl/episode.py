@@ -25,18 +25,25 @@ CUT_OFFS = {sampler.LENGTH: trajectory.LENGTH, sampler.CONTEXT: trajectory.CONTE
 class Episode:
     """An episode under way.
 
-    timeout: seconds that an environment may take for an answer; None: any time. failures: how earlier attempts at it
-    failed. env: None before it is made and after it is closed. slot: in the engine, -1 for none. pending: tokens that
-    the policy is to see next. reason: why the episode ended, "" while it goes on. The rest is as in Trajectory.
+    seed: of its sampling. version: of the parameters that sample its next turn. timeout: seconds that an environment
+    may take for an answer; None: any time. failures: how earlier attempts at it failed. env: None before it is made and
+    after it is closed. slot: in the engine, -1 for none. pending: tokens that the policy is to see next. unread: those
+    before them that its slot does not hold, after a pause. pauses: how often it was put aside; since: the turns it had
+    taken when the run began. reason: why the episode ended, "" while it goes on. The rest is as in Trajectory.
     """
 
     task: Task
     member: int
+    seed: int = 0
+    version: int = 0
     timeout: float | None = None
     failures: list[str] = dataclasses.field(default_factory=list)
     env: Env | None = None
     slot: int = -1
     pending: list[int] = dataclasses.field(default_factory=list)
+    unread: list[int] = dataclasses.field(default_factory=list)
+    pauses: int = 0
+    since: int = 0
     reason: str = ""
     score: Score | None = None
     tokens: list[int] = dataclasses.field(default_factory=list)
@@ -46,6 +53,7 @@ class Episode:
     messages: list[Message] = dataclasses.field(default_factory=list)
     tools: list[dict] = dataclasses.field(default_factory=list)
     turns: int = 0
+    versions: list[int] = dataclasses.field(default_factory=list)
 
     def record(self, sample: sampler.Sample) -> None:
         """Appends the tokens that were pending and those that were sampled after them."""
@@ -111,6 +119,7 @@ class Episode:
         self.record(sample)
         message = chat.parse(sample.tokens, self.turns)
         self.messages.append(message)
+        self.versions.append(self.version)
         self.turns += 1
         self.reason = CUT_OFFS.get(sample.finish_reason, "")
         if not self.reason:
@@ -133,14 +142,22 @@ class Episode:
                 self.reason = trajectory.ERROR if score.reward is None else self.reason
         await self.guard("close", close)
 
+    def pause(self) -> None:
+        """Puts the episode aside between two turns: with its environment, but without what a slot holds of it, which
+        other parameters would have computed otherwise."""
+        self.unread, self.pauses = list(self.tokens), self.pauses + 1
+
     def again(self) -> Episode:
         """The same episode from its beginning, after it failed."""
-        return Episode(self.task, self.member, self.timeout, [*self.failures, self.score.error or "no reward"])
+        failures = [*self.failures, self.score.error or "no reward"]
+        return Episode(self.task, self.member, self.seed, self.version, self.timeout, failures)
 
-    def to_trajectory(self, policy_version: int) -> Trajectory:
+    def to_trajectory(self) -> Trajectory:
         """The record of the finished episode; if the last attempt failed too, with the errors of all."""
         values = {name: getattr(self, name) for name in FIELDS - {"task_id", "policy_version"}}
+        first = self.versions[0] if self.versions else self.version
+        values["versions"] = [] if set(self.versions) <= {first} else self.versions
         if self.reason == trajectory.ERROR and self.failures:
             told = "\n".join([*self.failures, self.score.error or "no reward"])
             values["score"] = dataclasses.replace(self.score, error=told)
-        return Trajectory(task_id=self.task.id, policy_version=policy_version, **values)
+        return Trajectory(task_id=self.task.id, policy_version=first, **values)

@@ -271,9 +271,10 @@ class Flywheel:
             saves = (step + 1) % self.config.checkpoint.every == 0 or step + 1 == c.steps
             tasks, seed = drawn(step)
             with show.Progress(f"round {number}: step {step + 1}/{c.steps}") as bar:
-                following = drawn(step + 1) if c.max_staleness and not saves else None
+                ahead = c.max_staleness and not c.partial_turns and not saves
+                following = drawn(step + 1) if ahead else None
                 more = functools.partial(train.refill_tasks, current, seed=order, step=step)
-                items, metrics = self.trainer.step(tasks, seed, bar.update, more, following)
+                items, metrics = self.trainer.step(tasks, seed, bar.update, more, following, whole=saves or not c.partial_turns)
             self.progress.count(items, [*current, *earlier])
             self.progress.step += 1
             if hosts.first():

@@ -62,11 +62,12 @@ class Limits:
 class Stats:
     """One run in numbers. Seconds are wall clock; `seconds` is the whole run, the other three are parts of it.
 
-    retries: attempts that failed and were played again; their turns and tokens are among the engine's, for which see
-    sampler.Stats. env_seconds: when the engine had nothing to do but wait for environments.
+    episodes: that ended. paused: that were put aside. retries: attempts that failed and were played again; their turns
+    and tokens are among the engine's, for which see sampler.Stats. env_seconds: when the engine had nothing to do but wait for environments.
     """
 
     episodes: int = 0
+    paused: int = 0
     turns: int = 0
     retries: int = 0
     prefill_tokens: int = 0
@@ -94,7 +95,8 @@ class Rollouts:
     """Plays episodes with one engine, which it needs to itself while a run lasts.
 
     engine: with chat.stop_ids as its stop ids. make_env: a fresh environment of a task. seed: of the sampling. calls:
-    constrains tool calls to those that can be read. stats: of the latest run.
+    constrains tool calls to those that can be read. stats: of the latest run. aside: episodes of groups that the latest
+    run has not ended, which the next one goes on with.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Rollouts:
     ):
         self.engine, self.chat, self.make_env, self.limits, self.seed = engine, chat, make_env, limits, seed
         self.calls, self.stats = calls, Stats()
+        self.aside: list[Episode] = []
 
     def run(self, *args: Any, **kwargs: Any) -> list[Trajectory]:
         """`collect` for callers that are not asynchronous."""
@@ -122,11 +125,17 @@ class Rollouts:
         temperature: float | None = None,
         seed: int | None = None,
         on_progress: Callable[[int, int], None] | None = None,
+        turns: int = 0,
+        pauses: int = 0,
     ) -> list[Trajectory]:
         """Plays one episode per task and member; returns their trajectories sorted by (task id, member).
 
         params: the policy's parameters. policy_version: recorded as it is. temperature: None for the engine's, 0.0 for
         greedy. seed: None for the constructor's. on_progress: called with (finished episodes, all episodes).
+        turns: an episode that goes on after so many in this run is put aside, unless that has happened `pauses` times;
+        0: none is. Then the trajectories are those of the tasks all of whose episodes have ended. The next run goes on
+        with the others, and reads what has been said so far with its own parameters (partial rollouts: Kimi k1.5,
+        arXiv:2501.12599, section 2.6.2). As turns are counted and not seconds, runs replay to the bit.
 
         An environment that raises, is too late or says what the chat format cannot ends its own episode with reason
         ERROR and reward None (with no tokens if that was in reset), after `limits.retries` more attempts; an episode
@@ -137,26 +146,36 @@ class Rollouts:
         """
         start, before = time.perf_counter(), dataclasses.replace(self.engine.stats)
         self.stats = Stats()
-        pairs = sorted(itertools.product(tasks, members), key=lambda pair: (pair[0].id, pair[1]))
-        episodes = [Episode(task, member, self.limits.timeout) for task, member in pairs]
+        seed = self.seed if seed is None else seed
+        new = itertools.product(tasks, members)
+        episodes = self.aside + [Episode(*pair, seed, policy_version, self.limits.timeout) for pair in new]
+        episodes.sort(key=lambda episode: (episode.task.id, episode.member))
+        failures = sum(len(episode.failures) for episode in self.aside)
+        ended = sum(bool(episode.reason) for episode in self.aside)
+        for episode in self.aside:
+            episode.version, episode.since = policy_version, episode.turns
         for left, right in itertools.pairwise(episodes):
             if (left.task.id, left.member) == (right.task.id, right.member):
                 raise ValueError(f"rollout: task {left.task.id!r}, member {left.member} stands twice")
+        self.aside, aside = [], set()
         try:
             self.engine.forget()  # what slots hold was computed with other parameters
-            seed = self.seed if seed is None else seed
-            await self._play(self.engine.place(params), episodes, temperature, seed, on_progress)
+            await self._play(self.engine.place(params), episodes, temperature, on_progress, turns, pauses)
+            aside = {episode.task.id for episode in episodes if not episode.reason}
+            self.aside = [episode for episode in episodes if episode.task.id in aside]
         finally:
             with contextlib.ExitStack() as stack:  # closes all that an exception left open, also if one close fails
                 for episode in episodes:
                     self._free(episode)
-                    if episode.env is not None:
+                    if episode.env is not None and episode.task.id not in aside:
                         stack.callback(episode.env.close)
         for field in dataclasses.fields(before):
             setattr(self.stats, field.name, getattr(self.engine.stats, field.name) - getattr(before, field.name))
-        self.stats.episodes, self.stats.retries = len(episodes), sum(len(episode.failures) for episode in episodes)
+        self.stats.episodes = sum(bool(episode.reason) for episode in episodes) - ended
+        self.stats.paused = sum(not episode.reason for episode in episodes)
+        self.stats.retries = sum(len(episode.failures) for episode in episodes) - failures
         self.stats.seconds = time.perf_counter() - start
-        return [episode.to_trajectory(policy_version) for episode in episodes]
+        return [episode.to_trajectory() for episode in episodes if episode.task.id not in aside]
 
     async def _open(self, episode: Episode) -> None:
         """Makes and resets the episode's environment. Raises ValueError for a prompt that does not fit."""
@@ -176,18 +195,22 @@ class Rollouts:
         params: Any,
         episodes: list[Episode],
         temperature: float | None,
-        seed: int,
         on_progress: Callable[[int, int], None] | None,
+        turns: int,
+        pauses: int,
     ) -> None:
-        """Plays the episodes to their ends; one that is played again takes its predecessor's place in the list.
+        """Plays the episodes to their ends, or until they are put aside as `collect` says; one that is played again
+        takes its predecessor's place in the list.
 
         An episode (its place) is waiting to be opened, at work in its environment, ready for a slot, or sampling.
         """
-        waiting, free = collections.deque(range(len(episodes))), collections.deque(range(self.engine.slots))
+        waiting = collections.deque(i for i, e in enumerate(episodes) if e.env is None and not e.reason)
+        free = collections.deque(range(self.engine.slots))
         working: dict[asyncio.Task[None], int] = {}
-        ready: set[int] = set()
+        ready = {place for place, episode in enumerate(episodes) if episode.env is not None}
         sampling: dict[int, int] = {}  # by slot
-        open_, most, done, faults = 0, self.limits.concurrency or len(episodes), 0, 0
+        open_, most, faults = len(ready), self.limits.concurrency or len(episodes), 0
+        done = len(episodes) - len(waiting) - len(ready)
         try:
             while waiting or working or ready or sampling:
                 while waiting and open_ < most:
@@ -209,6 +232,11 @@ class Rollouts:
                     place = working.pop(task)
                     task.result()
                     episode = episodes[place]
+                    if not episode.reason and 0 < turns <= episode.turns - episode.since and episode.pauses < pauses:
+                        free.append(episode.slot)
+                        self._free(episode)
+                        episode.pause()
+                        continue
                     if not episode.reason:
                         ready.add(place) if episode.slot < 0 else going.append(place)
                         continue
@@ -233,7 +261,7 @@ class Rollouts:
                     ready.remove(place)
                     episodes[place].slot = free.popleft()  # the one released first: others' prompts stay longer
                     going.append(place)
-                self._submit([episodes[place] for place in going], temperature, seed)
+                self._submit([episodes[place] for place in going], temperature)
                 sampling |= {episodes[place].slot: place for place in going}
         except BaseException as error:
             for task in working:  # their environments are closed by `collect`
@@ -243,19 +271,17 @@ class Rollouts:
                     error.add_note(f"And another episode:\n{''.join(traceback.format_exception(other))}")
             raise
 
-    def _submit(self, episodes: Sequence[Episode], temperature: float | None, seed: int) -> None:
+    def _submit(self, episodes: Sequence[Episode], temperature: float | None) -> None:
         """Asks for the episodes' next turns."""
-        if not episodes:
-            return
-        ids, members, turns = zip(*((episode.task.id, episode.member, episode.turns) for episode in episodes))
-        keys = draw.turn_keys(seed, ids, members, turns)
-        constraints = [self.calls and self.calls.turn(episode.tools) for episode in episodes]
-        self.engine.submit(
-            [
-                sampler.Request(episode.slot, episode.pending, key, temperature, constraint=constraint)
-                for episode, key, constraint in zip(episodes, keys, constraints, strict=True)
-            ]
-        )
+        requests = []
+        for seed, alike in itertools.groupby(sorted(episodes, key=lambda e: e.seed), key=lambda e: e.seed):
+            alike = list(alike)
+            ids, members, turns = zip(*((episode.task.id, episode.member, episode.turns) for episode in alike))
+            for episode, key in zip(alike, draw.turn_keys(seed, ids, members, turns), strict=True):
+                constraint = self.calls and self.calls.turn(episode.tools)
+                tokens, episode.unread = episode.unread + episode.pending, []
+                requests.append(sampler.Request(episode.slot, tokens, key, temperature, constraint=constraint))
+        self.engine.submit(requests)
 
     def _free(self, episode: Episode) -> None:
         """Empties the episode's slot, if it has one."""

@@ -156,7 +156,9 @@ class Parts:
         c = self.config.rl
         sft = kind == "sft"
         optimiser, step = train_step(self.config, self.policy, self.mesh, kind)
-        episodes = c.sft_episodes if sft else -(-c.groups // c.minibatches) * c.group_size
+        # Those of the steps that a partial episode goes on for may all end in one.
+        groups = c.groups * (1 + c.max_staleness) if c.partial_turns else c.groups
+        episodes = c.sft_episodes if sft else -(-groups // c.minibatches) * c.group_size
         longest = c.row_length if sft else self.config.sampler.context
         pack = functools.partial(
             packing.pack,

@@ -69,7 +69,8 @@ def overlong_penalties(items: Sequence[Trajectory], context: int, buffer: int) -
 class Trainer:
     """The learner's state and what moves it. `step` is one batch of rollouts and its updates.
 
-    ahead: waits for rollouts of the next step that have been started in this one.
+    ahead: waits for rollouts of the next step that have been started in this one. under_way: tasks by id whose groups
+    earlier steps have begun and not ended.
     """
 
     parts: Parts
@@ -77,6 +78,7 @@ class Trainer:
     update: learner.Step
     pack: Callable[..., packing.Batch]
     ahead: Callable[[], list[Trajectory]] | None = None
+    under_way: dict[str, Task] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def create(cls, parts: Parts) -> "Trainer":
@@ -92,26 +94,29 @@ class Trainer:
         on_progress: Callable[[int, int], None] | None = None,
         more: Callable[[Sequence[Task], int], list[Task]] | None = None,
         following: tuple[Sequence[Task], int] | None = None,
+        whole: bool = True,
     ) -> tuple[list[Trajectory], dict[str, float | None]]:
         """Rolls out the tasks with the current parameters and trains on what came of it.
 
         Groups whose advantages are all 0 are left out; a minibatch without any other is no update. more(taken, count)
         gives other tasks in their place, at most rl.max_refills times. following: the next step's (tasks, seed); if
         given, their rollouts begin with the current parameters, before these are trained, and go on meanwhile, and the
-        next call, which is to be for these, takes what came of that.
+        next call, which is to be for these, takes what came of that. whole: all episodes are played to their ends; else
+        those that take more than rl.partial_turns turns go on in the next call, with its parameters, and their groups
+        are trained on when they have ended.
         Returns the trajectories, sorted by (task id, member), and the step's metrics.
         Raises RuntimeError when rl.max_skipped_updates in a row were not finite.
         """
         c, start = self.parts.config.rl, time.perf_counter()
-        items, stats = self._rollouts(tasks, seed, on_progress)
-        behind = int(self.state.step) - items[0].policy_version
-        taken, refills = list(tasks), 0
+        taken, refills = [*self.under_way.values(), *tasks], 0
+        items, stats = self._rollouts(tasks, seed, on_progress, whole)
+        behind = [int(self.state.step) - version for item in items for version in item.turn_versions]
         advantages, signal, found = self._advantages(items, taken)
         while refills < c.max_refills and signal.sum() < len(tasks):
             others = more(taken, len(tasks) - int(signal.sum()))
             if not others:
                 break
-            new, added = self._rollouts(others, seed, on_progress)
+            new, added = self._rollouts(others, seed, on_progress, whole)
             items = sorted(items + new, key=lambda item: (item.task_id, item.member))
             stats = [*stats, *added]
             taken, refills = taken + others, refills + 1
@@ -133,8 +138,8 @@ class Trainer:
             **rollout_metrics(items, c.group_size, total(stats)),
             **found,
             **{name: float(np.mean([u[name] for u in updates])) for name in (updates[0] if updates else ())},
-            # Updates between the sampling of the step's tasks and the use of it, mean over this step's updates.
-            "staleness": behind + (len(updates) - 1) / 2 if updates else None,
+            # Updates between the sampling of a turn and the use of it, mean over turns and this step's updates.
+            "staleness": float(np.mean(behind)) + (len(updates) - 1) / 2 if updates and behind else None,
             "refills": refills,
             "updates": len(updates),
             "rollout_seconds": sampled - start,
@@ -142,14 +147,21 @@ class Trainer:
         }
 
     def _rollouts(
-        self, tasks: Sequence[Task], seed: int, on_progress: Callable[[int, int], None] | None
+        self, tasks: Sequence[Task], seed: int, on_progress: Callable[[int, int], None] | None, whole: bool
     ) -> tuple[list[Trajectory], list[rollout.Stats]]:
-        """A group of episodes of each task with the current parameters; those under way, if there are any."""
+        """A group of episodes of each task with the current parameters, as `step` says; those sampled ahead, if there
+        are any. A task that is under way is not begun again."""
         if self.ahead is not None:
             items, self.ahead = self.ahead(), None
             return items, [self.parts.stats]
-        members, version = range(self.parts.config.rl.group_size), int(self.state.step)
-        items = self.parts.play(self.state.params, tasks, members, version, seed=seed, on_progress=on_progress)
+        c, version = self.parts.config.rl, int(self.state.step)
+        new = [task for task in tasks if task.id not in self.under_way] if self.under_way else list(tasks)
+        pause = {} if whole else {"turns": c.partial_turns, "pauses": c.max_staleness}
+        members = range(c.group_size)
+        items = self.parts.play(self.state.params, new, members, version, seed=seed, on_progress=on_progress, **pause)
+        ended = {item.task_id for item in items}
+        rest = [] if whole else [*self.under_way.values(), *new]
+        self.under_way = {task.id: task for task in rest if task.id not in ended}
         return items, [self.parts.stats]
 
     def _advantages(
@@ -244,11 +256,12 @@ def rollout_metrics(items: Sequence[Trajectory], group_size: int, stats: rollout
         "reward": mean(t.reward for t in valid),
         "pass_rate": mean(t.passed for t in valid),
         "reward_std": float(np.mean(deviations)) if deviations else None,
-        "mixed_groups": float(np.mean(mixed)),
+        "mixed_groups": float(np.mean(mixed)) if items else None,
         "violations": mean(bool(t.score.violations) for t in valid),
         "truncated": mean(t.reason != trajectory.ENDED for t in valid),
         "faults": len(items) - len(valid),
         "retries": stats.retries,
+        "paused": stats.paused,
         "turns": mean(t.turns for t in valid),
         "tool_calls": mean(len(_arguments(t)) for t in valid),
         "invalid_calls": mean(sum(not _parses(text) for text in _arguments(t)) for t in valid),

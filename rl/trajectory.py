@@ -21,7 +21,8 @@ class Trajectory:
         (temperature and truncation included), 0.0 elsewhere; length T.
     kept: for each token the ids it was drawn from, best first; [] where it was not drawn or could be any. No lists at
         all in an episode without truncation (sampler.top_k).
-    policy_version: number of optimiser updates the sampling parameters had seen.
+    policy_version: number of optimiser updates that the parameters which sampled the first turn had seen.
+    versions: the same for every turn, of an episode that went on under other parameters; [] where all are one.
     reason: ENDED (the environment closed the episode), MAX_TURNS, LENGTH (a turn ran over its token budget),
         CONTEXT (the slot's cache is full) or ERROR (infrastructure fault; score.reward is None).
     messages: the conversation, system message first. tools: the function schemas the policy saw.
@@ -39,6 +40,7 @@ class Trajectory:
     tools: list[dict]
     turns: int
     kept: list[list[int]] = dataclasses.field(default_factory=list)
+    versions: list[int] = dataclasses.field(default_factory=list)
 
     @property
     def reward(self) -> float | None:
@@ -49,6 +51,11 @@ class Trajectory:
     def passed(self) -> bool:
         """Reward 1.0 (the project's definition of a pass)."""
         return self.score.reward == 1.0
+
+    @property
+    def turn_versions(self) -> list[int]:
+        """The policy version of every turn."""
+        return self.versions or [self.policy_version] * self.turns
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-serialisable dict, the line format of rollouts/*.jsonl; it shares its parts with the trajectory."""

@@ -99,6 +99,12 @@ def test_a_right_command_line(base, tmp_path):
         ("--config.rl.loss_aggregation=mean", "rl.loss_aggregation must be one of '', 'token-mean', "),
         ("--config.rl.clip_low=0", "rl.clip_low must be > 0 and <= 1, or -1 for the algorithm's, got 0"),
         ("--config.rl.dual_clip=0.5", "rl.dual_clip must be > 1, or 0 for none, got 0.5"),
+        ("--config.rl.max_staleness=2", "rl.max_staleness must be 0 or 1 without rl.partial_turns, got 2"),
+        ("--config.rl.partial_turns=2", "rl.max_staleness must be >= 1 with rl.partial_turns, got 0"),
+        (
+            "--config.rl.partial_turns=2 --config.rl.max_staleness=3 --config.rl.max_refills=1",
+            "rl.max_refills must be 0 with rl.partial_turns",
+        ),
         ("--config.rl.importance=truncate", "rl.importance must be one of 'none', 'tis', 'icepop', got 'truncate'"),
         ("--stage=flywhel", "--stage=flywhel: no such stage; did you mean flywheel?"),
         ("--stag=synth", "--stag: no such flag; did you mean stage?"),

@@ -408,6 +408,46 @@ def test_messages_that_cannot_be_said_end_their_own_episode(stage):
     )
 
 
+def test_partial_episodes_go_on_under_new_parameters():
+    """Put aside after two turns, at most twice: groups come when all members have ended, every turn has the logprobs
+    of the parameters it names, and with one version all the way it is the episode that was never put aside."""
+    chat, config, graphdef, params = parts()
+    versions = [jax.tree.map(lambda x, scale=scale: scale * x, params) for scale in (1.0, 1.5, 0.5)]
+    tasks = [task("a", 1), task("c", 2), task("d", 6), task("b", 9), task("e", 9, "step")]
+    limits = dict(max_turns=8, stops=3)
+
+    def play(params):
+        SumEnv.opened.clear()
+        rollouts, found, ended = make_rollouts(**limits), [], 0
+        for number, tree in enumerate(params):
+            new = rollouts.run(tree, tasks if not number else [], range(2), number, turns=2, pauses=2)
+            assert new == sorted(new, key=lambda t: (t.task_id, t.member)) and len(new) % 2 == 0
+            ended, found = ended + rollouts.stats.episodes, [*found, *new]
+            assert rollouts.stats.paused == sum(not e.reason for e in rollouts.aside)
+            assert sum(not env.closed for env in SumEnv.opened) == rollouts.stats.paused
+        assert not rollouts.aside and ended == len(found) == 2 * len(tasks)
+        return sorted(found, key=lambda t: (t.task_id, t.member))
+
+    found, again, alone = play(versions), play(versions), play([params] * 3)
+    assert found == again
+    for paused, plain in zip(alone, make_rollouts(**limits).run(params, tasks, range(2), 0), strict=True):
+        told = dataclasses.asdict(paused), dataclasses.asdict(plain)
+        np.testing.assert_allclose(told[0].pop("logprobs"), told[1].pop("logprobs"), atol=1e-4)
+        for one in told:
+            del one["versions"], one["score"]["error"]  # a traceback names lines
+        assert told[0] == told[1]
+    learner = jax.jit(lambda params, row: jax.nn.log_softmax(nnx.merge(graphdef, params)(row), axis=-1)[0])
+    assert {version for t in found for version in t.turn_versions} == {0, 1, 2}
+    for t in found:
+        assert len(t.turn_versions) == t.turns and t.turn_versions == sorted(t.turn_versions)
+        row = np.array([t.tokens + [0] * (CONTEXT - len(t.tokens))])
+        learnt = [np.asarray(learner(tree, row)) for tree in versions]
+        sampled = [(a, b) for value, a, b in runs_of(t.loss_mask) if value]
+        for (a, b), version in zip(sampled, t.turn_versions, strict=True):
+            expected = learnt[version][np.arange(a - 1, b - 1), t.tokens[a:b]]
+            np.testing.assert_allclose(t.logprobs[a:b], expected, atol=1e-4)
+
+
 def test_write_appends_what_read_returns(tmp_path):
     """Bit for bit, and a broken line is named."""
     played = make_rollouts().run(parts()[3], [task("a", text="häßlich \u2028 ok?"), task("b", 1, "step")], [0], 0)

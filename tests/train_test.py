@@ -91,13 +91,13 @@ def test_rollout_metrics_leave_faults_out_of_the_rates():
         episode(None, member=3, reason=trajectory.ERROR, mask=(0, 1, 1, 1, 1, 1, 1)),
     ]
     stats = rollout.Stats(
-        turns=6, retries=4, prefill_tokens=8, shared_tokens=5, sampled_tokens=30, slot_steps=48, prefill_seconds=0.25,
+        turns=6, retries=4, paused=2, prefill_tokens=8, shared_tokens=5, sampled_tokens=30, slot_steps=48, prefill_seconds=0.25,
         decode_seconds=1.0, env_seconds=0.5, seconds=2.0,
     )  # fmt: skip
     found = train.rollout_metrics(items, 2, stats)
     expected = {
         "reward": 0.5, "reward_std": (0.25 + 0.0) / 2, "pass_rate": 1 / 3, "mixed_groups": 0.5, "violations": 1 / 3,
-        "truncated": 1 / 3, "faults": 1, "retries": 4, "turns": 2, "tool_calls": 1, "invalid_calls": 1 / 3,
+        "truncated": 1 / 3, "faults": 1, "retries": 4, "paused": 2, "turns": 2, "tool_calls": 1, "invalid_calls": 1 / 3,
         "response_tokens": (2 + 4 + 1) / 3, "tokens_per_second": 15.0, "prefill_seconds": 0.25,
         "decode_seconds": 1.0, "env_seconds": 0.5, "slot_occupancy": 0.5, "shared_tokens": 5, "prefill_tokens": 8,
     }  # fmt: skip
@@ -199,6 +199,28 @@ def test_groups_without_a_signal_are_sampled_anew():
     recorder = Recorder([1] * 8, minibatches=1, max_refills=5)
     _, metrics = recorder.trainer.step(["t0", "t1"], seed=9, more=lambda taken, count: [])
     assert metrics["refills"] == 0 and metrics["updates"] == 0
+
+
+def test_groups_under_way_are_trained_on_when_they_have_ended():
+    """Two tasks, one of which takes two steps; it is not begun again meanwhile, and its version counts."""
+    recorder = Recorder([1, 0, 0, 0, 1, 1, 0, 0], minibatches=1, partial_turns=3, max_staleness=2)
+    first, second = (SimpleNamespace(id=name) for name in ("t0", "t1"))
+    items = [episode(float(m == 0), task=f"t{i}", member=m) for i in range(2) for m in range(4)]
+    played, answers = [], [items[:4], [], [dataclasses.replace(item, versions=[3, 4]) for item in items[4:]]]
+
+    def play(params, chosen, members, version, seed, on_progress, **pause):
+        played.append(([task.id for task in chosen], version, pause))
+        return answers[len(played) - 1]
+
+    recorder.trainer.parts.play = play
+    pause = {"turns": 3, "pauses": 2}
+    _, metrics = recorder.trainer.step([first, second], 0, whole=False)
+    assert played[-1] == (["t0", "t1"], 3, pause) and list(recorder.trainer.under_way) == ["t1"]
+    found, metrics = recorder.trainer.step([second], 1, whole=False)
+    assert played[-1] == ([], 4, pause) and found == [] and metrics["updates"] == 0 and metrics["reward"] is None
+    _, metrics = recorder.trainer.step([first, second], 2, whole=True)
+    assert played[-1] == (["t0"], 4, {}) and metrics["staleness"] == 0.5 and not recorder.trainer.under_way
+    assert [len(batch) for batch in recorder.batches] == [4, 4]
 
 
 def test_penalties_come_off_the_reward():
