@@ -116,15 +116,29 @@ def prefill(
     return _split_layers(cache.layers), _rows(x_BD)
 
 
-@functools.partial(jax.jit, donate_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))
 def copy(
-    layers: Layers, x_BD: Array, end_BD: Array, sources_P: Array, targets_P: Array
+    mesh: Mesh, layers: Layers, x_BD: Array, end_BD: Array, sources_P: Array, targets_P: Array
 ) -> tuple[Layers, Array, Array]:
-    """Gives the slots targets_P what sources_P hold and the hidden state of their prompts' ends. Target B is none."""
-    layers = jax.tree.map(lambda x: x.at[targets_P].set(x[sources_P], mode="drop"), layers)
-    end_PD = end_BD[sources_P]
-    x_BD, end_BD = (x.at[targets_P].set(end_PD, mode="drop") for x in (x_BD, end_BD))
-    return layers, x_BD, end_BD
+    """Gives the slots targets_P what sources_P hold and the hidden state of their prompts' ends.
+
+    Where slots are split over devices, no cache moves between them: each has its part of sources_P and targets_P, as
+    long as any other's, and counts slots from its own first one. A target beyond a device's last slot is none.
+    """
+
+    def local(
+        layers: Layers, x_BD: Array, end_BD: Array, sources_P: Array, targets_P: Array
+    ) -> tuple[Layers, Array, Array]:
+        layers = jax.tree.map(lambda x: x.at[targets_P].set(x[sources_P], mode="drop"), layers)
+        end_PD = end_BD[sources_P]
+        x_BD, end_BD = (x.at[targets_P].set(end_PD, mode="drop") for x in (x_BD, end_BD))
+        return layers, x_BD, end_BD
+
+    axes = sharding.DECODE["rows"]
+    rows = PartitionSpec(axes)
+    if sharding.parts("rows", mesh, sharding.DECODE) > 1:
+        local = jax.shard_map(local, mesh=mesh, in_specs=(rows,) * 5, out_specs=(rows,) * 3, axis_names=frozenset(axes))
+    return local(layers, x_BD, end_BD, sources_P, targets_P)
 
 
 def _append(program: Program, state: TurnState, logits_BV: Array, allowed_BW: Array | None = None) -> TurnState:

@@ -118,8 +118,8 @@ class Engine:
     mesh: made by `sharding.make_mesh`; None is the first device alone. dtype: of the cache. share_prompts: whether
     equal beginnings are computed once. Raises ValueError for an impossible value, naming the key.
 
-    Where slots are split over several devices, all of them prefill in one call and none takes over another's prompt,
-    because that would move caches between devices.
+    Where slots are split over several devices, all of them prefill in one call, and a prompt is taken over from slots
+    of the same device only, because caches would have to move otherwise.
 
     Parameters are an argument of `step` and `turn`; `place` makes it of the policy's.
     """
@@ -167,7 +167,8 @@ class Engine:
         self.stats = Stats()
         stops = tuple(sorted(int(token) for token in stop_ids))
         self._program = decoding.Program(graphdef, context, max_new_tokens, stops, truncation)
-        self._shares, self._decode_steps = share_prompts and shards == 1, decode_steps
+        self._shares, self._decode_steps = share_prompts, decode_steps
+        self._parts, self._copies = shards, min(prefill_rows, slots // shards)  # copies per call and part
         # (tokens of a piece, slots that prefill such a piece in one call)
         self._large = (prefill_chunk, rows_per_call(slots, prefill_rows, self.mesh))
         self._small = (max(1, prefill_chunk // 4), rows_per_call(slots, prefill_rows, self.mesh))
@@ -320,34 +321,44 @@ class Engine:
 
         Returns the slots that wait, because a slot before them is about to compute their next piece.
         """
-        waiting, copies = set(), []
+        waiting, copies, size = set(), [], self.slots // self._parts
         todo = [i for i, s in enumerate(self._slots) if s.status == PREFILL and s.first and not s.held]
-        if self.slots == 1:
+        if size == 1:
             return waiting
         for index in sorted(todo, key=lambda i: self._slots[i].order):
-            slot = self._slots[index]
-            count, donor = max((_shared(slot.keys, s), -i) for i, s in enumerate(self._slots) if i != index)
+            slot, start = self._slots[index], index - index % size
+            beside = self._slots[start : start + size]  # on the same devices
+            count, donor = max((_shared(slot.keys, s), -i) for i, s in enumerate(beside, start) if i != index)
             ahead = any(
                 s.first and s.status in (PREFILL, READY) and s.order < slot.order and _common(slot.keys, s) > count
-                for s in self._slots
+                for s in beside
             )
             if ahead:
                 waiting.add(index)
             elif count:
                 copies.append((-donor, index, count))
-        rows = self._large[1]
-        for first in range(0, len(copies), rows):
-            sources_P, targets_P = np.zeros((rows,), np.int32), np.full((rows,), self.slots, np.int32)
-            for row, (source, target, _) in enumerate(copies[first : first + rows]):
-                sources_P[row], targets_P[row] = source, target
-            self._layers, self._x_BD, self._end_BD = decoding.copy(
-                self._layers, self._x_BD, self._end_BD, sources_P, targets_P
-            )
+        self._copy(copies)
         for _, index, count in copies:
             slot = self._slots[index]
             slot.ended = count == len(slot.keys)
             self._take_over(slot, count)
         return waiting
+
+    def _copy(self, copies: Sequence[tuple[int, int, int]]) -> None:
+        """Copies caches between slots of the same devices: (source, target, ...) each."""
+        size, rows = self.slots // self._parts, self._copies
+        queues = [[copy for copy in copies if copy[1] // size == part] for part in range(self._parts)]
+        for first in range(0, max(map(len, queues)), rows):
+            sources_P = np.zeros((self._parts * rows,), np.int32)
+            targets_P = np.full_like(sources_P, size)
+            for part, queue in enumerate(queues):
+                for row, (source, target, _) in enumerate(queue[first : first + rows], part * rows):
+                    sources_P[row], targets_P[row] = source % size, target % size
+            arrays = (sources_P, targets_P)
+            arrays = self._put(arrays) if self._parts > 1 else arrays
+            self._layers, self._x_BD, self._end_BD = decoding.copy(
+                self.mesh, self._layers, self._x_BD, self._end_BD, *arrays
+            )
 
     def _prefill(self, params: Any) -> bool:
         """Prefills a piece in as many slots as one call takes; leaves their last hidden states in self._x_BD.

@@ -1,5 +1,6 @@
 """The slot engine against the learner's forward pass, transformers' generate, and hand-computed distributions."""
 
+import dataclasses
 import functools
 import hashlib
 
@@ -270,7 +271,8 @@ def test_no_recompilation_after_warm_up():
 
 
 def test_sharded_engine_equals_one_device():
-    """Slots over data and fsdp, heads over tensor, parameters in the learner's layout."""
+    """Slots over data and fsdp, heads over tensor, parameters in the learner's layout; a prompt that several slots have
+    is computed once on each device that they lie on."""
     graphdef, params = tiny()
     mesh = sharding.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
     sharded = jax.device_put(params, sharding.param_shardings(CONFIG, mesh))
@@ -282,6 +284,18 @@ def test_sharded_engine_equals_one_device():
         for a, b in zip(one, many, strict=True):
             assert a.tokens == b.tokens and a.finish_reason == b.finish_reason
             np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-4)
+    before = [dataclasses.replace(engine.stats) for engine, _ in engines]
+    for engine, _ in engines:
+        for slot in range(8):
+            engine.release(slot)
+    requests = [sampler.Request(s, prompt_of(11, 0) + [s // 4], keys[s]) for s in range(8)]
+    one, many = (engine.turn(engine.place(weights), requests) for engine, weights in engines)
+    assert [a.tokens for a in one] == [b.tokens for b in many]
+    np.testing.assert_allclose([a.logprobs[0] for a in one], [b.logprobs[0] for b in many], atol=1e-4)
+    shared = [engine.stats.shared_tokens - old.shared_tokens for (engine, _), old in zip(engines, before)]
+    computed = [engine.stats.prefill_tokens - old.prefill_tokens for (engine, _), old in zip(engines, before)]
+    assert shared[1] == 4 * 12 and computed[1] == 4 * 12  # two slots a device
+    assert shared[0] > 6 * 8 and shared[0] + computed[0] == 8 * 12
     policy = nnx.merge(graphdef, sharded)
     prompts = [prompt_of(5, i) for i in range(3)]
     local = sampler.generate(nnx.merge(graphdef, params), prompts, 4, seed=3)
