@@ -198,6 +198,7 @@ def learner_program(config: config_dict.ConfigDict, mesh: Mesh) -> Program | Ref
     tokens, others = config.rl.rows * length, (length + 1) / 2
     needed = model_flops(policy.config, tokens, others, backward=True)
     wide = 3 if dtype == jnp.float32 else 4  # moments, gradient and masters are float32
+    wide = 1 if config.rl.offload_optimiser else wide  # of these only the gradient stays
     held = _bytes_held(policy.config, mesh, sharding.TRAIN, dtype.itemsize + 4 * wide)
     return _measure("learner", _trace_learner(config, policy, mesh), mesh, tokens, needed, others / length, held, start)
 
@@ -230,7 +231,7 @@ def _policy(config: config_dict.ConfigDict, mesh: Mesh) -> transformer.Transform
 def _trace_learner(config: config_dict.ConfigDict, policy: transformer.Transformer, mesh: Mesh) -> Any:
     """The learner's step, traced from shapes; with two micro-batches, because it adds up the gradients of several."""
     optimiser, step = setup.train_step(config, policy, mesh, "policy_gradient")
-    state = jax.eval_shape(functools.partial(optimisers.fresh, optimiser=optimiser), nnx.state(policy))
+    state = optimisers.abstract_state(policy, optimiser, setup.adapters(config))
     shape = (2, config.rl.rows, config.rl.row_length)
     arrays = {name: (shape, jnp.int32) for name in ("tokens", "targets", "positions", "segment_ids")}
     arrays |= {name: (shape, jnp.float32) for name in ("loss_mask", "sampler_logprobs", "advantages")}
@@ -246,7 +247,7 @@ def _trace_learner(config: config_dict.ConfigDict, policy: transformer.Transform
         batch, learner.batch_shardings(batch, mesh),
     )  # fmt: skip
     with jax.set_mesh(mesh):  # only here: what is not traced would run on the devices that are not there
-        return step.compiled.trace(state, batch)
+        return step.compiled.trace(state, batch, step.base)
 
 
 def advice(program: Program | Refused, chip: Chip) -> str:

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from ml_collections import config_dict
 
 from envs import registry
-from model import constrain, draw, load, sampler, sharding, tokenizer, transformer
+from model import constrain, draw, load, lora, sampler, sharding, tokenizer, transformer
 from model.chat import Chat
 from rl import algorithms, hosts, learner, objective, packing, rollout
 from rl import optimiser as optimisers
@@ -149,7 +149,8 @@ class Parts:
         """(fresh train state, step, pack) for kind "policy_gradient" or "sft".
 
         pack(trajectories, advantages) gives batches of the one shape that the step is compiled for.
-        Raises ValueError for rl.share_prefix where layers have a sliding window.
+        Raises ValueError for rl.share_prefix where layers have a sliding window, and for adapters of a mixture of
+        experts.
         """
         if self.config.rl.share_prefix and self.architecture.sliding_window:
             raise ValueError("rl.share_prefix must be False: the policy's layers have a sliding window")
@@ -166,13 +167,14 @@ class Parts:
             share_prefix=c.share_prefix and not sft,
             most_kept=0 if sft else self.config.sampler.top_k,
         )
-        return optimisers.create(self.policy, optimiser, self.mesh), step, pack
+        state = optimisers.create(self.policy, optimiser, self.mesh, adapters(self.config), c.offload_optimiser)
+        return state, step, pack
 
 
 def train_step(
     config: config_dict.ConfigDict, policy: nnx.Module, mesh: Mesh, kind: str
 ) -> tuple[optax.GradientTransformation, learner.Step]:
-    """(optimiser, step) of a config for kind "policy_gradient" or "sft"; of the policy only the structure is used."""
+    """(optimiser, step) of a config for kind "policy_gradient" or "sft"; policy: as for learner.make_train_step."""
     c, sft = config.rl, kind == "sft"
     optimiser = optimisers.make(
         c.sft_learning_rate if sft else c.learning_rate,
@@ -183,7 +185,14 @@ def train_step(
         max_grad_norm=c.max_grad_norm,
     )
     wanted = sft_objective(config) if sft else rl_objective(config)
-    return optimiser, learner.make_train_step(policy, optimiser, mesh, wanted)
+    return optimiser, learner.make_train_step(policy, optimiser, mesh, wanted, adapters(config), c.offload_optimiser)
+
+
+def adapters(config: config_dict.ConfigDict) -> lora.Lora | None:
+    """Which adapters the config trains; None: it trains the weights."""
+    c = config.rl
+    targets = tuple(lora.TARGETS) if c.lora_targets == "all" else tuple(c.lora_targets.split(","))
+    return lora.Lora(c.lora_rank, c.lora_alpha, targets, config.seed) if c.lora_rank else None
 
 
 def algorithm(config: config_dict.ConfigDict) -> algorithms.Algorithm:

@@ -292,7 +292,7 @@ def test_state_keeps_its_dtypes(episodes):
     state = jax.eval_shape(lambda: optimisers.create(small(), optimiser, mesh))
     step = learner.make_train_step(nnx.eval_shape(small), optimiser, mesh)
     with jax.set_mesh(mesh):
-        after, _ = jax.eval_shape(step.compiled, state, _pack(episodes, 2))
+        after, _ = jax.eval_shape(step.compiled, state, _pack(episodes, 2), step.base)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
     assert {str(x.dtype) for x in jax.tree.leaves(state.params)} == {"bfloat16"}
     assert {str(x.dtype) for x in jax.tree.leaves(state.master)} == {"float32"}
