@@ -278,6 +278,7 @@ class Flywheel:
                 following = drawn(step + 1) if c.max_staleness and not saves else None
                 more = functools.partial(train.refill_tasks, current, seed=order, step=step)
                 items, metrics = self.trainer.step(tasks, seed, bar.update, more, following)
+            metrics |= train.environment_metrics(items, [*current, *earlier])
             self.progress.count(items, [*current, *earlier])
             self.progress.step += 1
             if hosts.first():

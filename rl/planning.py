@@ -139,19 +139,6 @@ def devices_of(topology: str) -> tuple[list[jax.Device], Chip]:
     return list(description.devices), CHIPS[kind]
 
 
-def model_flops(config: transformer.Config, tokens: float, attended: float, backward: bool) -> float:
-    """FLOPs that `tokens` tokens need, each attending to `attended` others: 2 per parameter it meets and token, 4 H N L
-    per pair of query and key (scores and values), three times that with a backward pass (PaLM, arXiv:2204.02311, B)."""
-    met = 0
-    for name, parameter in config.parameters().items():
-        size = math.prod(parameter.shape)
-        if "expert_" in name:
-            size = size * config.num_experts_per_tok // config.num_experts
-        met += 0 if name == "embed" and not config.tie_word_embeddings else size
-    pairs = 2 * 2 * config.num_attention_heads * config.head_dim * config.num_hidden_layers * attended
-    return tokens * (2 * met + pairs) * (3 if backward else 1)
-
-
 def _measure(
     name: str, traced: Any, mesh: Mesh, tokens: int, needed: float, attended: float, held: float, start: float,
     loops: Mapping[str, int] = {},
@@ -196,7 +183,7 @@ def learner_program(config: config_dict.ConfigDict, mesh: Mesh) -> Program | Ref
     start, length = time.perf_counter(), config.rl.row_length
     policy, dtype = _policy(config, mesh), jnp.dtype(config.model.dtype)
     tokens, others = config.rl.rows * length, (length + 1) / 2
-    needed = model_flops(policy.config, tokens, others, backward=True)
+    needed = cost.model_flops(policy.config, tokens, others, backward=True, frozen=bool(config.rl.lora_rank))
     wide = 3 if dtype == jnp.float32 else 4  # moments, gradient and masters are float32
     wide = 1 if config.rl.offload_optimiser else wide  # of these only the gradient stays
     held = _bytes_held(policy.config, mesh, sharding.TRAIN, dtype.itemsize + 4 * wide)
@@ -214,7 +201,7 @@ def sampler_programs(config: config_dict.ConfigDict, mesh: Mesh) -> Iterator[Pro
     held = _bytes_held(architecture, mesh, sharding.DECODE, dtype.itemsize)
     loops = {attention.CACHE_LOOP: length // attention.CACHE_BLOCKS[sharding.platform(mesh)].keys}
     for name, tokens in (("prefill", rows * c.prefill_chunk), ("decode", c.slots)):
-        needed = model_flops(architecture, tokens, length, backward=False)
+        needed = cost.model_flops(architecture, tokens, length, backward=False)
         yield _measure(name, traced[name], mesh, tokens, needed, 0.5, held, start, loops)
         start = time.perf_counter()
 

@@ -19,7 +19,7 @@ from ml_collections import config_dict
 from envs import registry
 from model import constrain, draw, load, lora, sampler, sharding, tokenizer, transformer
 from model.chat import Chat
-from rl import algorithms, hosts, learner, objective, packing, rollout
+from rl import algorithms, cost, hosts, learner, objective, packing, rollout
 from rl import optimiser as optimisers
 from rl.trajectory import Trajectory
 from synth.task import Task
@@ -134,6 +134,17 @@ class Parts:
         """Log-probabilities of a batch's targets, at the temperature that rollouts are sampled at."""
         c = self.config
         return learner.make_scorer(self.policy, self.mesh, c.sampler.temperature, c.rl.logits_chunk)
+
+    @functools.cached_property
+    def peak(self) -> float:
+        """FLOP/s that the learner's devices reach in products of matrices, measured on first use, in a moment."""
+        return cost.matmul_peak(self.mesh, jnp.dtype(self.config.model.dtype))
+
+    def work(self, batch: packing.Batch) -> tuple[int, float]:
+        """(tokens in a batch, FLOPs that an update on them needs without anything computed twice)."""
+        seen = batch.positions[batch.segment_ids > 0] + 1  # tokens that a place attends to
+        count, attended, frozen = seen.size, float(seen.sum()) / max(seen.size, 1), bool(self.config.rl.lora_rank)
+        return count, cost.model_flops(self.architecture, count, attended, backward=True, frozen=frozen)
 
     @functools.cached_property
     def teacher(self) -> Callable[[packing.Batch], jax.Array]:

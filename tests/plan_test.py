@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from model import attention, hf_config, moe, sharding, transformer
+from model import attention, hf_config, lora, moe, sharding, transformer
 from rl import cost, planning
 
 REPOSITORY = Path(__file__).parents[1]
@@ -162,9 +162,18 @@ def test_model_flops_are_those_of_the_program():
     tokens_BT = jnp.zeros((2, 16), jnp.int32)  # one block of queries: every pair is computed
     program = jax.make_jaxpr(jax.grad(lambda p: nnx.merge(graphdef, p)(tokens_BT).sum()))(params)
     norms = 32 * 7 + 16 * 6  # parameters that take part in no matrix product
-    expected = planning.model_flops(config, 32, 16, backward=True) - 6 * 32 * norms
+    expected = cost.model_flops(config, 32, 16, backward=True) - 6 * 32 * norms
     again = 32 * 4 * config.num_attention_heads * config.head_dim * config.num_hidden_layers * 16
     assert cost.flops(program.jaxpr, 1.0) == pytest.approx(expected + again, rel=1e-6)
+
+    # With adapters a product less for every parameter, and for each adapter four with its rank.
+    adapters = lora.create(config, lora.Lora(rank=5, alpha=5.0))
+    program = jax.make_jaxpr(jax.grad(
+        lambda p: nnx.merge(graphdef, params).hidden_and_router(tokens_BT, adapters=p)[0].sum()
+    ))(adapters)  # fmt: skip
+    frozen = cost.model_flops(config, 32, 16, backward=True, frozen=True) - 4 * 32 * (norms + 64 * 32)
+    narrow = 2 * 2 * 32 * sum(x.size for x in jax.tree.leaves(adapters))
+    assert cost.flops(program.jaxpr, 1.0) == pytest.approx(frozen + again + narrow, rel=1e-6)
 
 
 def test_attention_on_a_full_cache_counts_all_of_it():
@@ -191,7 +200,7 @@ def test_architectures_have_the_published_sizes(name, billions, active):
     total = sum(float(jnp.prod(jnp.array(shape, jnp.float32))) for shape in sizes.values())
     assert total / 1e9 == pytest.approx(billions, rel=0.01)
     embedded = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
-    met = planning.model_flops(config, 1, 0, backward=False) / 2
+    met = cost.model_flops(config, 1, 0, backward=False) / 2
     assert (met + embedded) / 1e9 == pytest.approx(active, rel=0.02)
 
 
