@@ -183,10 +183,12 @@ def learner_program(config: config_dict.ConfigDict, mesh: Mesh) -> Program | Ref
     start, length = time.perf_counter(), config.rl.row_length
     policy, dtype = _policy(config, mesh), jnp.dtype(config.model.dtype)
     tokens, others = config.rl.rows * length, (length + 1) / 2
-    needed = cost.model_flops(policy.config, tokens, others, backward=True, frozen=bool(config.rl.lora_rank))
+    frozen = bool(config.rl.lora_rank)
+    needed = cost.model_flops(policy.config, tokens, others, backward=True, frozen=frozen)
     wide = 3 if dtype == jnp.float32 else 4  # moments, gradient and masters are float32
-    wide = 1 if config.rl.offload_optimiser else wide  # of these only the gradient stays
-    held = _bytes_held(policy.config, mesh, sharding.TRAIN, dtype.itemsize + 4 * wide)
+    each = dtype.itemsize + 4 * (1 if config.rl.offload_optimiser else wide)  # of these the gradient is on the device
+    each = 2 * dtype.itemsize if frozen else each  # the base, and merged with adapters
+    held = _bytes_held(policy.config, mesh, sharding.TRAIN, each)
     return _measure("learner", _trace_learner(config, policy, mesh), mesh, tokens, needed, others / length, held, start)
 
 
