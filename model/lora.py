@@ -1,10 +1,12 @@
-"""Low-rank adapters (LoRA, arXiv:2106.09685, section 4.1): W = W0 + alpha / rank A B, of which only A and B are trained.
+"""Low-rank adapters (LoRA, arXiv:2106.09685, section 4.1): W = W0 + alpha / rank A B, and only A and B are trained.
 
-The policy computes with the merged W in training, too, so that learner and sampler run the same parameters; the gradient
-goes to A and B without one of W ever being there (numerics.Adapted). Beside the base, which a run keeps anyway as the
-policy it started from, there is one more copy of the parameters, the merged ones that the sampler needs; gradient and
-optimiser state are as small as the adapters. While weights are merged one of them, stacked over its layers, is there in
-float32.
+The policy computes with the merged W in training, too, so that learner and sampler run the same parameters; the
+gradient goes to A and B without one of W ever being there (numerics.Adapted).
+
+What it costs: beside the base, which a run keeps anyway as the policy it started from, there is one more copy of the
+parameters, the merged ones that the sampler needs; gradient and optimiser state are as small as the adapters. While
+weights are merged each of them in turn, stacked over its layers, is there in float32. Checkpoints hold the merged
+parameters and the adapters.
 
     settings = lora.Lora(rank=16, alpha=32.0)
     adapters = lora.create(config, settings)                    # {"query": Adapter(a, b, scale), ...}
@@ -135,8 +137,8 @@ def save(adapters: Adapters, settings: Lora, base_model: str, path: str | pathli
     if jax.process_index() == 0:
         record = {
             "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base_model, "r": settings.rank,
-            "lora_alpha": settings.alpha, "target_modules": sorted(settings.targets), "lora_dropout": 0.0, "bias": "none",
-            "inference_mode": True,
+            "lora_alpha": settings.alpha, "target_modules": sorted(settings.targets), "lora_dropout": 0.0,
+            "bias": "none", "inference_mode": True,
         }  # fmt: skip
         safetensors.numpy.save_file(tensors, path / WEIGHTS_FILE, metadata={"format": "pt"})
         (path / CONFIG_FILE).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")

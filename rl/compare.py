@@ -56,8 +56,8 @@ def episodes(path: Path, step: int, group_size: int) -> list[Trajectory]:
 def statistics(
     parts: setup.Parts, state: optimiser.TrainState, items: Sequence[Trajectory], name: str
 ) -> tuple[Record, Tree | None]:
-    """(what is measured of one algorithm, its gradient for what is trained) on the episodes; None where no group carries
-    a signal."""
+    """(what is measured of one algorithm, its gradient for what is trained) on the episodes; None where no group
+    carries a signal."""
     config, c = parts.config, parts.config.rl
     chosen = algorithms.ALGORITHMS[name]
     advantages, signal = algorithms.group_advantages(train.rewards_of(items), c.group_size, chosen.advantage)

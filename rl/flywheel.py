@@ -191,12 +191,12 @@ class Flywheel:
         return tasks
 
     def export(self) -> None:
-        """Writes the current policy as an HF folder, workdir/policy, and adapters beside it as peft does, policy_adapter."""
+        """Writes the current policy as an HF folder, workdir/policy, and its adapters, if any, to policy_adapter."""
         load.save_pretrained(self.policy(), self.parts.architecture, self.workdir / "policy")
         if self.trainer.state.adapters is not None:
-            started = self.parts.config.model.checkpoint  # the warm start's policy, if there was one
+            base = self.parts.config.model.checkpoint  # the warm start's policy, if there was one
             settings = setup.adapters(self.config)
-            lora.save(self.trainer.state.adapters, settings, started, self.workdir / "policy_adapter")
+            lora.save(self.trainer.state.adapters, settings, base, self.workdir / "policy_adapter")
         if hosts.first():
             tokenizer.save(self.parts.chat.tokenizer, self.workdir / "policy")
 

@@ -133,33 +133,33 @@ def make_train_step(
     """Compiles (once) the update of a TrainState by a Batch.
 
     Args:
-        policy: a transformer.Transformer, of which only the structure is used, or, with adapters, their base.
-            transformation, mesh, settings, offload: as for optimiser.create.
+        policy: a transformer.Transformer, of which only the structure is used, or with adapters the weights, too, as
+            their base. transformation, mesh, settings, offload: as for optimiser.create.
 
     Returns:
-        step(state, batch) -> (state, metrics). With offload masters and moments come to the devices when gradients are
-        there, and go back. The old state is donated. An update whose gradient or loss is not
+        step(state, batch) -> (state, metrics). The old state is donated. An update whose gradient or loss is not
         finite, or whose batch has no loss token, is skipped: parameters and optimiser stay as they are, see
         optimiser.TrainState. Metrics are float32 scalars on the devices: loss, tokens, entropy (nats), grad_norm
         (before clipping), param_norm, update_ratio (norm of the update over that of the parameters; with adapters both
-        are theirs), skipped_updates (0 or 1); for a policy-gradient loss clip_fraction_low, clip_fraction_high, ratio_mean, ratio_std, ratio_max,
-        ess, advantage_mean, advantage_std, mismatch_kl (k1), mismatch_kl_k3, mismatch_max (largest |logprob difference|
-        to the sampler), and, where the objective has them, importance_mean and reference_kl; and for a mixture of
-        experts router_balance (see moe.balance_loss) and router_load_max (tokens of the busiest expert over those of
-        the mean one, the largest of any micro-batch).
-        `step.compiled` is the jitted function underneath, for ahead-of-time lowering and for counting its programs; it
-        takes `step.base`, the adapters' base, as its last argument. step raises ValueError as `place` and `gradients` do.
+        are theirs), skipped_updates (0 or 1); for a policy-gradient loss clip_fraction_low, clip_fraction_high,
+        ratio_mean, ratio_std, ratio_max, ess, advantage_mean, advantage_std, mismatch_kl (k1), mismatch_kl_k3,
+        mismatch_max (largest |logprob difference| to the sampler), and, where the objective has them, importance_mean
+        and reference_kl; and for a mixture of experts router_balance (see moe.balance_loss) and router_load_max (tokens
+        of the busiest expert over those of the mean one, the largest of any micro-batch).
+        `step.compiled` is the jitted function underneath, for ahead-of-time lowering and for counting its programs; its
+        last argument is `step.base`, the adapters' base. step raises ValueError as `place` and `gradients` do.
     """
-    shardings, graphdef = optimiser.state_shardings(policy, transformation, mesh, settings, offload), nnx.split(policy)[0]
+    shardings = optimiser.state_shardings(policy, transformation, mesh, settings, offload)
+    graphdef = nnx.split(policy)[0]
     on_devices = jax.tree.map(lambda placed: placed.with_memory_kind(optimiser.DEVICE), shardings)
     placed = shardings.params if settings is None else shardings.adapters
     base, base_placed = None, None
     if settings is not None:
         base, base_placed = (lora.base(tree, shardings.adapters) for tree in (nnx.state(policy), shardings.params))
 
-    def update(state: TrainState, batch: packing.Batch, base: dict[str, jax.Array] | None) -> tuple[TrainState, Scalars]:
+    def update(state: TrainState, batch: packing.Batch, base: Tree | None) -> tuple[TrainState, Scalars]:
         grads, sums, maxima = gradients(state.params, batch, state.step, graphdef, placed, o, state.adapters)
-        if offload:
+        if offload:  # for as long as the update takes
             state = jax.device_put(state, on_devices)
         grad_norm, param_norm = optax.tree.norm(grads), optax.tree.norm(state.trained)
         finite = jnp.isfinite(grad_norm) & jnp.isfinite(sums["loss"])

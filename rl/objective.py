@@ -74,8 +74,8 @@ def token_statistics(
     """(log-probabilities of the targets, entropies), both float32 [R, T], of hidden states.
 
     kept_RTK: see losses.token_statistics. chunk: logits exist for that many tokens of a row at a time, forward and
-    backward, because those of a whole batch would be the largest array of all (0: of all tokens at once). A row that is split over the mesh axis `context` is
-    chunked within each part.
+    backward, because those of a whole batch would be the largest array of all (0: of all tokens at once). A row that is
+    split over the mesh axis `context` is chunked within each part.
     """
 
     def of(x: jax.Array, targets: jax.Array, kept: jax.Array | None) -> tuple[jax.Array, jax.Array]:

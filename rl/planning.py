@@ -53,9 +53,10 @@ CHIPS = {
 class Program:
     """A compiled program's needs, per chip and per run of it (one micro-batch of the learner, one decoded token).
 
-    arguments, outputs, temporaries: bytes of HBM; outputs without those that reuse an argument's memory. flops,
-    traffic (bytes of HBM), collectives (kind -> bytes). tokens: over all chips. model_flops: of the whole slice, those
-    that a token needs without anything computed twice. seconds: of the compilation.
+    arguments, outputs, temporaries: bytes of HBM; outputs without those that reuse an argument's memory; what lies in
+    the host's memory (rl.offload_optimiser) counts only where an update copies it. flops, traffic (bytes of HBM),
+    collectives (kind -> bytes). tokens: over all chips. model_flops: of the whole slice, those that a token needs
+    without anything computed twice. seconds: of the compilation.
     """
 
     name: str
@@ -246,7 +247,10 @@ def advice(program: Program | Refused, chip: Chip) -> str:
     if program.name != "learner":
         return "lower sampler.slots, sampler.context or sampler.prefill_chunk, or raise mesh.tensor"
     if program.arguments > 0.6 * chip.hbm:
-        return "raise mesh.fsdp (more chips): parameters, moments and gradients alone fill the chip"
+        return (
+            "raise mesh.fsdp (more chips), or set rl.offload_optimiser or rl.lora_rank: parameters, moments and "
+            "gradients alone fill the chip"
+        )
     return "lower rl.rows or rl.logits_chunk, set model.remat to full, or raise mesh.context"
 
 

@@ -131,7 +131,7 @@ def gain(entry: Record) -> float:
 
 
 def plot(workdir: str | Path) -> Figure:
-    """A figure of the run: reward and pass rate of every RL step, the latter also by environment where there are several;
+    """A figure of the run: reward and pass rate of every RL step, the latter also by environment if there are several;
     held-out pass rates of every round with intervals.
 
     The second part is left empty while the run has no summary.json.

@@ -98,7 +98,7 @@ def test_a_right_command_line(base, tmp_path):
         ("--config.rl.algorithm=ppo", "rl.algorithm must be one of 'grpo', 'dr_grpo', 'dapo', 'rloo', 'reinforce++', "),
         ("--config.rl.lora_rank=-1", "rl.lora_rank must be >= 0, got -1"),
         ("--config.rl.lora_alpha=0", "rl.lora_alpha must be > 0, got 0"),
-        ("--config.rl.lora_targets=q_proj,q", "rl.lora_targets must be 'all' or comma-separated names of q_proj, k_proj,"),
+        ("--config.rl.lora_targets=q_proj,q", "rl.lora_targets must be 'all' or comma-separated names of q_proj,"),
         ("--config.rl.loss_aggregation=mean", "rl.loss_aggregation must be one of '', 'token-mean', "),
         ("--config.rl.clip_low=0", "rl.clip_low must be > 0 and <= 1, or -1 for the algorithm's, got 0"),
         ("--config.rl.dual_clip=0.5", "rl.dual_clip must be > 1, or 0 for none, got 0.5"),

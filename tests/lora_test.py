@@ -72,7 +72,7 @@ def assert_close(got, expected, tolerance=1e-5):
 
 
 def test_forward_gradient_and_files_are_those_of_peft(policy, adapters, tmp_path):
-    """peft reads what `save` wrote onto the base; logits and every adapter's gradient are ours, and so is the merging."""
+    """peft reads what `save` wrote onto the base; its logits, gradients of all adapters and merged weights are ours."""
     load.save_pretrained(policy, CONFIG, tmp_path / "base")
     lora.save(adapters, SETTINGS, str(tmp_path / "base"), tmp_path / "adapter")
     base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base", attn_implementation="eager")

@@ -14,8 +14,8 @@ import small_run
 Process = subprocess.CompletedProcess
 
 # What a wall clock measures; everything else must be equal.
-TIMING = {"seconds", "tokens_per_second", "learner_tokens_per_second", "mfu", "wall_seconds", *(f"{name}_seconds" for name in (
-    "rollout", "learner", "prefill", "decode", "env"))}  # fmt: skip
+TIMING = {"seconds", "wall_seconds", "tokens_per_second", "learner_tokens_per_second", "mfu", *(
+    f"{name}_seconds" for name in ("rollout", "learner", "prefill", "decode", "env"))}  # fmt: skip
 
 # Each kill strikes right before the file operation: (pattern, which match of it), in the order of a run.
 KILLS = [

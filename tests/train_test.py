@@ -99,8 +99,9 @@ def test_rollout_metrics_leave_faults_out_of_the_rates():
     expected = {
         "reward": 0.5, "reward_std": (0.25 + 0.0) / 2, "pass_rate": 1 / 3, "mixed_groups": 0.5, "violations": 1 / 3,
         "truncated": 1 / 3, "faults": 1, "retries": 4, "turns": 2, "tool_calls": 1, "invalid_calls": 1 / 3,
-        "response_tokens": (2 + 4 + 1) / 3, "turn_tokens": (2 + 4 + 1) / 6, "tokens_per_second": 15.0, "prefill_seconds": 0.25,
-        "decode_seconds": 1.0, "env_seconds": 0.5, "slot_occupancy": 0.5, "shared_tokens": 5, "prefill_tokens": 8,
+        "response_tokens": (2 + 4 + 1) / 3, "turn_tokens": (2 + 4 + 1) / 6, "tokens_per_second": 15.0,
+        "prefill_seconds": 0.25, "decode_seconds": 1.0, "env_seconds": 0.5, "slot_occupancy": 0.5, "shared_tokens": 5,
+        "prefill_tokens": 8,
     }  # fmt: skip
     assert found == pytest.approx(expected)
     faults = train.rollout_metrics(items[3:], 1, stats)
