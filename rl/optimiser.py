@@ -20,7 +20,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from model import lora, sharding
+from model import lora, sharding, transformer
 
 Tree = Any
 HOST, DEVICE = "pinned_host", "device"  # jax's names of kinds of memory
@@ -91,14 +91,19 @@ def make(
 
 
 def fresh(
-    params: Tree, optimiser: optax.GradientTransformation, adapters: lora.Adapters | None = None
+    params: Tree,
+    optimiser: optax.GradientTransformation,
+    config: transformer.Config | None = None,
+    settings: lora.Lora | None = None,
 ) -> TrainState:
     """The TrainState at the beginning of training. Traceable; its moments are float32 as the gradients are.
 
-    adapters: fresh ones, which change nothing yet; if given, they alone are trained.
+    settings: of adapters of the architecture `config`, which alone are trained; None: the parameters are. Raises
+    ValueError as lora.create does.
     """
     zero = jnp.zeros((), jnp.int32)
-    if adapters is not None:
+    if settings is not None:
+        adapters = lora.create(config, settings)  # they change nothing yet
         return TrainState(params, None, optimiser.init(adapters), zero, zero, adapters)
     wide = jax.tree.map(lambda p: p.astype(jnp.float32), params)
     return TrainState(params, wide if _narrow(params) else None, optimiser.init(wide), zero, zero)
@@ -143,8 +148,9 @@ def check_finite(state: TrainState, limit: int) -> None:
 def abstract_state(
     policy: nnx.Module, optimiser: optax.GradientTransformation, settings: lora.Lora | None = None
 ) -> TrainState:
-    """The shapes of a TrainState; of the policy only the structure is used. Raises ValueError as lora.create does."""
-    return jax.eval_shape(functools.partial(_begin, policy.config, optimiser, settings), nnx.state(policy))
+    """The shapes of a fresh TrainState; of the policy only the structure is used."""
+    make_state = functools.partial(fresh, optimiser=optimiser, config=policy.config, settings=settings)
+    return jax.eval_shape(make_state, nnx.state(policy))
 
 
 def state_shardings(
@@ -181,20 +187,15 @@ def create(
 ) -> TrainState:
     """A fresh TrainState on the mesh with a copy of the policy's parameters (steps donate theirs, the policy stays).
 
-    settings, offload: as for `state_shardings`.
+    settings, offload: as for `state_shardings`. Raises ValueError for offload where jax cannot reach the host's memory.
     """
+    if offload and HOST not in {memory.kind for memory in mesh.local_devices[0].addressable_memories()}:
+        raise ValueError(f"rl.offload_optimiser must be False: these devices have no memory of the kind {HOST!r}")
     shardings = state_shardings(policy, optimiser, mesh, settings, offload)
     # Copied first: device_put keeps the buffers of a shard that is already in its place.
     params = jax.device_put(jax.tree.map(jnp.copy, nnx.state(policy)), shardings.params)
-    begin = functools.partial(_begin, policy.config, optimiser, settings)
-    return jax.jit(begin, out_shardings=shardings, donate_argnums=0)(params)
-
-
-def _begin(
-    config: Any, optimiser: optax.GradientTransformation, settings: lora.Lora | None, params: Tree
-) -> TrainState:
-    """A fresh TrainState, with fresh adapters if there are settings of some. config: the policy's architecture."""
-    return fresh(params, optimiser, None if settings is None else lora.create(config, settings))
+    make_state = functools.partial(fresh, optimiser=optimiser, config=policy.config, settings=settings)
+    return jax.jit(make_state, out_shardings=shardings, donate_argnums=0)(params)
 
 
 def _narrow(params: Tree) -> bool:

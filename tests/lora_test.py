@@ -147,6 +147,13 @@ def test_steps_move_the_adapters_and_merge_them_into_the_base(policy, batch):
     jax.tree.map(np.testing.assert_array_equal, *map(named, states))
 
 
+def test_devices_without_host_memory_are_named(policy, monkeypatch):
+    monkeypatch.setattr(optimisers, "HOST", "tape")
+    mesh = sharding.make_mesh({}, jax.devices()[:1])
+    with pytest.raises(ValueError, match="rl.offload_optimiser must be False: these devices have no memory of the kind"):
+        optimisers.create(policy, optimisers.make(1e-3), mesh, offload=True)
+
+
 def test_narrow_weights_are_merged_from_the_base_every_time(policy, adapters):
     """bfloat16: the rounding of the sum in float64, also where the earlier parameters have other adapters in them."""
     params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), nnx.state(policy))
