@@ -8,7 +8,6 @@ FLOPs, memory traffic and collectives are counted from the programs (rl/cost.py)
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import json
 import math

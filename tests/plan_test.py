@@ -1,5 +1,7 @@
 """What programs cost, counted by hand and on compiled ones, and a small plan for a TPU that is not there."""
 
+import dataclasses
+import itertools
 import json
 import math
 import subprocess
@@ -8,12 +10,14 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
+from configs import default
 from model import attention, hf_config, lora, moe, sharding, transformer
-from rl import cost, planning
+from rl import cost, packing, setup
 
 REPOSITORY = Path(__file__).parents[1]
 LIBTPU = REPOSITORY / ".venv" / "tpu"  # make puts it there
@@ -175,6 +179,23 @@ def test_model_flops_are_those_of_the_program():
     frozen = cost.model_flops(config, 32, 16, backward=True, frozen=True) - 4 * 32 * (norms + 64 * 32)
     narrow = 2 * 2 * 32 * sum(x.size for x in jax.tree.leaves(adapters))
     assert cost.flops(program.jaxpr, 1.0) == pytest.approx(frozen + again + narrow, rel=1e-6)
+
+
+def test_work_and_peak_by_hand(monkeypatch):
+    """Episodes of 4 and 2 inputs: 6 places, which see 1 + 2 + 3 + 4 + 1 + 2 tokens; a clock that ticks in halves."""
+    ids, config = [[1, 1, 1, 1, 2, 2, 0, 0]], default.get_config()
+    batch = packing.pack([], [], 8, 1, 1)
+    batch = dataclasses.replace(
+        batch, segment_ids=np.array([ids]), positions=np.array([[[0, 1, 2, 3, 0, 1, 0, 0]]], np.int32)
+    )
+    architecture = hf_config.read(REPOSITORY / "model" / "tiny_qwen3")
+    parts = setup.Parts(config, None, None, architecture, None)
+    one_by_one = sum(cost.model_flops(architecture, 1, seen, backward=True) for seen in (1, 2, 3, 4, 1, 2))
+    assert parts.work(batch) == (6, pytest.approx(one_by_one))
+    config.rl.lora_rank = 1
+    assert parts.work(batch)[1] < one_by_one and parts.work(packing.pack([], [], 8, 1, 1)) == (0, 0.0)
+    monkeypatch.setattr(cost.time, "perf_counter", itertools.count(0, 0.5).__next__)
+    assert cost.matmul_peak(sharding.make_mesh({"fsdp": 2}, jax.devices()[:2]), jnp.float32, 64) == 2 * 2 * 64**3 / 0.5
 
 
 def test_attention_on_a_full_cache_counts_all_of_it():
