@@ -66,12 +66,7 @@ class Lora:
 
 
 def create(config: transformer.Config, settings: Lora) -> Adapters:
-    """Fresh adapters, float32: A uniform in +-1 / sqrt(inputs) as peft draws it, B zero. Traceable.
-
-    Raises ValueError for a mixture of experts, whose experts have no adapters here.
-    """
-    if config.num_experts:
-        raise ValueError("rl.lora_rank must be 0: the policy is a mixture of experts, for which there are no adapters")
+    """Fresh adapters, float32: A uniform in +-1 / sqrt(inputs) as peft draws it, B zero. Traceable."""
     adapters, table = {}, config.parameters()
     for number, target in enumerate(settings.targets):
         name, inputs = TARGETS[target]
@@ -85,7 +80,12 @@ def create(config: transformer.Config, settings: Lora) -> Adapters:
 
 
 def shardings(config: transformer.Config, settings: Lora, mesh: Mesh) -> Adapters:
-    """A NamedSharding for every array of `create`: inputs and outputs are split as the weight's are."""
+    """A NamedSharding for every array of `create`: inputs and outputs are split as the weight's are.
+
+    Raises ValueError for a mixture of experts, whose experts have no adapters here.
+    """
+    if config.num_experts:
+        raise ValueError("rl.lora_rank must be 0: the policy is a mixture of experts, for which there are no adapters")
     table, shapes, found = config.parameters(), jax.eval_shape(lambda: create(config, settings)), {}
     for target in settings.targets:
         name, inputs = TARGETS[target]

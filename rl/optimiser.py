@@ -98,8 +98,7 @@ def fresh(
 ) -> TrainState:
     """The TrainState at the beginning of training. Traceable; its moments are float32 as the gradients are.
 
-    settings: of adapters of the architecture `config`, which alone are trained; None: the parameters are. Raises
-    ValueError as lora.create does.
+    settings: of adapters of the architecture `config`, which alone are trained; None: the parameters are.
     """
     zero = jnp.zeros((), jnp.int32)
     if settings is not None:
@@ -164,12 +163,13 @@ def state_shardings(
     replicated.
 
     policy: a transformer.Transformer, of which only the structure is used. settings: of adapters; None: the parameters
-    are trained. offload: masters and moments lie in the host's memory, each device's part on its own host.
+    are trained. offload: masters and moments lie in the host's memory, each device's part on its own host. Raises
+    ValueError as lora.shardings does.
     """
     params = sharding.param_shardings(policy.config, mesh)
     whole = sharding.replicated(mesh)
-    abstract = abstract_state(policy, optimiser, settings)
     adapters = None if settings is None else lora.shardings(policy.config, settings, mesh)
+    abstract = abstract_state(policy, optimiser, settings)
     kept = params if settings is None else adapters
     kept = jax.tree.map(lambda placed: placed.with_memory_kind(HOST), kept) if offload else kept
     moments = optax.tree.map_params(

@@ -170,7 +170,7 @@ def test_what_cannot_be_adapted_is_refused():
         CONFIG, model_type="qwen3_moe", num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16
     )
     with pytest.raises(ValueError, match="rl.lora_rank must be 0: the policy is a mixture of experts"):
-        lora.create(mixture, SETTINGS)
+        lora.shardings(mixture, SETTINGS, sharding.make_mesh({}, jax.devices()[:1]))
     with pytest.raises(ValueError, match=r"rl.lora_targets: unknown \['lm_head'\], expected 'all' or some of q_proj, "):
         lora.Lora(4, 8.0, ("q_proj", "lm_head"))
     with pytest.raises(ValueError, match="expected rank >= 1 and alpha > 0, found rank=0"):
