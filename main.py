@@ -77,14 +77,14 @@ def check_reasoning(config: config_dict.ConfigDict) -> None:
 def check_workdir(config: config_dict.ConfigDict, workdir: Path, stage: str) -> None:
     """Raises ValueError naming the keys in which the config differs from the one the workdir was made with.
 
-    These may change: rl.rounds upwards, rl.compare*, checkpoint.* (but for checkpoint.every with rl.max_staleness,
-    whose results depend on it), plan.*, serve.*, mesh.processes, and evaluate.* for stage=evaluate.
+    These may change: rl.rounds upwards, rl.compare*, rl.offload_optimiser, checkpoint.* (but for checkpoint.every with
+    rl.max_staleness, whose results depend on it), plan.*, serve.*, mesh.processes, and evaluate.* for stage=evaluate.
     """
     path = workdir / "config.json"
     if not path.exists():
         return
     old, new = (dict(validate.leaves(c)) for c in (json.loads(path.read_text()), config))
-    free = ["rl.compare", "checkpoint.", "plan.", "serve.", "mesh.processes"]
+    free = ["rl.compare", "rl.offload_optimiser", "checkpoint.", "plan.", "serve.", "mesh.processes"]
     free = (*free, "evaluate.") if stage == "evaluate" else tuple(free)
     changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and not k.startswith(free))
     if new["rl.max_staleness"] and old.get("checkpoint.every") != new["checkpoint.every"]:

@@ -1,7 +1,7 @@
 """The episodes that the policy-gradient step is measured on: drawn once from a seed, the same for every contender.
 
 "groups": prompts of which a group has one, and responses of about an eighth of its length. "mixed": episodes of any
-length up to that of a prompt, each with a prompt of its own.
+length up to that of a prompt, all lengths alike often, each with a prompt of its own.
 """
 
 from typing import NamedTuple
@@ -37,10 +37,15 @@ def groups(count: int, prompt: int) -> list[Episode]:
 
 
 def mixed(count: int, longest: int) -> list[Episode]:
-    """`count` episodes of longest / 32 to longest tokens, a quarter of them prompt."""
-    rng, out = np.random.default_rng(4), []
-    for index in range(count):
-        length = int(rng.integers(longest // 32, longest + 1))
+    """`count` episodes of longest / 32 to longest tokens, a quarter of them prompt.
+
+    The range is cut into `count` equal parts and one length drawn from each (a stratified sample): of so few lengths
+    drawn freely the mean, on which all that packing can gain depends, would be mostly luck.
+    """
+    rng, out, shortest = np.random.default_rng(4), [], longest // 32
+    shares = (rng.permutation(count) + rng.random(count)) / count
+    for index, share in enumerate(shares):
+        length = shortest + int(share * (longest + 1 - shortest))
         out.append(_episode(rng, index, 0, _tokens(rng, length // 4), length - length // 4))
     return out
 

@@ -2,6 +2,7 @@
 
     make benchmarks                              # Tunix's environment, then all benchmarks
     .venv/bin/python -m benchmarks.step          # this one; prints one JSON line, progress on stderr
+    .venv/bin/python -m benchmarks.step --only=mixed     # the half that Tunix has no part in
 
 The model is the benchmark set's, of 27M parameters in float32. "groups": a prompt of 1,024 tokens, eight responses of
 about 128; "mixed": lengths drawn from 32 to 1,024. On each all contenders must find the same loss, before an update and
@@ -15,6 +16,8 @@ import sys
 import tempfile
 
 from benchmarks import contest, groups, model
+
+WAYS = {"groups": ["tunix", "padded", "packed", "shared"], "mixed": ["padded", "packed"]}  # the halves' contenders
 
 
 def enter(path: pathlib.Path, ways: list[str], episodes: str, count: int, size: int) -> list[contest.Contender]:
@@ -50,19 +53,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="of which the median is taken")
     parser.add_argument("--groups", type=int, default=1, help="of eight episodes; Tunix keeps their attention")
-    parser.add_argument("--mixed", type=int, default=24, help="episodes of mixed lengths")
+    parser.add_argument("--mixed", type=int, default=30, help="episodes of mixed lengths")
     parser.add_argument("--size", type=int, default=1024, help="tokens of a group's prompt, and of the longest episode")
+    parser.add_argument("--only", choices=sorted(WAYS), help="measure this half alone")
     options = parser.parse_args()
-    if not model.TUNIX_PYTHON.exists():
+    halves = [options.only] if options.only else list(WAYS)
+    if any("tunix" in WAYS[half] for half in halves) and not model.TUNIX_PYTHON.exists():
         raise ValueError(f"benchmark: {model.TUNIX_PYTHON} is missing: make benchmarks installs it")
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder)
         model.write_checkpoint(path)
         found = {
-            "groups": measure(
-                path, ["tunix", "padded", "packed", "shared"], "groups", options.groups, options.size, options.rounds
-            ),
-            "mixed": measure(path, ["padded", "packed"], "mixed", options.mixed, options.size, options.rounds),
+            half: measure(path, WAYS[half], half, getattr(options, half), options.size, options.rounds)
+            for half in halves
         }
     print(json.dumps({"benchmark": "step", **found}))
 

@@ -14,6 +14,7 @@ from configs import default
 REPOSITORY = Path(__file__).resolve().parents[1]
 TRAINING_STAGES = ("flywheel", "rl", "compare")  # they learn from what the sampler drew
 ALGORITHMS = ("grpo", "dr_grpo", "dapo", "rloo", "reinforce++", "gspo", "gspo_token", "cispo")
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # HF's names
 
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -69,6 +70,12 @@ RULES: dict[str, Rule] = {
     "rl.max_staleness": _at_least(0),
     "rl.partial_turns": _at_least(0),
     "rl.max_skipped_updates": _at_least(1),
+    "rl.lora_rank": _at_least(0),
+    "rl.lora_alpha": _POSITIVE,
+    "rl.lora_targets": (
+        lambda x: x == "all" or set(x.split(",")) <= set(PROJECTIONS),
+        f"'all' or comma-separated names of {', '.join(PROJECTIONS)}",
+    ),
     "rl.algorithm": _one_of(*ALGORITHMS),
     "rl.advantage": _one_of("", "grpo", "dr_grpo", "rloo", "reinforce++"),
     "rl.loss_aggregation": _one_of(

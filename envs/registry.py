@@ -12,6 +12,11 @@ from synth.task import Task
 _ASKING: dict[str, ModuleType] = {"reasoning": reasoning, "search": search, "data": data}
 
 
+def name(task: Task | Question) -> str:
+    """The name of a task's world: "world" for the executable ones."""
+    return "world" if isinstance(task, Task) else task.env
+
+
 def make(task: Task | Question, untooled: float = reasoning.UNTOOLED) -> Env:
     """A fresh episode. untooled: the reasoning world's reward of a right answer without a tool call."""
     if isinstance(task, Task):

@@ -163,7 +163,7 @@ def save_pretrained(
     for number, names in enumerate(shards):
         file = f"model-{number + 1:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else WEIGHTS_FILE
         weight_map |= dict.fromkeys(names, file)
-        host = {name: tensors[name].to_hf(_fetch(params[tensors[name].path], tensors[name].index)) for name in names}
+        host = {name: tensors[name].to_hf(fetch(params[tensors[name].path], tensors[name].index)) for name in names}
         if first:
             safetensors.numpy.save_file(host, path / f"{file}.tmp", metadata={"format": "pt"})
             (path / f"{file}.tmp").replace(path / file)
@@ -191,7 +191,7 @@ def _shards(sizes: dict[str, int], limit: int) -> list[list[str]]:
     return shards
 
 
-def _fetch(param: jax.Array, index: tuple[int, ...]) -> np.ndarray:
+def fetch(param: jax.Array, index: tuple[int, ...]) -> np.ndarray:
     """param[index] on the host, wherever its shards lie; only that much is brought together."""
     if isinstance(param.sharding, NamedSharding):
         part = _part(sharding.replicated(param.sharding.mesh))(param, *index)

@@ -6,8 +6,9 @@ remat policy on an accelerator, the memory traffic of what they would keep costs
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +16,36 @@ import jax.numpy as jnp
 Array = jax.Array
 
 
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("a", "b"), meta_fields=("scale",))
+@dataclasses.dataclass(frozen=True)
+class Adapter:
+    """The low-rank change `scale` a b of a weight. a: [..., inputs..., r], b: [..., r, outputs...], float32."""
+
+    a: Array
+    b: Array
+    scale: float
+
+
+class Adapted(NamedTuple):
+    """A weight that has its adapter's change in it, and the adapter, which takes the gradient in the weight's place."""
+
+    merged: Array
+    adapter: Adapter
+
+
 def precision(x: Array) -> jax.lax.Precision | None:
     """Full float32 products of float32 inputs, which TPUs and GPUs would round; the default for anything else."""
     return jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
 
 
-def einsum(equation: str, x: Array, w: Array, out: Any = None) -> Array:
+def einsum(equation: str, x: Array, w: Array | Adapted, out: Any = None) -> Array:
     """jnp.einsum in full float32 where the inputs are float32; `out`: result dtype (default: x's).
 
-    Each letter of an input must stand in the other input or in the output. Leading "..." of x is allowed.
+    Each letter of an input must stand in the other input or in the output. Leading "..." of x is allowed, but not for
+    an adapted w, whose product is in x's dtype.
     """
+    if isinstance(w, Adapted):
+        return _adapted(equation, w.adapter.scale, x, w.merged, w.adapter.a, w.adapter.b)
     out = x.dtype if out is None else out
     equation = equation.replace("...", "abcdefgh"[: x.ndim - w.ndim + 1])
     return _einsum(equation, x, w) if x.dtype == w.dtype == out else _product(equation, x, w, out)
@@ -58,6 +79,44 @@ def _einsum_backward(equation: str, saved: tuple[Array, Array], gradient: Array)
 
 
 _einsum.defvjp(_einsum_forward, _einsum_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _adapted(equation: str, scale: float, x: Array, merged: Array, a: Array, b: Array) -> Array:
+    """The product with `merged`, which holds a weight that stays as it is plus scale a b; the gradient is that of x, a
+    and b.
+
+    That of the weight, W = W0 + scale a b, would be as large as the weight; its products with b and a are not, taken
+    from the right end: dL/da = x^T (dL/dy b^T) scale, dL/db = (x a)^T dL/dy scale.
+    """
+    return _product(equation, x, merged, x.dtype)
+
+
+def _adapted_forward(
+    equation: str, scale: float, x: Array, merged: Array, a: Array, b: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    return _product(equation, x, merged, x.dtype), (x, merged, a, b)
+
+
+def _adapted_backward(
+    equation: str, scale: float, saved: tuple[Array, ...], gradient: Array
+) -> tuple[Array, None, Array, Array]:
+    (x, merged, a, b), (inputs, y_letters) = saved, equation.split("->")
+    x_letters, w_letters = inputs.split(",")
+    ins = "".join(letter for letter in w_letters if letter in x_letters)
+    outs = "".join(letter for letter in w_letters if letter in y_letters)
+    low = "".join(letter for letter in x_letters if letter not in ins) + "r"  # of what is as narrow as the adapter
+    narrow = _product(f"{x_letters},{ins}r->{low}", x, a.astype(x.dtype), x.dtype)
+    back = _product(f"{y_letters},r{outs}->{low}", gradient, b.astype(x.dtype), x.dtype)
+    return (
+        _product(f"{y_letters},{w_letters}->{x_letters}", gradient, merged, x.dtype),
+        None,
+        scale * _product(f"{x_letters},{low}->{ins}r", x, back, jnp.float32),
+        scale * _product(f"{low},{y_letters}->r{outs}", narrow, gradient, jnp.float32),
+    )
+
+
+_adapted.defvjp(_adapted_forward, _adapted_backward)
 
 
 # prevent_cse: inside a scan, where all layers are, nothing can undo the recomputation.

@@ -31,6 +31,7 @@ TRAIN: Rules = {
     "kv_heads": ("tensor",),
     "head": (),
     "mlp": ("tensor",),
+    "rank": (),  # of an adapter
     "norm": (),  # scales and biases along the model width: small, and every device needs all of them
     "router": (),
     "experts": ("expert",),

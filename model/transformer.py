@@ -29,7 +29,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -38,10 +39,11 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from model import attention, moe, rope, sharding
-from model.numerics import einsum, rms_norm, swiglu
+from model.numerics import Adapted, Adapter, einsum, rms_norm, swiglu
 
 Array = jax.Array
-Layer = dict[str, Array]  # the parameters of one layer, by their name in `Config.parameters` less "layers."
+# The parameters of one layer, by their name in `Config.parameters` less "layers."; see model/lora.py for adapted ones.
+Layer = dict[str, Array | Adapted]
 
 # What the backward pass finds of a layer and what it computes again, from most memory to least.
 REMAT = {
@@ -329,9 +331,11 @@ class Transformer(nnx.Module):
         positions_BT: Array | None = None,
         segment_ids_BT: Array | None = None,
         parent_ids_BT: Array | None = None,
+        adapters: Mapping[str, Adapter] | None = None,
     ) -> tuple[Array, moe.RouterStats | None]:
         """`hidden` and the router's statistics, stacked over the sparse layers and without padding; None if there are
-        no sparse layers. parent_ids_BT: see attention.plain; positions_BT must then be given."""
+        no sparse layers. parent_ids_BT: see attention.plain; positions_BT must then be given. adapters: those that the
+        parameters have been merged with, to which the gradient is to go; see model/lora.py."""
         ids_BT = jnp.ones((1, tokens_BT.shape[1]), jnp.int32) if segment_ids_BT is None else segment_ids_BT
         positions_BT = segment_positions(ids_BT) if positions_BT is None else positions_BT
         angles, rules = self._angles(positions_BT), sharding.TRAIN
@@ -349,7 +353,7 @@ class Transformer(nnx.Module):
 
             if self.remat != "none":  # prevent_cse: a scan body is safe from the CSE that would undo it
                 body = jax.checkpoint(body, prevent_cse=False, policy=_remat_policy(self.remat))
-            x_BTD, stats = jax.lax.scan(body, x_BTD, self._stacked(run))
+            x_BTD, stats = jax.lax.scan(body, x_BTD, self._stacked(run, adapters or {}))
             found += [] if stats is None else [stats]
         stats = jax.tree.map(lambda *parts: jnp.concatenate(parts), *found) if found else None
         return rms_norm(x_BTD, self.final_norm[...], self.config.rms_norm_eps), stats
@@ -399,7 +403,7 @@ class Transformer(nnx.Module):
         x_BTD = rms_norm(x_BTD, self.final_norm[...], self.config.rms_norm_eps)
         return x_BTD, Cache(extended, cache.lengths_B + valid_B.astype(jnp.int32))
 
-    def _stacked(self, run: Run) -> Layer:
+    def _stacked(self, run: Run, adapters: Mapping[str, Adapter] = {}) -> Layer:
         """The parameters of a run of layers, stacked."""
         table, chosen = self.config.parameters(), {}
         for name, parameter in self.layers.items():
@@ -407,8 +411,10 @@ class Transformer(nnx.Module):
             if run.start in held:
                 first = held.index(run.start)
                 last = first + run.stop - run.start
+                whole = Adapted(parameter[...], adapters[name]) if name in adapters else parameter[...]
                 # Where the run is all there is, no slice: it would be a copy.
-                chosen[name] = parameter[...] if last - first == len(held) else parameter[...][first:last]
+                part = operator.itemgetter(slice(first, last))
+                chosen[name] = whole if last - first == len(held) else jax.tree.map(part, whole)
         return chosen
 
     def _layer(self, index: int) -> Layer:

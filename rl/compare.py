@@ -24,8 +24,7 @@ import optax
 from flax import nnx
 from ml_collections import config_dict
 
-from model import sharding
-from rl import algorithms, flywheel, learner, objective, packing, report, setup, show, train
+from rl import algorithms, flywheel, learner, objective, optimiser, packing, report, setup, show, train
 from rl.trajectory import Trajectory
 
 Tree = Any
@@ -55,9 +54,10 @@ def episodes(path: Path, step: int, group_size: int) -> list[Trajectory]:
 
 
 def statistics(
-    parts: setup.Parts, params: Tree, items: Sequence[Trajectory], name: str
+    parts: setup.Parts, state: optimiser.TrainState, items: Sequence[Trajectory], name: str
 ) -> tuple[Record, Tree | None]:
-    """(what is measured of one algorithm, its gradient) on the episodes; None where no group carries a signal."""
+    """(what is measured of one algorithm, its gradient for what is trained) on the episodes; None where no group
+    carries a signal."""
     config, c = parts.config, parts.config.rl
     chosen = algorithms.ALGORITHMS[name]
     advantages, signal = algorithms.group_advantages(train.rewards_of(items), c.group_size, chosen.advantage)
@@ -72,13 +72,16 @@ def statistics(
     wanted = dataclasses.replace(setup.rl_objective(config, name), importance="none")
     if wanted.kl_coef:
         batch = dataclasses.replace(batch, reference_logprobs=parts.score(parts.initial_params, batch))
+    trained = state.params if state.adapters is None else state.adapters
     gradient = functools.partial(
-        learner.gradients, graphdef=nnx.split(parts.policy)[0],
-        shardings=sharding.param_shardings(parts.architecture, parts.mesh), o=wanted,
+        learner.gradients, graphdef=nnx.split(parts.policy)[0], shardings=jax.tree.map(lambda x: x.sharding, trained),
+        o=wanted,
     )  # fmt: skip
     with jax.set_mesh(parts.mesh):
         placed = learner.place(batch, parts.mesh)
-        grads, sums, maxima = jax.jit(gradient)(params, placed, jnp.zeros((), jnp.int32))
+        grads, sums, maxima = jax.jit(gradient)(
+            state.params, placed, jnp.zeros((), jnp.int32), adapters=state.adapters
+        )
     found = objective.metrics(sums, maxima, batch.denominator) | {"grad_norm": optax.tree.norm(grads)}
     found = {key: float(value) for key, value in jax.device_get(found).items()}
     return {"algorithm": name, "groups": int(signal.sum()), **found}, grads
@@ -117,7 +120,7 @@ def run(config: config_dict.ConfigDict, workdir: Path) -> None:
     run = flywheel.Flywheel(config, workdir, read_only=True)
     names, records, gradients = config.rl.compare.split(","), [], []
     for name in show.bar(names, "algorithms"):
-        record, grads = statistics(run.parts, run.trainer.state.params, items, name)
+        record, grads = statistics(run.parts, run.trainer.state, items, name)
         records.append(record)
         gradients.append(grads)
     for record, row in zip(records, cosines(gradients)):

@@ -4,6 +4,8 @@ XLA's own cost analysis counts the body of a loop once; here every loop counts a
 representations tell how often that is. A loop of unknown length (the sampler's decode loop, the learner's loop over
 micro-batches) counts once, because its body is what one wants to know of it, unless `loops` names it: a name
 (jax.named_scope) -> how often such a loop runs.
+
+And what it would cost at least: the model's own FLOPs, and the rate at which this machine multiplies matrices.
 """
 
 from __future__ import annotations
@@ -11,11 +13,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from model import numerics, sharding, transformer
 
 # Matrix products of one call of a splash attention kernel, by how its name starts; each is T x S x N per head.
 SPLASH_PRODUCTS = {"splash_mqa_fwd": 2, "splash_mqa_dkv": 5, "splash_mqa_dq": 3}
@@ -58,6 +65,43 @@ def flops(jaxpr: Any, attended: float, loops: Mapping[str, int] = {}) -> float:
                 if _is_jaxpr(inner):
                     total += times * flops(getattr(inner, "jaxpr", inner), attended, loops)
     return total
+
+
+def model_flops(
+    config: transformer.Config, tokens: float, attended: float, backward: bool, frozen: bool = False
+) -> float:
+    """FLOPs that `tokens` tokens need, each attending to `attended` others: 2 per parameter it meets and token, 4 H N L
+    per pair of query and key (scores and values), three times that with a backward pass (PaLM, arXiv:2204.02311, B).
+
+    frozen: the parameters take no gradient (adapters do, for next to nothing), which is a product less for each.
+    """
+    met = 0
+    for name, parameter in config.parameters().items():
+        size = math.prod(parameter.shape)
+        if "expert_" in name:
+            size = size * config.num_experts_per_tok // config.num_experts
+        met += 0 if name == "embed" and not config.tie_word_embeddings else size
+    pairs = 2 * 2 * config.num_attention_heads * config.head_dim * config.num_hidden_layers * attended
+    return tokens * (2 * met * (1 + backward + (backward and not frozen)) + pairs * (3 if backward else 1))
+
+
+def matmul_peak(mesh: Mesh, dtype: Any, side: int = 0) -> float:
+    """FLOP/s that all devices of the mesh together reach in products of square matrices, measured: the best of three.
+
+    dtype: of the matrices; the precision is that of the model's products. side: of the matrices; 0: one that keeps the
+    platform busy for a few milliseconds.
+    """
+    side = side or (1024 if sharding.platform(mesh) == "cpu" else 8192)
+    each = NamedSharding(mesh, PartitionSpec(mesh.axis_names))  # a matrix for every device
+    x_BMM = jax.jit(lambda: jnp.ones((mesh.size, side, side), dtype), out_shardings=each)()
+    product = jax.jit(lambda x_BMM: numerics.einsum("BMK,BKN->BMN", x_BMM, x_BMM))
+    product(x_BMM).block_until_ready()  # compiles
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        product(x_BMM).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2 * mesh.size * side**3 / min(seconds)
 
 
 def _named(path: str, loops: Mapping[str, int]) -> int:

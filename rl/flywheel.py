@@ -25,7 +25,7 @@ from typing import Any
 from flax import nnx
 from ml_collections import config_dict
 
-from model import load, tokenizer
+from model import load, lora, tokenizer
 from rl import agentic, checkpoint, evaluate, hosts, reasoning, report, rollout, setup, sft, show, train
 from rl.trajectory import Trajectory
 from synth import dataset, operators
@@ -191,8 +191,12 @@ class Flywheel:
         return tasks
 
     def export(self) -> None:
-        """Writes the current policy as an HF folder, workdir/policy."""
+        """Writes the current policy as an HF folder, workdir/policy, and its adapters, if any, to policy_adapter."""
         load.save_pretrained(self.policy(), self.parts.architecture, self.workdir / "policy")
+        if self.trainer.state.adapters is not None:
+            base = self.parts.config.model.checkpoint  # the warm start's policy, if there was one
+            settings = setup.adapters(self.config)
+            lora.save(self.trainer.state.adapters, settings, base, self.workdir / "policy_adapter")
         if hosts.first():
             tokenizer.save(self.parts.chat.tokenizer, self.workdir / "policy")
 
@@ -274,7 +278,9 @@ class Flywheel:
                 ahead = c.max_staleness and not c.partial_turns and not saves
                 following = drawn(step + 1) if ahead else None
                 more = functools.partial(train.refill_tasks, current, seed=order, step=step)
-                items, metrics = self.trainer.step(tasks, seed, bar.update, more, following, whole=saves or not c.partial_turns)
+                whole = saves or not c.partial_turns
+                items, metrics = self.trainer.step(tasks, seed, bar.update, more, following, whole)
+            metrics |= train.environment_metrics(items, [*current, *earlier])
             self.progress.count(items, [*current, *earlier])
             self.progress.step += 1
             if hosts.first():

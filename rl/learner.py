@@ -24,7 +24,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from model import sharding
+from model import lora, sharding
 from rl import objective, optimiser, packing
 from rl.objective import Objective, Scalars
 from rl.optimiser import TrainState
@@ -67,17 +67,23 @@ def place(batch: packing.Batch, mesh: Mesh) -> packing.Batch:
 
 
 def gradients(
-    params: Tree, batch: packing.Batch, step: jax.Array, graphdef: nnx.GraphDef, shardings: Tree, o: Objective
+    params: Tree,
+    batch: packing.Batch,
+    step: jax.Array,
+    graphdef: nnx.GraphDef,
+    shardings: Tree,
+    o: Objective,
+    adapters: lora.Adapters | None = None,
 ) -> tuple[Tree, Scalars, Scalars]:
     """The loss's gradient over the micro-batches of `batch` that are in use. Traceable; to be jitted by the caller.
 
     Args:
-        params: an nnx.State. step: updates done. graphdef: the policy's structure. shardings: of the parameters, and
-            so of the gradient.
+        params: an nnx.State. step: updates done. graphdef: the policy's structure. shardings: of what the gradient is
+            taken for. adapters: if given, the gradient is theirs and not the parameters', which hold them.
 
     Returns:
-        (float32 gradients in the structure of params, sums, maxima): "loss" is the batch's; the other sums are over its
-        loss tokens.
+        (float32 gradients in the structure of params, or of adapters, sums, maxima): "loss" is the batch's; the other
+        sums are over its loss tokens.
 
     Raises:
         ValueError: if the batch lacks the log-probabilities that the objective needs.
@@ -87,12 +93,14 @@ def gradients(
             raise ValueError(f"the batch has no {field}, which the objective needs: {o}")
     held = objective.held_back(batch, o, step)
 
-    def loss(params: Tree, index: jax.Array) -> tuple[jax.Array, tuple[Scalars, Scalars]]:
+    def loss(trained: Tree, index: jax.Array) -> tuple[jax.Array, tuple[Scalars, Scalars]]:
         micro, held_RT = _part((batch, held), index)
-        return objective.micro_batch(nnx.merge(graphdef, params), micro, held_RT, o)
+        if adapters is not None:
+            return objective.micro_batch(nnx.merge(graphdef, params), micro, held_RT, o, trained)
+        return objective.micro_batch(nnx.merge(graphdef, trained), micro, held_RT, o)
 
     def one(index: jax.Array) -> tuple[Tree, Scalars, Scalars]:
-        grads, (sums, maxima) = jax.grad(loss, has_aux=True)(params, index)
+        grads, (sums, maxima) = jax.grad(loss, has_aux=True)(params if adapters is None else adapters, index)
         return jax.tree.map(lambda g: g.astype(jnp.float32), grads), sums, maxima
 
     def body(index: jax.Array, total: tuple[Tree, Scalars, Scalars]) -> tuple[Tree, Scalars, Scalars]:
@@ -115,36 +123,48 @@ def _part(arrays: Tree, index: jax.Array) -> Tree:
 
 
 def make_train_step(
-    policy: nnx.Module, transformation: optax.GradientTransformation, mesh: Mesh, o: Objective = Objective()
+    policy: nnx.Module,
+    transformation: optax.GradientTransformation,
+    mesh: Mesh,
+    o: Objective = Objective(),
+    settings: lora.Lora | None = None,
+    offload: bool = False,
 ) -> Step:
     """Compiles (once) the update of a TrainState by a Batch.
 
     Args:
-        policy: a transformer.Transformer, of which only the structure is used. transformation, mesh: as for
-            optimiser.create.
+        policy: a transformer.Transformer, of which only the structure is used, or with adapters the weights, too, as
+            their base. transformation, mesh, settings, offload: as for optimiser.create.
 
     Returns:
         step(state, batch) -> (state, metrics). The old state is donated. An update whose gradient or loss is not
         finite, or whose batch has no loss token, is skipped: parameters and optimiser stay as they are, see
         optimiser.TrainState. Metrics are float32 scalars on the devices: loss, tokens, entropy (nats), grad_norm
-        (before clipping), param_norm, update_ratio (norm of the update over that of the parameters), skipped_updates
-        (0 or 1); for a policy-gradient loss clip_fraction_low, clip_fraction_high, ratio_mean, ratio_std, ratio_max,
-        ess, advantage_mean, advantage_std, mismatch_kl (k1), mismatch_kl_k3, mismatch_max (largest |logprob difference|
-        to the sampler), and, where the objective has them, importance_mean and reference_kl; and for a mixture of
-        experts router_balance (see moe.balance_loss) and router_load_max (tokens of the busiest expert over those of
-        the mean one, the largest of any micro-batch).
-        `step.compiled` is the jitted function underneath, for ahead-of-time lowering and for counting its programs.
-        step raises ValueError as `place` and `gradients` do.
+        (before clipping), param_norm, update_ratio (norm of the update over that of the parameters; with adapters both
+        are theirs), skipped_updates (0 or 1); for a policy-gradient loss clip_fraction_low, clip_fraction_high,
+        ratio_mean, ratio_std, ratio_max, ess, advantage_mean, advantage_std, mismatch_kl (k1), mismatch_kl_k3,
+        mismatch_max (largest |logprob difference| to the sampler), and, where the objective has them, importance_mean
+        and reference_kl; and for a mixture of experts router_balance (see moe.balance_loss) and router_load_max (tokens
+        of the busiest expert over those of the mean one, the largest of any micro-batch).
+        `step.compiled` is the jitted function underneath, for ahead-of-time lowering and for counting its programs; its
+        last argument is `step.base`, the adapters' base. step raises ValueError as `place` and `gradients` do.
     """
-    shardings, graphdef = optimiser.state_shardings(policy, transformation, mesh), nnx.split(policy)[0]
+    shardings = optimiser.state_shardings(policy, transformation, mesh, settings, offload)
+    graphdef = nnx.split(policy)[0]
+    on_devices = jax.tree.map(lambda placed: placed.with_memory_kind(optimiser.DEVICE), shardings)
+    placed = shardings.params if settings is None else shardings.adapters
+    base, base_placed = None, None
+    if settings is not None:
+        base, base_placed = (lora.base(tree, shardings.adapters) for tree in (nnx.state(policy), shardings.params))
 
-    def update(state: TrainState, batch: packing.Batch) -> tuple[TrainState, Scalars]:
-        grads, sums, maxima = gradients(state.params, batch, state.step, graphdef, shardings.params, o)
-        weights = state.params if state.master is None else state.master
-        grad_norm, param_norm = optax.tree.norm(grads), optax.tree.norm(weights)
+    def update(state: TrainState, batch: packing.Batch, base: Tree | None) -> tuple[TrainState, Scalars]:
+        grads, sums, maxima = gradients(state.params, batch, state.step, graphdef, placed, o, state.adapters)
+        if offload:  # for as long as the update takes
+            state = jax.device_put(state, on_devices)
+        grad_norm, param_norm = optax.tree.norm(grads), optax.tree.norm(state.trained)
         finite = jnp.isfinite(grad_norm) & jnp.isfinite(sums["loss"])
         ok = finite & (batch.denominator > 0)
-        state, updates = optimiser.apply(state, grads, ok, finite, transformation)
+        state, updates = optimiser.apply(state, grads, ok, finite, transformation, base)
         return state, objective.metrics(sums, maxima, batch.denominator) | {
             "grad_norm": grad_norm,
             "param_norm": param_norm,
@@ -155,15 +175,15 @@ def make_train_step(
     compiled = jax.jit(
         update,
         donate_argnums=0,
-        in_shardings=(shardings, None),  # a batch comes as it is placed
+        in_shardings=(shardings, None, base_placed),  # a batch comes as it is placed
         out_shardings=(shardings, sharding.replicated(mesh)),
     )
 
     def step(state: TrainState, batch: packing.Batch) -> tuple[TrainState, Scalars]:
         with jax.set_mesh(mesh):  # the model constrains its activations to the mesh in force
-            return compiled(state, place(batch, mesh))
+            return compiled(state, place(batch, mesh), base)
 
-    step.compiled = compiled
+    step.compiled, step.base = compiled, base
     return step
 
 

@@ -6,12 +6,14 @@ Legend: M micro-batches, R rows of a micro-batch, T row length (see packing.Batc
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from model import moe, sharding
+from model.numerics import Adapter
 from rl import losses, packing
 
 Scalars = dict[str, jax.Array]
@@ -72,8 +74,8 @@ def token_statistics(
     """(log-probabilities of the targets, entropies), both float32 [R, T], of hidden states.
 
     kept_RTK: see losses.token_statistics. chunk: logits exist for that many tokens of a row at a time, forward and
-    backward, because those of a whole batch would be the largest array of all (0: of all tokens at once). A row that is split over the mesh axis `context` is
-    chunked within each part.
+    backward, because those of a whole batch would be the largest array of all (0: of all tokens at once). A row that is
+    split over the mesh axis `context` is chunked within each part.
     """
 
     def of(x: jax.Array, targets: jax.Array, kept: jax.Array | None) -> tuple[jax.Array, jax.Array]:
@@ -119,14 +121,19 @@ def held_back(batch: packing.Batch, o: Objective, step: jax.Array) -> jax.Array 
 
 
 def micro_batch(
-    policy: nnx.Module, micro: packing.Batch, held_RT: jax.Array | None, o: Objective
+    policy: nnx.Module,
+    micro: packing.Batch,
+    held_RT: jax.Array | None,
+    o: Objective,
+    adapters: Mapping[str, Adapter] | None = None,
 ) -> tuple[jax.Array, tuple[Scalars, Scalars]]:
     """(loss, (sums over the loss tokens, maxima over them)) of one micro-batch, a Batch of [R, T] arrays.
 
-    held_RT: the micro-batch's part of `held_back`. The losses, and their gradients, of a batch's micro-batches add up
-    to the batch's.
+    held_RT: the micro-batch's part of `held_back`. adapters: of the policy's weights, see model/lora.py. The losses,
+    and their gradients, of a batch's micro-batches add up to the batch's.
     """
-    x_RTD, router = policy.hidden_and_router(micro.tokens, micro.positions, micro.segment_ids, micro.parent_ids)
+    rows = (micro.tokens, micro.positions, micro.segment_ids, micro.parent_ids)
+    x_RTD, router = policy.hidden_and_router(*rows, adapters)
     settings = (o.temperature, o.logits_chunk, micro.kept)
     logprobs_RT, entropy_RT = token_statistics(policy, x_RTD, micro.targets, *settings)
     tokens, maxima = jnp.maximum(micro.denominator, 1.0), {}

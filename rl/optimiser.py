@@ -4,7 +4,8 @@
     state = optimiser.create(policy, optimiser, mesh)
 
 Parameters narrower than float32 have float32 masters: updates of 1e-6 of a weight are below bfloat16's resolution and
-would be lost one by one.
+would be lost one by one. With adapters (model/lora.py) only these are trained, and the parameters are the base merged
+with them.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from model import sharding
+from model import lora, sharding, transformer
 
 Tree = Any
+HOST, DEVICE = "pinned_host", "device"  # jax's names of kinds of memory
 
 
 @jax.tree_util.register_dataclass
@@ -30,8 +32,9 @@ class TrainState:
     """What training changes.
 
     params: the parameters as the model computes with them (an nnx.State). master: the same in float32, of which params
-    are the rounding; None if params are float32 themselves. opt_state: the optimiser's, with float32 moments. step:
-    updates done (int32 []). skipped: updates in a row that were skipped because they were not finite (int32 []).
+    are the rounding; None if params are float32 themselves, or only adapters are trained. opt_state: the optimiser's,
+    with float32 moments. step: updates done (int32 []). skipped: updates in a row that were skipped because they were
+    not finite (int32 []). adapters: those that params are merged with, float32; None without.
     """
 
     params: Tree
@@ -39,6 +42,14 @@ class TrainState:
     opt_state: Tree
     step: jax.Array
     skipped: jax.Array
+    adapters: lora.Adapters | None = None
+
+    @property
+    def trained(self) -> Tree:
+        """What the optimiser moves, float32."""
+        if self.adapters is not None:
+            return self.adapters
+        return self.params if self.master is None else self.master
 
 
 def make(
@@ -79,25 +90,45 @@ def make(
     )
 
 
-def fresh(params: Tree, optimiser: optax.GradientTransformation) -> TrainState:
-    """The TrainState at the beginning of training. Traceable; its moments are float32 as the gradients are."""
-    wide = jax.tree.map(lambda p: p.astype(jnp.float32), params)
+def fresh(
+    params: Tree,
+    optimiser: optax.GradientTransformation,
+    config: transformer.Config | None = None,
+    settings: lora.Lora | None = None,
+) -> TrainState:
+    """The TrainState at the beginning of training. Traceable; its moments are float32 as the gradients are.
+
+    settings: of adapters of the architecture `config`, which alone are trained; None: the parameters are.
+    """
     zero = jnp.zeros((), jnp.int32)
+    if settings is not None:
+        adapters = lora.create(config, settings)  # they change nothing yet
+        return TrainState(params, None, optimiser.init(adapters), zero, zero, adapters)
+    wide = jax.tree.map(lambda p: p.astype(jnp.float32), params)
     return TrainState(params, wide if _narrow(params) else None, optimiser.init(wide), zero, zero)
 
 
 def apply(
-    state: TrainState, grads: Tree, ok: jax.Array, finite: jax.Array, optimiser: optax.GradientTransformation
+    state: TrainState,
+    grads: Tree,
+    ok: jax.Array,
+    finite: jax.Array,
+    optimiser: optax.GradientTransformation,
+    base: dict[str, jax.Array] | None = None,
 ) -> tuple[TrainState, Tree]:
-    """(the state after an update by float32 gradients, the update of the float32 weights). Traceable.
+    """(the state after an update by float32 gradients of what is trained, the update of that). Traceable.
 
-    Unless `ok` (boolean []) the update is skipped, and if that is because it is not `finite`, counted.
+    base: of the adapters, see lora.merge. Unless `ok` (boolean []) the update is skipped, and if that is because it is
+    not `finite`, counted.
     """
-    weights = state.params if state.master is None else state.master
-    updates, opt_state = optimiser.update(grads, state.opt_state, weights)
-    moved = optax.apply_updates(weights, updates)
-    params = jax.tree.map(lambda new, old: new.astype(old.dtype), moved, state.params)
-    new = TrainState(params, None if state.master is None else moved, opt_state, state.step + 1, state.skipped)
+    updates, opt_state = optimiser.update(grads, state.opt_state, state.trained)
+    moved = optax.apply_updates(state.trained, updates)
+    if state.adapters is not None:
+        new = dataclasses.replace(state, params=lora.merge(state.params, base, moved), adapters=moved)
+    else:
+        params = jax.tree.map(lambda new, old: new.astype(old.dtype), moved, state.params)
+        new = dataclasses.replace(state, params=params, master=None if state.master is None else moved)
+    new = dataclasses.replace(new, opt_state=opt_state, step=state.step + 1)
     new = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, state)
     skipped = jnp.where(ok, 0, state.skipped + (~finite).astype(jnp.int32))
     return dataclasses.replace(new, skipped=skipped), updates
@@ -113,27 +144,57 @@ def check_finite(state: TrainState, limit: int) -> None:
         )
 
 
-def state_shardings(policy: nnx.Module, optimiser: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+def abstract_state(
+    policy: nnx.Module, optimiser: optax.GradientTransformation, settings: lora.Lora | None = None
+) -> TrainState:
+    """The shapes of a fresh TrainState; of the policy only the structure is used."""
+    make_state = functools.partial(fresh, optimiser=optimiser, config=policy.config, settings=settings)
+    return jax.eval_shape(make_state, nnx.state(policy))
+
+
+def state_shardings(
+    policy: nnx.Module,
+    optimiser: optax.GradientTransformation,
+    mesh: Mesh,
+    settings: lora.Lora | None = None,
+    offload: bool = False,
+) -> TrainState:
     """A NamedSharding for every array of a TrainState: masters and moments lie as their parameters do, counters are
     replicated.
 
-    policy: a transformer.Transformer, of which only the structure is used.
+    policy: a transformer.Transformer, of which only the structure is used. settings: of adapters; None: the parameters
+    are trained. offload: masters and moments lie in the host's memory, each device's part on its own host. Raises
+    ValueError as lora.shardings does.
     """
     params = sharding.param_shardings(policy.config, mesh)
     whole = sharding.replicated(mesh)
-    abstract = jax.eval_shape(functools.partial(fresh, optimiser=optimiser), nnx.state(policy))
+    adapters = None if settings is None else lora.shardings(policy.config, settings, mesh)
+    abstract = abstract_state(policy, optimiser, settings)
+    kept = params if settings is None else adapters
+    kept = jax.tree.map(lambda placed: placed.with_memory_kind(HOST), kept) if offload else kept
     moments = optax.tree.map_params(
-        optimiser, lambda _, placed: placed, abstract.opt_state, params, transform_non_params=lambda _: whole
+        optimiser, lambda _, placed: placed, abstract.opt_state, kept, transform_non_params=lambda _: whole
     )
-    return TrainState(params, None if abstract.master is None else params, moments, whole, whole)
+    return TrainState(params, None if abstract.master is None else kept, moments, whole, whole, adapters)
 
 
-def create(policy: nnx.Module, optimiser: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-    """A fresh TrainState on the mesh with a copy of the policy's parameters (steps donate theirs, the policy stays)."""
-    shardings = state_shardings(policy, optimiser, mesh)
+def create(
+    policy: nnx.Module,
+    optimiser: optax.GradientTransformation,
+    mesh: Mesh,
+    settings: lora.Lora | None = None,
+    offload: bool = False,
+) -> TrainState:
+    """A fresh TrainState on the mesh with a copy of the policy's parameters (steps donate theirs, the policy stays).
+
+    settings, offload: as for `state_shardings`. Raises ValueError for offload where jax cannot reach the host's memory.
+    """
+    if offload and HOST not in {memory.kind for memory in mesh.local_devices[0].addressable_memories()}:
+        raise ValueError(f"rl.offload_optimiser must be False: these devices have no memory of the kind {HOST!r}")
+    shardings = state_shardings(policy, optimiser, mesh, settings, offload)
     # Copied first: device_put keeps the buffers of a shard that is already in its place.
     params = jax.device_put(jax.tree.map(jnp.copy, nnx.state(policy)), shardings.params)
-    make_state = functools.partial(fresh, optimiser=optimiser)
+    make_state = functools.partial(fresh, optimiser=optimiser, config=policy.config, settings=settings)
     return jax.jit(make_state, out_shardings=shardings, donate_argnums=0)(params)
 
 

@@ -8,7 +8,6 @@ FLOPs, memory traffic and collectives are counted from the programs (rl/cost.py)
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import json
 import math
@@ -53,9 +52,10 @@ CHIPS = {
 class Program:
     """A compiled program's needs, per chip and per run of it (one micro-batch of the learner, one decoded token).
 
-    arguments, outputs, temporaries: bytes of HBM; outputs without those that reuse an argument's memory. flops,
-    traffic (bytes of HBM), collectives (kind -> bytes). tokens: over all chips. model_flops: of the whole slice, those
-    that a token needs without anything computed twice. seconds: of the compilation.
+    arguments, outputs, temporaries: bytes of HBM; outputs without those that reuse an argument's memory; what lies in
+    the host's memory (rl.offload_optimiser) counts only where an update copies it. flops, traffic (bytes of HBM),
+    collectives (kind -> bytes). tokens: over all chips. model_flops: of the whole slice, those that a token needs
+    without anything computed twice. seconds: of the compilation.
     """
 
     name: str
@@ -139,19 +139,6 @@ def devices_of(topology: str) -> tuple[list[jax.Device], Chip]:
     return list(description.devices), CHIPS[kind]
 
 
-def model_flops(config: transformer.Config, tokens: float, attended: float, backward: bool) -> float:
-    """FLOPs that `tokens` tokens need, each attending to `attended` others: 2 per parameter it meets and token, 4 H N L
-    per pair of query and key (scores and values), three times that with a backward pass (PaLM, arXiv:2204.02311, B)."""
-    met = 0
-    for name, parameter in config.parameters().items():
-        size = math.prod(parameter.shape)
-        if "expert_" in name:
-            size = size * config.num_experts_per_tok // config.num_experts
-        met += 0 if name == "embed" and not config.tie_word_embeddings else size
-    pairs = 2 * 2 * config.num_attention_heads * config.head_dim * config.num_hidden_layers * attended
-    return tokens * (2 * met + pairs) * (3 if backward else 1)
-
-
 def _measure(
     name: str, traced: Any, mesh: Mesh, tokens: int, needed: float, attended: float, held: float, start: float,
     loops: Mapping[str, int] = {},
@@ -196,9 +183,12 @@ def learner_program(config: config_dict.ConfigDict, mesh: Mesh) -> Program | Ref
     start, length = time.perf_counter(), config.rl.row_length
     policy, dtype = _policy(config, mesh), jnp.dtype(config.model.dtype)
     tokens, others = config.rl.rows * length, (length + 1) / 2
-    needed = model_flops(policy.config, tokens, others, backward=True)
+    frozen = bool(config.rl.lora_rank)
+    needed = cost.model_flops(policy.config, tokens, others, backward=True, frozen=frozen)
     wide = 3 if dtype == jnp.float32 else 4  # moments, gradient and masters are float32
-    held = _bytes_held(policy.config, mesh, sharding.TRAIN, dtype.itemsize + 4 * wide)
+    each = dtype.itemsize + 4 * (1 if config.rl.offload_optimiser else wide)  # of these the gradient is on the device
+    each = 2 * dtype.itemsize if frozen else each  # the base, and merged with adapters
+    held = _bytes_held(policy.config, mesh, sharding.TRAIN, each)
     return _measure("learner", _trace_learner(config, policy, mesh), mesh, tokens, needed, others / length, held, start)
 
 
@@ -213,7 +203,7 @@ def sampler_programs(config: config_dict.ConfigDict, mesh: Mesh) -> Iterator[Pro
     held = _bytes_held(architecture, mesh, sharding.DECODE, dtype.itemsize)
     loops = {attention.CACHE_LOOP: length // attention.CACHE_BLOCKS[sharding.platform(mesh)].keys}
     for name, tokens in (("prefill", rows * c.prefill_chunk), ("decode", c.slots)):
-        needed = model_flops(architecture, tokens, length, backward=False)
+        needed = cost.model_flops(architecture, tokens, length, backward=False)
         yield _measure(name, traced[name], mesh, tokens, needed, 0.5, held, start, loops)
         start = time.perf_counter()
 
@@ -230,7 +220,7 @@ def _policy(config: config_dict.ConfigDict, mesh: Mesh) -> transformer.Transform
 def _trace_learner(config: config_dict.ConfigDict, policy: transformer.Transformer, mesh: Mesh) -> Any:
     """The learner's step, traced from shapes; with two micro-batches, because it adds up the gradients of several."""
     optimiser, step = setup.train_step(config, policy, mesh, "policy_gradient")
-    state = jax.eval_shape(functools.partial(optimisers.fresh, optimiser=optimiser), nnx.state(policy))
+    state = optimisers.abstract_state(policy, optimiser, setup.adapters(config))
     shape = (2, config.rl.rows, config.rl.row_length)
     arrays = {name: (shape, jnp.int32) for name in ("tokens", "targets", "positions", "segment_ids")}
     arrays |= {name: (shape, jnp.float32) for name in ("loss_mask", "sampler_logprobs", "advantages")}
@@ -246,7 +236,7 @@ def _trace_learner(config: config_dict.ConfigDict, policy: transformer.Transform
         batch, learner.batch_shardings(batch, mesh),
     )  # fmt: skip
     with jax.set_mesh(mesh):  # only here: what is not traced would run on the devices that are not there
-        return step.compiled.trace(state, batch)
+        return step.compiled.trace(state, batch, step.base)
 
 
 def advice(program: Program | Refused, chip: Chip) -> str:
@@ -256,7 +246,10 @@ def advice(program: Program | Refused, chip: Chip) -> str:
     if program.name != "learner":
         return "lower sampler.slots, sampler.context or sampler.prefill_chunk, or raise mesh.tensor"
     if program.arguments > 0.6 * chip.hbm:
-        return "raise mesh.fsdp (more chips): parameters, moments and gradients alone fill the chip"
+        return (
+            "raise mesh.fsdp (more chips), or set rl.offload_optimiser or rl.lora_rank: parameters, moments and "
+            "gradients alone fill the chip"
+        )
     return "lower rl.rows or rl.logits_chunk, set model.remat to full, or raise mesh.context"
 
 

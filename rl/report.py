@@ -131,7 +131,8 @@ def gain(entry: Record) -> float:
 
 
 def plot(workdir: str | Path) -> Figure:
-    """A figure of the run: reward and pass rate of every RL step; held-out pass rates of every round with intervals.
+    """A figure of the run: reward and pass rate of every RL step, the latter also by environment if there are several;
+    held-out pass rates of every round with intervals.
 
     The second part is left empty while the run has no summary.json.
     """
@@ -141,8 +142,10 @@ def plot(workdir: str | Path) -> Figure:
     figure = Figure(figsize=(11, 4), layout="constrained")
     steps, rounds = figure.subplots(1, 2)
     rows = [row for row in metrics(workdir) if row.get("reward") is not None]
-    for key in ("reward", "pass_rate"):
-        steps.plot(*curve(rows, key), label=key.replace("_", " "))
+    rows = [{**row, "place": place} for place, row in enumerate(rows)]
+    environments = sorted({key for row in rows for key in row if key.startswith("pass_rate/")})
+    for key in ("reward", "pass_rate", *(environments if len(environments) > 1 else ())):
+        steps.plot(*curve(rows, key, "place"), label=key.replace("_", " "), linestyle=":" if "/" in key else "-")
     numbers = [row["round"] for row in rows]
     for i in range(1, len(rows)):
         if numbers[i] != numbers[i - 1]:

@@ -17,9 +17,9 @@ from jax.sharding import Mesh
 from ml_collections import config_dict
 
 from envs import registry
-from model import constrain, draw, load, sampler, sharding, tokenizer, transformer
+from model import constrain, draw, load, lora, sampler, sharding, tokenizer, transformer
 from model.chat import Chat
-from rl import algorithms, hosts, learner, objective, packing, rollout
+from rl import algorithms, cost, hosts, learner, objective, packing, rollout
 from rl import optimiser as optimisers
 from rl.trajectory import Trajectory
 from synth.task import Task
@@ -136,6 +136,17 @@ class Parts:
         return learner.make_scorer(self.policy, self.mesh, c.sampler.temperature, c.rl.logits_chunk)
 
     @functools.cached_property
+    def peak(self) -> float:
+        """FLOP/s that the learner's devices reach in products of matrices, measured on first use, in a moment."""
+        return cost.matmul_peak(self.mesh, jnp.dtype(self.config.model.dtype))
+
+    def work(self, batch: packing.Batch) -> tuple[int, float]:
+        """(tokens in a batch, FLOPs that an update on them needs without anything computed twice)."""
+        seen = batch.positions[batch.segment_ids > 0] + 1  # tokens that a place attends to
+        count, attended, frozen = seen.size, float(seen.sum()) / max(seen.size, 1), bool(self.config.rl.lora_rank)
+        return count, cost.model_flops(self.architecture, count, attended, backward=True, frozen=frozen)
+
+    @functools.cached_property
     def teacher(self) -> Callable[[packing.Batch], jax.Array]:
         """`score` by the parameters of rl.teacher. Raises ValueError if its tokenizer is not the policy's."""
         c = self.config
@@ -149,7 +160,8 @@ class Parts:
         """(fresh train state, step, pack) for kind "policy_gradient" or "sft".
 
         pack(trajectories, advantages) gives batches of the one shape that the step is compiled for.
-        Raises ValueError for rl.share_prefix where layers have a sliding window.
+        Raises ValueError for rl.share_prefix where layers have a sliding window, and for adapters of a mixture of
+        experts.
         """
         if self.config.rl.share_prefix and self.architecture.sliding_window:
             raise ValueError("rl.share_prefix must be False: the policy's layers have a sliding window")
@@ -168,13 +180,14 @@ class Parts:
             share_prefix=c.share_prefix and not sft,
             most_kept=0 if sft else self.config.sampler.top_k,
         )
-        return optimisers.create(self.policy, optimiser, self.mesh), step, pack
+        state = optimisers.create(self.policy, optimiser, self.mesh, adapters(self.config), c.offload_optimiser)
+        return state, step, pack
 
 
 def train_step(
     config: config_dict.ConfigDict, policy: nnx.Module, mesh: Mesh, kind: str
 ) -> tuple[optax.GradientTransformation, learner.Step]:
-    """(optimiser, step) of a config for kind "policy_gradient" or "sft"; of the policy only the structure is used."""
+    """(optimiser, step) of a config for kind "policy_gradient" or "sft"; policy: as for learner.make_train_step."""
     c, sft = config.rl, kind == "sft"
     optimiser = optimisers.make(
         c.sft_learning_rate if sft else c.learning_rate,
@@ -185,7 +198,14 @@ def train_step(
         max_grad_norm=c.max_grad_norm,
     )
     wanted = sft_objective(config) if sft else rl_objective(config)
-    return optimiser, learner.make_train_step(policy, optimiser, mesh, wanted)
+    return optimiser, learner.make_train_step(policy, optimiser, mesh, wanted, adapters(config), c.offload_optimiser)
+
+
+def adapters(config: config_dict.ConfigDict) -> lora.Lora | None:
+    """Which adapters the config trains; None: it trains the weights."""
+    c = config.rl
+    targets = tuple(lora.TARGETS) if c.lora_targets == "all" else tuple(c.lora_targets.split(","))
+    return lora.Lora(c.lora_rank, c.lora_alpha, targets, config.seed) if c.lora_rank else None
 
 
 def algorithm(config: config_dict.ConfigDict) -> algorithms.Algorithm:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from envs import registry
 from rl import advantage, algorithms, credit, learner, losses, optimiser, packing, rollout, setup, trajectory
 from rl.evaluate import derive_seed
 from rl.setup import Parts
@@ -107,7 +108,8 @@ class Trainer:
         Returns the trajectories, sorted by (task id, member), and the step's metrics.
         Raises RuntimeError when rl.max_skipped_updates in a row were not finite.
         """
-        c, start = self.parts.config.rl, time.perf_counter()
+        c, peak = self.parts.config.rl, self.parts.peak  # before anything else keeps the devices busy
+        start = time.perf_counter()
         taken, refills = [*self.under_way.values(), *tasks], 0
         items, stats = self._rollouts(tasks, seed, on_progress, whole)
         behind = [int(self.state.step) - version for item in items for version in item.turn_versions]
@@ -127,12 +129,14 @@ class Trainer:
             self.ahead = self.parts.begin(
                 self.state.params, following[0], members, int(self.state.step), seed=following[1]
             )
-        updates = []
+        updates, work = [], []
         for batch in self._batches(items, advantages, signal):
             self.state, metrics = self.update(self.state, batch)
             updates.append(metrics)
+            work.append(self.parts.work(batch))
         updates = jax.device_get(updates)
         done = time.perf_counter()
+        tokens, flops = map(sum, zip(*work)) if work else (0, 0.0)
         optimiser.check_finite(self.state, c.max_skipped_updates)
         return items, {
             **rollout_metrics(items, c.group_size, total(stats)),
@@ -144,6 +148,9 @@ class Trainer:
             "updates": len(updates),
             "rollout_seconds": sampled - start,
             "learner_seconds": done - sampled,
+            "learner_tokens_per_second": tokens / (done - sampled) if work else None,
+            # Of the updates, though the seconds hold what scores, packs and, the first time, compiles, too.
+            "mfu": flops / (done - sampled) / peak if work else None,
         }
 
     def _rollouts(
@@ -242,7 +249,8 @@ def rollout_metrics(items: Sequence[Trajectory], group_size: int, stats: rollout
     """What a batch of episodes looks like; means are over episodes without a fault, None if all had one.
 
     mixed_groups: share of groups whose rewards differ. reward_std: within a group, mean over the groups. invalid_calls:
-    tool calls per episode that say nothing that parses (see chat.Chat.parse), among its tool_calls.
+    tool calls per episode that say nothing that parses (see chat.Chat.parse), among its tool_calls. turn_tokens: per
+    turn, over all turns.
     """
     valid = [t for t in items if t.reward is not None]
     rewards_BG = rewards_of(items).reshape(-1, group_size)
@@ -266,6 +274,7 @@ def rollout_metrics(items: Sequence[Trajectory], group_size: int, stats: rollout
         "tool_calls": mean(len(_arguments(t)) for t in valid),
         "invalid_calls": mean(sum(not _parses(text) for text in _arguments(t)) for t in valid),
         "response_tokens": mean(sum(t.loss_mask) for t in valid),
+        "turn_tokens": sum(sum(t.loss_mask) for t in valid) / max(sum(t.turns for t in valid), 1) if valid else None,
         "tokens_per_second": stats.sampled_tokens / max(stats.seconds, 1e-9),
         "slot_occupancy": stats.occupancy,
         "shared_tokens": stats.shared_tokens,
@@ -274,6 +283,19 @@ def rollout_metrics(items: Sequence[Trajectory], group_size: int, stats: rollout
         "decode_seconds": stats.decode_seconds,
         "env_seconds": stats.env_seconds,
     }
+
+
+def environment_metrics(items: Sequence[Trajectory], tasks: Iterable[Task]) -> dict[str, float | None]:
+    """Mean reward and pass rate of each environment that has episodes, as "reward/NAME" and "pass_rate/NAME".
+
+    tasks: those of the episodes, and maybe others. Means are over episodes without a fault, None if all had one.
+    """
+    names, found = {task.id: registry.name(task) for task in tasks}, {}
+    for name in sorted({names[item.task_id] for item in items}):
+        valid = [item for item in items if names[item.task_id] == name and item.reward is not None]
+        found[f"reward/{name}"] = float(np.mean([item.reward for item in valid])) if valid else None
+        found[f"pass_rate/{name}"] = float(np.mean([item.passed for item in valid])) if valid else None
+    return found
 
 
 def _arguments(item: Trajectory) -> list[str]:

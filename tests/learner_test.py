@@ -194,26 +194,44 @@ def test_balance_loss_is_that_of_the_batch_and_moves_the_router(episodes):
     assert balance(after) < balance(unmoved)
 
 
-def test_the_sharded_step_descends_that_gradient(policy, episodes, reference):
-    """The step itself on 8 devices with plain descent at rate 1, to the rounding of the parameters."""
-    mesh, optimiser = _mesh(fsdp=4, tensor=2), optax.sgd(1.0)
-    state = optimisers.create(policy, optimiser, mesh)
-    assert not state.params["layers"]["query"][...].sharding.is_fully_replicated
-    step = learner.make_train_step(policy, optimiser, mesh, Objective("ppo", TEMPERATURE, clip_low=LOW, clip_high=HIGH))
-    state, metrics = step(state, _pack(episodes, 8))
-    before, after = _named(nnx.state(policy)), _named(state.params)
-    for name, gradient in reference[0].items():
-        np.testing.assert_allclose(before[name] - after[name], gradient, atol=2e-7 * np.abs(before[name]).max() + 1e-7)
-    assert float(metrics["loss"]) == pytest.approx(reference[1], rel=1e-5)
-    norm = np.sqrt(sum(np.sum(g**2) for g in reference[0].values()))
-    assert float(metrics["grad_norm"]) == pytest.approx(norm, rel=1e-5)
-
-
 @pytest.fixture(scope="module")
 def trainer(policy):
     """(step, optimiser, mesh) that the next tests share: one compilation is all there may be."""
     mesh, optimiser = _mesh(fsdp=4), optimisers.make(1e-3, warmup_updates=2)
     return learner.make_train_step(policy, optimiser, mesh, Objective(temperature=TEMPERATURE)), optimiser, mesh
+
+
+def test_twice_the_devices_or_micro_batches_are_the_same_training(policy, episodes, reference, trainer):
+    """The gradient that the first moment of step 1 holds is that of one device, and five steps come to the same update.
+
+    Eight devices and rows of 8 against four and rows of 4, which is twice the micro-batches.
+    """
+    _, optimiser, _ = trainer
+    mesh = _mesh(fsdp=4, tensor=2)
+    wide = learner.make_train_step(policy, optimiser, mesh, Objective(temperature=TEMPERATURE))
+    batches, updates, used = _shuffled(episodes), [], []
+    for step, mesh, rows in ((trainer[0], trainer[2], 4), (wide, mesh, 8)):
+        state = optimisers.create(policy, optimiser, mesh)
+        assert not state.params["layers"]["query"][...].sharding.is_fully_replicated
+        for number, some in enumerate(batches):
+            state, metrics = step(state, _pack(some, rows))
+            if number == 0:
+                norm = np.sqrt(sum(np.sum(g**2) for g in reference[0].values()))
+                assert float(metrics["loss"]) == pytest.approx(reference[1], rel=1e-5)
+                assert float(metrics["grad_norm"]) == pytest.approx(norm, rel=1e-5)
+                moment = optax.tree.get(state.opt_state, "mu")
+                clipped = {name: 0.1 * g / max(norm, 1.0) for name, g in reference[0].items()}
+                _assert_close(_named(moment), clipped)
+        used.append(int(_pack(some, rows).used))
+        before, after = _named(nnx.state(policy)), _named(state.params)
+        updates.append({name: after[name] - before[name] for name in before})
+    assert used[0] == 2 * used[1] and int(state.step) == 5
+    _assert_close(*updates, tolerance=1e-3)
+
+
+def _shuffled(episodes):
+    """Five batches: the episodes, then four more with their advantages dealt out anew."""
+    return [episodes, *([(e, a) for (e, _), (_, a) in zip(episodes, episodes[n:] + episodes[:n])] for n in range(1, 5))]
 
 
 def test_one_program_serves_all_contents_and_metrics_are_right(policy, episodes, trainer):
@@ -292,7 +310,7 @@ def test_state_keeps_its_dtypes(episodes):
     state = jax.eval_shape(lambda: optimisers.create(small(), optimiser, mesh))
     step = learner.make_train_step(nnx.eval_shape(small), optimiser, mesh)
     with jax.set_mesh(mesh):
-        after, _ = jax.eval_shape(step.compiled, state, _pack(episodes, 2))
+        after, _ = jax.eval_shape(step.compiled, state, _pack(episodes, 2), step.base)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
     assert {str(x.dtype) for x in jax.tree.leaves(state.params)} == {"bfloat16"}
     assert {str(x.dtype) for x in jax.tree.leaves(state.master)} == {"float32"}

@@ -21,6 +21,7 @@ if processes > 1:
 
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
+import optax  # noqa: E402
 from flax import nnx  # noqa: E402
 
 from envs.base import Score  # noqa: E402
@@ -49,13 +50,20 @@ optimiser = optimisers.make(1e-2)
 state = optimisers.create(policy, optimiser, mesh)
 step = learner.make_train_step(policy, optimiser, mesh, Objective(router_coef=0.1, logits_chunk=7))
 state, _ = step(state, batch(0))
+moments = {
+    jax.tree_util.keystr(path): load.fetch(x, ())
+    for path, x in jax.tree_util.tree_leaves_with_path(optax.tree.get(state.opt_state, "mu"))
+}
 checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", 1)
 checkpoints.save(1, state, {"step": 1})
 state, _ = step(state, batch(1))  # thrown away: the next line goes back to the checkpoint
 state, meta = checkpoints.restore(jax.tree.map(jnp.zeros_like, state))
 assert meta == {"step": 1}
-state, metrics = step(state, batch(2))
+for seed in range(2, 6):
+    state, metrics = step(state, batch(seed))
 metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
 checkpoints.close()
+if jax.process_index() == 0:
+    np.savez(workdir / "moments.npz", **moments)
 load.save_pretrained(nnx.merge(nnx.split(policy)[0], state.params), config, workdir / "policy", max_shard_bytes=40_000)
 print(json.dumps({"processes": jax.process_count(), "devices": jax.device_count(), **metrics}))

@@ -1,18 +1,23 @@
 """What programs cost, counted by hand and on compiled ones, and a small plan for a TPU that is not there."""
 
+import dataclasses
+import itertools
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from model import attention, hf_config, moe, sharding, transformer
-from rl import cost, planning
+from configs import default
+from model import attention, hf_config, lora, moe, sharding, transformer
+from rl import cost, packing, setup
 
 REPOSITORY = Path(__file__).parents[1]
 LIBTPU = REPOSITORY / ".venv" / "tpu"  # make puts it there
@@ -162,9 +167,35 @@ def test_model_flops_are_those_of_the_program():
     tokens_BT = jnp.zeros((2, 16), jnp.int32)  # one block of queries: every pair is computed
     program = jax.make_jaxpr(jax.grad(lambda p: nnx.merge(graphdef, p)(tokens_BT).sum()))(params)
     norms = 32 * 7 + 16 * 6  # parameters that take part in no matrix product
-    expected = planning.model_flops(config, 32, 16, backward=True) - 6 * 32 * norms
+    expected = cost.model_flops(config, 32, 16, backward=True) - 6 * 32 * norms
     again = 32 * 4 * config.num_attention_heads * config.head_dim * config.num_hidden_layers * 16
     assert cost.flops(program.jaxpr, 1.0) == pytest.approx(expected + again, rel=1e-6)
+
+    # With adapters a product less for every parameter, and for each adapter four with its rank.
+    adapters = lora.create(config, lora.Lora(rank=5, alpha=5.0))
+    program = jax.make_jaxpr(jax.grad(
+        lambda p: nnx.merge(graphdef, params).hidden_and_router(tokens_BT, adapters=p)[0].sum()
+    ))(adapters)  # fmt: skip
+    frozen = cost.model_flops(config, 32, 16, backward=True, frozen=True) - 4 * 32 * (norms + 64 * 32)
+    narrow = 2 * 2 * 32 * sum(x.size for x in jax.tree.leaves(adapters))
+    assert cost.flops(program.jaxpr, 1.0) == pytest.approx(frozen + again + narrow, rel=1e-6)
+
+
+def test_work_and_peak_by_hand(monkeypatch):
+    """Episodes of 4 and 2 inputs: 6 places, which see 1 + 2 + 3 + 4 + 1 + 2 tokens; a clock that ticks in halves."""
+    ids, config = [[1, 1, 1, 1, 2, 2, 0, 0]], default.get_config()
+    batch = packing.pack([], [], 8, 1, 1)
+    batch = dataclasses.replace(
+        batch, segment_ids=np.array([ids]), positions=np.array([[[0, 1, 2, 3, 0, 1, 0, 0]]], np.int32)
+    )
+    architecture = hf_config.read(REPOSITORY / "model" / "tiny_qwen3")
+    parts = setup.Parts(config, None, None, architecture, None)
+    one_by_one = sum(cost.model_flops(architecture, 1, seen, backward=True) for seen in (1, 2, 3, 4, 1, 2))
+    assert parts.work(batch) == (6, pytest.approx(one_by_one))
+    config.rl.lora_rank = 1
+    assert parts.work(batch)[1] < one_by_one and parts.work(packing.pack([], [], 8, 1, 1)) == (0, 0.0)
+    monkeypatch.setattr(cost.time, "perf_counter", itertools.count(0, 0.5).__next__)
+    assert cost.matmul_peak(sharding.make_mesh({"fsdp": 2}, jax.devices()[:2]), jnp.float32, 64) == 2 * 2 * 64**3 / 0.5
 
 
 def test_attention_on_a_full_cache_counts_all_of_it():
@@ -191,7 +222,7 @@ def test_architectures_have_the_published_sizes(name, billions, active):
     total = sum(float(jnp.prod(jnp.array(shape, jnp.float32))) for shape in sizes.values())
     assert total / 1e9 == pytest.approx(billions, rel=0.01)
     embedded = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
-    met = planning.model_flops(config, 1, 0, backward=False) / 2
+    met = cost.model_flops(config, 1, 0, backward=False) / 2
     assert (met + embedded) / 1e9 == pytest.approx(active, rel=0.02)
 
 
@@ -205,7 +236,7 @@ def plan(*flags):
 
 def test_a_small_plan(tmp_path):
     flags = ["--config.plan.topology=v5e:2x2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2", "--config.rl.rows=2"]
-    flags += ["--config.rl.row_length=512", "--config.model.dtype=bfloat16"]
+    flags += ["--config.rl.row_length=512", "--config.model.dtype=bfloat16", "--config.rl.offload_optimiser=True"]
     result = plan(*flags, "--config.plan.json=True")
     assert result.returncode == 0, result.stderr[-3000:]
     record = json.loads(result.stdout)
@@ -218,6 +249,9 @@ def test_a_small_plan(tmp_path):
     step = record["programs"][0]
     assert step["collectives"]  # the parameters are split, so they have to be brought together
     assert step["tokens"] == 2 * 512
+    # Of 14 bytes a parameter, a quarter of them on each chip, 12 are in the host's memory; a batch takes some, too.
+    count = sum(math.prod(x.shape) for x in hf_config.read(REPOSITORY / "model" / "tiny_qwen3").parameters().values())
+    assert step["arguments"] < 4 * count / 4
     # What the step computes is what the model needs, up to padded heads and nothing computed twice (model.remat=none).
     assert 1 <= 4 * step["flops"] / step["model_flops"] < 2
 

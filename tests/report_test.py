@@ -142,6 +142,11 @@ def test_plot_draws_the_curves(workdir):
     assert [text.get_text() for text in rounds.get_legend().get_texts()] == ["initial", "before", "after"]
     (workdir / "summary.json").unlink()
     assert len(report.plot(workdir).axes[1].lines) == 0
+    with (workdir / "metrics.jsonl").open("a") as file:  # a step on two environments, one on the first of them
+        for row in ({"pass_rate/a": 0.1, "pass_rate/b": 0.2}, {"pass_rate/a": 0.3}):
+            file.write(json.dumps({"round": 2, "reward": 0.5, "pass_rate": 0.25, **row}) + "\n")
+    lines = {line.get_label(): line for line in report.plot(workdir).axes[0].lines}
+    assert lines["pass rate/a"].get_xdata().tolist() == [6, 7] and lines["pass rate/b"].get_xdata().tolist() == [6]
 
 
 def test_command(workdir, capsys):

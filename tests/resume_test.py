@@ -14,8 +14,8 @@ import small_run
 Process = subprocess.CompletedProcess
 
 # What a wall clock measures; everything else must be equal.
-TIMING = {"seconds", "tokens_per_second", "wall_seconds", *(f"{name}_seconds" for name in (
-    "rollout", "learner", "prefill", "decode", "env"))}  # fmt: skip
+TIMING = {"seconds", "wall_seconds", "tokens_per_second", "learner_tokens_per_second", "mfu", *(
+    f"{name}_seconds" for name in ("rollout", "learner", "prefill", "decode", "env"))}  # fmt: skip
 
 # Each kill strikes right before the file operation: (pattern, which match of it), in the order of a run.
 KILLS = [
@@ -156,9 +156,13 @@ def test_stage_by_stage(start, reference, tmp_path):
 
 
 def test_a_run_that_samples_ahead_replays_and_resumes(start, tmp_path):
-    """Batches are a step behind, except right after a checkpoint; killed between two, the run ends the same."""
+    """Batches are a step behind, except right after a checkpoint; killed between two, the run ends the same.
+
+    So it does with adapters, and moments in the host's memory.
+    """
     changes = dict.fromkeys(("rl__max_staleness", "rl__rounds", "rl__minibatches"), 1)
     changes |= {"rl__steps": 5, "rl__sft_steps": 0, "checkpoint__every": 3}
+    changes |= {"rl__lora_rank": 2, "rl__offload_optimiser": True}
     assert start(tmp_path / "a", **changes).returncode == 0
     killed = start(tmp_path / "b", kill=("open .*/metrics[.]jsonl", 5), **changes)  # in the last step
     assert killed.returncode == -signal.SIGKILL, killed.stdout

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from configs import default
 from envs.base import Score
 from rl import algorithms, packing, rollout, show, train, trajectory
+from synth.question import Question
 
 
 def tasks(prefix, count):
@@ -98,14 +99,27 @@ def test_rollout_metrics_leave_faults_out_of_the_rates():
     expected = {
         "reward": 0.5, "reward_std": (0.25 + 0.0) / 2, "pass_rate": 1 / 3, "mixed_groups": 0.5, "violations": 1 / 3,
         "truncated": 1 / 3, "faults": 1, "retries": 4, "paused": 2, "turns": 2, "tool_calls": 1, "invalid_calls": 1 / 3,
-        "response_tokens": (2 + 4 + 1) / 3, "tokens_per_second": 15.0, "prefill_seconds": 0.25,
-        "decode_seconds": 1.0, "env_seconds": 0.5, "slot_occupancy": 0.5, "shared_tokens": 5, "prefill_tokens": 8,
+        "response_tokens": (2 + 4 + 1) / 3, "turn_tokens": (2 + 4 + 1) / 6, "tokens_per_second": 15.0,
+        "prefill_seconds": 0.25, "decode_seconds": 1.0, "env_seconds": 0.5, "slot_occupancy": 0.5, "shared_tokens": 5,
+        "prefill_tokens": 8,
     }  # fmt: skip
     assert found == pytest.approx(expected)
     faults = train.rollout_metrics(items[3:], 1, stats)
     unknown = ("reward", "reward_std", "pass_rate", "violations", "truncated", "turns", "response_tokens")
     assert faults["faults"] == 1 and [faults[name] for name in unknown] == [None] * 7  # 0 would be a measurement
     assert "reward -  pass - %  mixed groups 0 %  entropy -  15 tok/s" in show.step(0, 1, 4, faults)
+
+
+def test_environments_have_rates_of_their_own():
+    """Two questions of one world, one of another; a fault counts for nothing, and without anything else for None."""
+    worlds = {"a": "search", "b": "data", "c": "search", "d": "reasoning", "unused": "data"}
+    tasks = [Question(name, name, "", "", 0, 0, env, "", "", {}) for name, env in worlds.items()]
+    items = [episode(1.0, "a"), episode(0.5, "a"), episode(None, "c"), episode(0.0, "c"), episode(0.9, "b")]
+    found = train.environment_metrics([*items, episode(None, "d")], tasks)
+    assert found == pytest.approx({
+        "reward/search": 0.5, "pass_rate/search": 1 / 3, "reward/data": 0.9, "pass_rate/data": 0.0,
+        "reward/reasoning": None, "pass_rate/reasoning": None,
+    })  # fmt: skip
 
 
 def test_faults_are_counted_out_loud(capsys):
@@ -147,6 +161,7 @@ class Recorder:
             return dataclasses.replace(state, step=state.step + 1), {"loss": float(len(self.batches))}
 
         parts = SimpleNamespace(config=config, play=run, stats=rollout.Stats(sampled_tokens=5, seconds=1.0))
+        parts.peak, parts.work = 1e9, lambda batch: (10, 2e6)
         state = State("parameters", 3, 0)
         self.trainer = train.Trainer(parts, state, update, lambda some, weights: list(zip(some, weights, strict=True)))
 
@@ -172,13 +187,15 @@ def test_a_step_trains_on_mixed_groups_without_faults():
     ]
     assert metrics["updates"] == 2 and metrics["loss"] == 1.5 and recorder.trainer.state.step == 5
     assert metrics["mixed_groups"] == 0.6 and metrics["faults"] == 1
+    assert metrics["learner_tokens_per_second"] == pytest.approx(20 / metrics["learner_seconds"])
+    assert metrics["mfu"] == pytest.approx(4e6 / metrics["learner_seconds"] / 1e9)
 
 
 def test_a_step_without_any_mixed_group_is_no_update():
     recorder = Recorder([1] * 4 + [0] * 4 + [None] * 4, minibatches=2)
     _, metrics = recorder.trainer.step(["x"], seed=0)
     assert metrics["updates"] == 0 and recorder.batches == [] and recorder.trainer.state.step == 3
-    assert "loss" not in metrics and metrics["mixed_groups"] == 0
+    assert "loss" not in metrics and metrics["mixed_groups"] == 0 and metrics["mfu"] is None
 
 
 def test_groups_without_a_signal_are_sampled_anew():
