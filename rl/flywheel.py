@@ -13,12 +13,14 @@ with the train state. Where a run takes up again:
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +88,13 @@ def begin(config: config_dict.ConfigDict, by: Teacher = agentic.PROGRAM) -> Prog
 def round_tasks(
     config: config_dict.ConfigDict, workdir: Path, round_number: int, trees: dict[str, list]
 ) -> dict[str, list[Task]] | dict[str, list[Question]]:
-    """The gated tasks of a round, read from its dataset, which is written first if it is not there.
+    """The gated tasks of a round, read from its dataset, which is written first if it is not there."""
+    directory = write_round(config, workdir, round_number, trees)
+    return {split: dataset.read(directory, split) for split in SPLITS}
+
+
+def write_round(config: config_dict.ConfigDict, workdir: Path, round_number: int, trees: dict[str, list]) -> Path:
+    """Writes the gated tasks of a round, unless they are there; returns where.
 
     Raises ValueError, naming the gates and an example each, if a split has no task left.
     """
@@ -95,16 +103,20 @@ def round_tasks(
         side = reasoning if round_number < config.reasoning.rounds else agentic
         store(directory, *side.gated_splits(config, workdir, round_number, trees))
     hosts.wait(f"tasks of round {round_number}")
-    return {split: dataset.read(directory, split) for split in SPLITS}
+    return directory
 
 
-def store(directory: Path, splits: dict[str, list], reports: dict[str, Any]) -> None:
-    """Writes a round's dataset, tasks/round_k, and what the gates said, tasks/gates_k.json. The first process does."""
-    if not hosts.first():
-        return
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    write_json(directory.with_name(f"{directory.name.replace('round', 'gates')}.json"), reports)
-    dataset.write(directory, splits)
+def store(directory: Path, splits: Mapping[str, Iterable], reports: dict[str, Any]) -> None:
+    """Writes a round's dataset, tasks/round_k, and what the gates said, tasks/gates_k.json. The first process does.
+
+    reports: complete once the tasks of all splits have been taken.
+    """
+    if hosts.first():
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        gates = directory.with_name(f"{directory.name.replace('round', 'gates')}.json")
+        dataset.write(directory, splits, lambda: write_json(gates, reports))
+    else:  # what is wrong with the tasks has to stop every process
+        collections.deque(itertools.chain(*splits.values()), maxlen=0)
 
 
 def constant_pass_rates(tasks: Sequence[Task] | Sequence[Question]) -> dict[str, float]:

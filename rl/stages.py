@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ml_collections import config_dict
@@ -13,7 +13,9 @@ from ml_collections import config_dict
 from rl import agentic, benchmark, flywheel, plan_search, planning, scoreboard, setup, show, suites
 from rl import compare as comparison
 from rl import sft as warm_start
-from synth import operators, preview
+from synth import dataset, gates, operators, preview
+from synth.question import Question
+from synth.task import Task
 
 
 def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
@@ -25,31 +27,55 @@ def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
     """
     operators.select(config.synth.operators)
     by = agentic.make_teacher(config, workdir)
-    progress, splits, notes = flywheel.begin(config, by), {split: [] for split in flywheel.SPLITS}, []
+    progress = flywheel.begin(config, by)
     trees = {split: progress.trees(split) for split in flywheel.SPLITS}
     folder = workdir if config.synth.rounds == 1 else workdir / "synth"
     began, cpu = time.perf_counter(), time.process_time()
     for number in range(config.synth.rounds):
         if number:
             trees = agentic.next_workflows(config, trees, {}, by)
-        for split, found in flywheel.round_tasks(config, folder, number, trees).items():
-            splits[split] += found
-            legal = "" if config.reasoning.rounds else f", {sum(task.legal for task in found)} legal"
-            print(f"round {number}  {split}: {len(found)} tasks of {len({t.root for t in found})} roots{legal}")
-        if not config.reasoning.rounds:
-            with open(folder / "tasks" / f"gates_{number}.jsonl", encoding="utf-8") as file:
-                notes += map(json.loads, file)
+        directory = flywheel.write_round(config, folder, number, trees)
+        for split in flywheel.SPLITS:
+            print(f"round {number}  {split}: {_counts(dataset.stream(directory, split))}")
     if config.reasoning.rounds:
         print(f"in {folder / 'tasks'}")
         return
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
-    figures = preview.figures(splits, notes)
+    figures = preview.figures(_tasks(config, folder), _notes(config, folder))
     flywheel.write_json(folder / "tasks" / "preview.json", figures)
-    shown = random.Random(config.seed).sample(splits["train"], min(3, len(splits["train"])))
-    print("\n".join(map(preview.full, shown)))
+    count = figures["tasks"]["train"]
+    chosen = random.Random(config.seed).sample(range(count), min(3, count))
+    for index, (_, task) in zip(range(count), _tasks(config, folder)):
+        if index in chosen:
+            print(preview.full(task))
     print(json.dumps(figures, indent=2))
     gated = figures["gates"]["proposed"]
     print(f"{gated} candidates in {seconds:.1f} s, {cpu_seconds:.1f} s of this process's CPU; in {folder / 'tasks'}")
+
+
+def _counts(tasks: Iterable[Task | Question]) -> str:
+    """How many tasks of how many roots, and how many of them are legal."""
+    count, roots, legal = 0, set(), None
+    for count, task in enumerate(tasks, 1):
+        roots.add(task.root)
+        if isinstance(task, Task):
+            legal = (legal or 0) + task.legal
+    return f"{count} tasks of {len(roots)} roots" + ("" if legal is None else f", {legal} legal")
+
+
+def _tasks(config: config_dict.ConfigDict, folder: Path) -> Iterator[tuple[str, Task]]:
+    """(split, task) of all rounds that stage=synth has made, training tasks first."""
+    for split in flywheel.SPLITS:
+        for number in range(config.synth.rounds):
+            for task in dataset.stream(folder / "tasks" / f"round_{number}", split):
+                yield split, task
+
+
+def _notes(config: config_dict.ConfigDict, folder: Path) -> Iterator[gates.Figures]:
+    """What the gates said in all these rounds."""
+    for number in range(config.synth.rounds):
+        with open(folder / "tasks" / f"gates_{number}.jsonl", encoding="utf-8") as file:
+            yield from map(json.loads, file)
 
 
 def sft(config: config_dict.ConfigDict, workdir: Path) -> None:
