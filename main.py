@@ -49,6 +49,10 @@ def parse(argv: Sequence[str]) -> Command:
     if values.config.reasoning.rounds:
         check_reasoning(values.config)
     script.parse_flaws(values.config.rl.sft_flaws)
+    if values.config.synth.runner == "beam":
+        from rl import candidates  # not at the top: no other run needs it
+
+        candidates.require_beam()
     if values.stage == "evaluate":
         from rl import suites  # not at the top: no other stage needs the environments it imports
 

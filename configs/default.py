@@ -52,7 +52,9 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.synth.teacher_model = ""  # the endpoint's name of the model that teaches
     c.synth.teacher_domains = 0  # domains that it proposes beside synth.domains
     c.synth.rounds = 1  # rounds of tasks that stage=synth makes; more than one go to WORKDIR/synth
-    c.synth.processes = 1  # processes that play tasks for the gates; the tasks are the same for any number
+    c.synth.runner = "local"  # what makes a round's tasks: "local" or "beam" (Apache Beam); they are the same
+    c.synth.processes = 1  # of "local": processes that make and play tasks; they are the same for any number
+    c.synth.beam_options = "--runner=DirectRunner"  # of "beam": options of the pipeline, with spaces between them
     c.synth.benchmarks = ""  # files and folders, comma-separated, of which no task may repeat 13 words in a row
     c.synth.distinct_trees = True  # no tree with branches on both sides of the split
 

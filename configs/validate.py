@@ -47,6 +47,7 @@ RULES: dict[str, Rule] = {
     "sampler.min_p": _BELOW_ONE,
     **{f"synth.{key}": _at_least(1) for key in ("train_roots", "heldout_roots", "variants", "rounds", "processes")},
     "synth.selection": _one_of("failures", "even", "random", "resample"),
+    "synth.runner": _one_of("local", "beam"),
     "synth.teacher": _one_of("program", "llm", "replay"),
     "synth.teacher_domains": _at_least(0),
     "synth.expand_share": _SHARE,
@@ -204,6 +205,9 @@ def _check_relations(values: dict[str, Any]) -> None:
             _require(context >= values[key], f"{section}.context", f">= {key} = {values[key]}", context)
     if values["reasoning.rounds"]:
         _require(values["synth.rounds"] == 1, "synth.rounds", "1 with rounds of reasoning", values["synth.rounds"])
+    if values["synth.runner"] == "beam":
+        for key in ("synth.processes", "mesh.processes"):
+            _require(values[key] == 1, key, "1 with synth.runner = 'beam', which has workers of its own", values[key])
     if values["reasoning.teacher_rewrites"]:
         model = values["synth.teacher"] != "program"
         text = "0 without a model as teacher (synth.teacher = 'llm' or 'replay')"

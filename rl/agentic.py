@@ -136,7 +136,8 @@ def gated_splits(
     notes = workdir / "tasks" / f"gates_{number}.jsonl" if hosts.first() else os.devnull
 
     def passing(split: str) -> Iterator[Task]:
-        examined, report = candidates.examined(config, trees[split]), gates.Report()
+        place = workdir / "tasks" / f".candidates_{number}_{split}"
+        examined, report = candidates.examined(config, trees[split], place), gates.Report()
         shown = show.bar(examined, f"round {number}: gates, {split}", len(trees[split]) * config.synth.variants)
         with open(notes, "w" if split == SPLITS[0] else "a", encoding="utf-8") as file:
             for task in gates.passing(shown, seen, report, lambda figures: file.write(json.dumps(figures) + "\n")):
