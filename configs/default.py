@@ -51,6 +51,10 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.synth.teacher = "program"  # "program", "llm" (endpoint: OPENAI_BASE_URL, OPENAI_API_KEY) or "replay" (its cache)
     c.synth.teacher_model = ""  # the endpoint's name of the model that teaches
     c.synth.teacher_domains = 0  # domains that it proposes beside synth.domains
+    c.synth.teacher_users = False  # whether it words what users say; the facts have to stay the same
+    c.synth.dry_run = False  # of stage=synth: only say what a model as teacher will be asked for; nothing is sent
+    c.synth.prompt_price = 0.0  # of a million tokens of its prompts, for dry_run
+    c.synth.completion_price = 0.0  # of a million tokens of its answers
     c.synth.rounds = 1  # rounds of tasks that stage=synth makes; more than one go to WORKDIR/synth
     c.synth.runner = "local"  # what makes a round's tasks: "local" or "beam" (Apache Beam); they are the same
     c.synth.processes = 1  # of "local": processes that make and play tasks; they are the same for any number
@@ -77,6 +81,8 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.reasoning.data_questions = ""  # JSONL (question, answer) to train on in round 0
 
     c.env = config_dict.ConfigDict()
+    c.env.simulator = "code"  # what plays tools and users in training: "code" or "llm" (with rl.reward = "llm")
+    c.env.model = ""  # the name that OPENAI_BASE_URL's endpoint has for the model that simulates and judges
     c.env.max_turns = 16  # assistant turns per episode; a task whose oracle takes more is refused
     c.env.concurrency = 0  # environments open at a time; 0: as many as a batch has episodes
     c.env.timeout = 0.0  # seconds for an answer of an environment; 0: any time, so that runs replay to the bit
@@ -84,6 +90,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.env.max_faults = 0  # failures in a row that stop the run, because then a backend is down; 0: any number
 
     c.rl = config_dict.ConfigDict()
+    c.rl.reward = "code"  # what rewards training on workflows: "code" or "llm"; held-out tasks are measured by code
     c.rl.rounds = 3  # rounds of the agentic flywheel
     c.rl.steps = 16  # RL steps per round; one step is one batch of rollouts
     c.rl.groups = 16  # tasks per step

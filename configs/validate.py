@@ -57,6 +57,9 @@ RULES: dict[str, Rule] = {
     **{f"reasoning.{key}": _at_least(1) for key in ("train_roots", "heldout_roots", "variants")},
     "reasoning.expand_share": _SHARE,
     "reasoning.untooled_reward": _SHARE,
+    **{f"synth.{key}": _at_least(0) for key in ("prompt_price", "completion_price")},
+    "env.simulator": _one_of("code", "llm"),
+    "rl.reward": _one_of("code", "llm"),
     "env.max_turns": _at_least(1),
     **{f"env.{key}": _at_least(0) for key in ("concurrency", "timeout", "retries", "max_faults")},
     **{f"rl.{key}": _at_least(1) for key in ("groups", "minibatches", "row_length", "rows", "sft_episodes")},
@@ -153,6 +156,8 @@ def validate(config: config_dict.ConfigDict, stage: str = "flywheel") -> None:
         found = values["evaluate.suites"]
         text = "'agentic' with sampler.constrain_calls: benchmarks reveal tools later"
         _require(found.split("/")[0] == "agentic" and "," not in found, "evaluate.suites", text, found)
+    if stage != "synth":
+        _require(not values["synth.dry_run"], "synth.dry_run", f"False for stage {stage}", values["synth.dry_run"])
     if stage == "sft":
         _require(values["rl.sft_steps"] >= 1, "rl.sft_steps", ">= 1 for stage sft", values["rl.sft_steps"])
     _check_checkpoint("model.checkpoint", config.model.checkpoint, config.model.init == "checkpoint")
@@ -216,6 +221,20 @@ def _check_relations(values: dict[str, Any]) -> None:
     _require(rounds >= 1, "rl.rounds", ">= 1 without rounds of reasoning (reasoning.rounds)", values["rl.rounds"])
     if values["synth.teacher"] != "program":
         _require(values["synth.teacher_model"] != "", "synth.teacher_model", "the endpoint's name of the model", "")
+    for key in ("synth.teacher_users", "synth.dry_run"):
+        model = values["synth.teacher"] != "program"
+        _require(model or not values[key], key, "False without a model as teacher (synth.teacher)", values[key])
+    if values["synth.teacher_users"]:
+        text = "'local' with synth.teacher_users, where the teacher has to be waited for"
+        _require(values["synth.runner"] == "local", "synth.runner", text, values["synth.runner"])
+        _require(values["synth.processes"] == 1, "synth.processes", "1 with synth.teacher_users", values["synth.processes"])
+    if values["rl.reward"] == "llm":
+        _require(values["env.model"] != "", "env.model", "the endpoint's name of the model that judges", "")
+        text = "False with rl.reward = 'llm': no part of an episode has a reward of its own"
+        _require(not values["rl.turn_credit"], "rl.turn_credit", text, values["rl.turn_credit"])
+    elif values["env.simulator"] == "llm":
+        text = "'llm' with env.simulator = 'llm': code cannot tell what simulated tools have done"
+        _require(False, "rl.reward", text, values["rl.reward"])
     if values["rl.teacher"]:
         for key in ("rl.turn_credit", "rl.kl_in_reward", "rl.overlong_buffer", "rl.max_refills"):
             _require(not values[key], key, "off (False or 0) with rl.teacher, which learns from no reward", values[key])

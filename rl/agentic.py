@@ -5,6 +5,7 @@ Its counterpart for reasoning is rl/reasoning.py. Rounds count from the flywheel
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections import Counter
@@ -115,12 +116,12 @@ def growth(counts: Mapping[str, list], grown: Sequence[Workflow]) -> dict[str, d
 
 
 def gated_splits(
-    config: config_dict.ConfigDict, workdir: Path, number: int, trees: Mapping[str, Sequence[Workflow]]
+    config: config_dict.ConfigDict, workdir: Path, number: int, trees: Mapping[str, Sequence[Workflow]], by: Teacher
 ) -> tuple[dict[str, Iterator[Task]], dict[str, Any]]:
     """(the tasks of the run's round `number` that pass the gates by split, what the gates rejected by split).
 
     Tasks are made when they are asked for, which has to be in the order of the splits; what was rejected is complete
-    after the last. What the gates saw of every task goes to tasks/gates_<number>.jsonl. Asked for tasks raise
+    after the last. With synth.teacher_users the teacher words what users say. What the gates saw of every task goes to tasks/gates_<number>.jsonl. Asked for tasks raise
     ValueError, naming the gates and an example each, if a split has no task left.
     """
     seen = gates.Seen(
@@ -136,13 +137,17 @@ def gated_splits(
     notes = workdir / "tasks" / f"gates_{number}.jsonl" if hosts.first() else os.devnull
 
     def passing(split: str) -> Iterator[Task]:
-        place = workdir / "tasks" / f".candidates_{number}_{split}"
-        examined, report = candidates.examined(config, trees[split], place), gates.Report()
+        report = gates.Report()
+        if config.synth.teacher_users:
+            examined = candidates.worded(config, trees[split], by)
+        else:
+            examined = candidates.examined(config, trees[split], workdir / "tasks" / f".candidates_{number}_{split}")
         shown = show.bar(examined, f"round {number}: gates, {split}", len(trees[split]) * config.synth.variants)
         with open(notes, "w" if split == SPLITS[0] else "a", encoding="utf-8") as file:
             for task in gates.passing(shown, seen, report, lambda figures: file.write(json.dumps(figures) + "\n")):
                 sides.add(split, task)
-                yield task
+                # Held-out tasks are measured by code, whatever rewards training.
+                yield dataclasses.replace(task, reward_source=config.rl.reward) if split == "train" else task
         reports[split] = report.to_dict()
         if not report.passed:
             raise ValueError(f"round {number}: no {split} task passed the gates: {reports[split]}")

@@ -25,6 +25,7 @@ from ml_collections import config_dict
 from envs import world
 from synth import domains, gates, generate
 from synth.task import Task
+from synth.teacher import Teacher
 from synth.workflow import Workflow
 
 Slot = tuple[Workflow, list[bool]]  # as generate.slots gives it
@@ -44,6 +45,19 @@ def examined(config: config_dict.ConfigDict, trees: Sequence[Workflow], place: P
         yield from itertools.chain.from_iterable(of_slot(slot, config.seed) for slot in slots)
     else:
         yield from itertools.chain.from_iterable(_in_processes(slots, config.seed, c.processes))
+
+
+def worded(config: config_dict.ConfigDict, trees: Sequence[Workflow], by: Teacher) -> Iterator[Examined]:
+    """As `examined`, with what users say in the teacher's words."""
+    for task in spoken(config, trees, by):
+        yield task, gates.examine(task, world.reward)
+
+
+def spoken(config: config_dict.ConfigDict, trees: Sequence[Workflow], by: Teacher) -> Iterator[Task]:
+    """The tasks of trees in order of id, with what users say in the teacher's words."""
+    c = config.synth
+    for part in _parts(generate.slots(trees, c.variants, c.legal_share)):
+        yield from by.speak([task for slot in part for task in generate.of_tree(*slot, config.seed)])
 
 
 def of_slot(slot: Slot, seed: int) -> list[Examined]:

@@ -86,22 +86,30 @@ def begin(config: config_dict.ConfigDict, by: Teacher = agentic.PROGRAM) -> Prog
 
 
 def round_tasks(
-    config: config_dict.ConfigDict, workdir: Path, round_number: int, trees: dict[str, list]
+    config: config_dict.ConfigDict, workdir: Path, round_number: int, trees: dict[str, list],
+    by: Teacher = agentic.PROGRAM,
 ) -> dict[str, list[Task]] | dict[str, list[Question]]:
     """The gated tasks of a round, read from its dataset, which is written first if it is not there."""
-    directory = write_round(config, workdir, round_number, trees)
+    directory = write_round(config, workdir, round_number, trees, by)
     return {split: dataset.read(directory, split) for split in SPLITS}
 
 
-def write_round(config: config_dict.ConfigDict, workdir: Path, round_number: int, trees: dict[str, list]) -> Path:
-    """Writes the gated tasks of a round, unless they are there; returns where.
+def write_round(
+    config: config_dict.ConfigDict, workdir: Path, round_number: int, trees: dict[str, list], by: Teacher
+) -> Path:
+    """Writes the gated tasks of a round, unless they are there; returns where. by: words what users say, if it does.
 
     Raises ValueError, naming the gates and an example each, if a split has no task left.
     """
     directory = workdir / "tasks" / f"round_{round_number}"
-    if not directory.exists():
-        side = reasoning if round_number < config.reasoning.rounds else agentic
-        store(directory, *side.gated_splits(config, workdir, round_number, trees))
+    if directory.exists():
+        pass
+    elif round_number < config.reasoning.rounds:
+        store(directory, *reasoning.gated_splits(config, workdir, round_number, trees))
+    else:
+        store(directory, *agentic.gated_splits(config, workdir, round_number, trees, by))
+        if config.synth.teacher_users:
+            show.line(by.spent())
     hosts.wait(f"tasks of round {round_number}")
     return directory
 
@@ -155,7 +163,7 @@ class Flywheel:
             sft.run(config, workdir / "sft")
             config = config.copy_and_resolve_references()
             config.model.checkpoint, config.model.init = str(start), "checkpoint"
-        self.parts = setup.build(config)
+        self.parts = setup.build(config, workdir)
         if not read_only:
             (workdir / "rollouts").mkdir(parents=True, exist_ok=True)
         self.checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", config.checkpoint.keep, read_only)
@@ -196,7 +204,7 @@ class Flywheel:
             task for k in range(number) for task in dataset.read(self.workdir / "tasks" / f"round_{k}", "train")
         ]
         trees = {split: self.progress.trees(split) for split in SPLITS}
-        tasks = round_tasks(self.config, self.workdir, number, trees)
+        tasks = round_tasks(self.config, self.workdir, number, trees, self.teacher)
         if len(self.progress.rounds) == number:
             self.open_round(tasks, trees)
         self.train_round(tasks["train"], earlier)

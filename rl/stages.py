@@ -10,10 +10,11 @@ from pathlib import Path
 
 from ml_collections import config_dict
 
-from rl import agentic, benchmark, flywheel, plan_search, planning, scoreboard, setup, show, suites
+from model import tokenizer
+from rl import agentic, benchmark, candidates, flywheel, plan_search, planning, scoreboard, setup, show, suites
 from rl import compare as comparison
 from rl import sft as warm_start
-from synth import dataset, gates, operators, preview
+from synth import dataset, drawing, estimate, gates, operators, preview, teacher, tree
 from synth.question import Question
 from synth.task import Task
 
@@ -23,9 +24,13 @@ def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
 
     With synth.rounds above 1 the tasks go to workdir/synth instead, where no flywheel takes them up: its own trees grow
     where a policy fails, these as if nothing were known of it. Either way a preview that a person can judge is printed,
-    and its figures are written beside the tasks (preview.json).
+    its figures are written beside the tasks (preview.json), and the trees that it shows are drawn (preview/*.svg). With
+    synth.dry_run nothing is written.
     """
     operators.select(config.synth.operators)
+    if config.synth.dry_run:
+        _dry_run(config, workdir)
+        return
     by = agentic.make_teacher(config, workdir)
     progress = flywheel.begin(config, by)
     trees = {split: progress.trees(split) for split in flywheel.SPLITS}
@@ -34,7 +39,7 @@ def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
     for number in range(config.synth.rounds):
         if number:
             trees = agentic.next_workflows(config, trees, {}, by)
-        directory = flywheel.write_round(config, folder, number, trees)
+        directory = flywheel.write_round(config, folder, number, trees, by)
         for split in flywheel.SPLITS:
             print(f"round {number}  {split}: {_counts(dataset.stream(directory, split))}")
     if config.reasoning.rounds:
@@ -48,9 +53,34 @@ def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
     for index, (_, task) in zip(range(count), _tasks(config, folder)):
         if index in chosen:
             print(preview.full(task))
+            picture = folder / "tasks" / "preview" / f"{task.id.replace('/', '_')}.svg"
+            picture.parent.mkdir(exist_ok=True)
+            picture.write_text(drawing.svg(tree.from_dict(task.tree), task.branch))
+            print(f"  drawn in {picture}")
     print(json.dumps(figures, indent=2))
     gated = figures["gates"]["proposed"]
     print(f"{gated} candidates in {seconds:.1f} s, {cpu_seconds:.1f} s of this process's CPU; in {folder / 'tasks'}")
+
+
+def _dry_run(config: config_dict.ConfigDict, workdir: Path) -> None:
+    """Goes through what stage=synth would ask a teacher for, and says what that will cost."""
+    c, encode = config.synth, tokenizer.load(config.model.checkpoint).encode
+    client = estimate.Estimate(c.teacher_model, workdir / "teacher", lambda text: len(encode(text)))
+    by = teacher.Llm(client)
+    trees = agentic.first_workflows(config, by)
+    for number in range(c.rounds):
+        if number:
+            trees = agentic.next_workflows(config, trees, {}, by)
+        if c.teacher_users:
+            for split in flywheel.SPLITS:
+                for _ in candidates.spoken(config, trees[split], by):
+                    pass
+    counts, prices = client.ledger, (c.prompt_price, c.completion_price)
+    print(
+        f"would ask {counts.requests} times ({counts.cached} answers are there or asked for twice): "
+        f"{counts.prompt_tokens} prompt tokens, about {counts.completion_tokens} completion tokens, "
+        f"cost {counts.cost(*prices):.2f}"
+    )
 
 
 def _counts(tasks: Iterable[Task | Question]) -> str:
@@ -131,7 +161,7 @@ def _policies(
     optimiser, which is twice as large as the policy.
     """
     if not (workdir / "checkpoints").exists() and not config.rl.sft_steps:
-        parts = setup.build(config)
+        parts = setup.build(config, workdir)
         return parts, [benchmark.Policy("current" if "current" in names else "initial", parts.initial_params, 0)]
     run = flywheel.Flywheel(config, workdir, read_only=True)
     updates = int(run.trainer.state.step)

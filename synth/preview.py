@@ -100,17 +100,24 @@ def _gates(notes: Iterable[Figures]) -> Figures:
     }
 
 
-def draw(root: tree.Node, taken: Sequence[str] = (), indent: str = "", label: str = "") -> list[str]:
+def draw(root: tree.Node, taken: Sequence[str] = (), indent: str = "", edge: str = "") -> list[str]:
     """A tree as lines of text; a star marks the nodes whose ids are in `taken`."""
-    name = {
-        "guard": lambda s: expr.render(s["condition"]) + "".join(f" [{m}]" for m, v in s.items() if v is True),
-        "terminal": lambda s: f"{s['outcome']} {s['reason']}".strip(),
-        "goals": lambda s: f"{s['count']} goals, {'in one request' if s['together'] else 'one after the other'}",
-    }.get(root.kind, lambda s: f"{root.kind} {' '.join(map(str, s.values()))}".strip())(root.spec)
-    lines = [f"{indent}{label + ': ' if label else ''}{name}{' *' if root.id in taken else ''}"]
-    for edge, child in zip(tree.EDGES[root.kind], root.children):
-        lines += draw(child, taken, indent + "  ", "" if len(root.children) == 1 else edge)
+    lines = [f"{indent}{edge + ': ' if edge else ''}{label(root)}{' *' if root.id in taken else ''}"]
+    for name, child in zip(tree.EDGES[root.kind], root.children):
+        lines += draw(child, taken, indent + "  ", "" if len(root.children) == 1 else name)
     return lines
+
+
+def label(node: tree.Node) -> str:
+    """A node in a few words."""
+    spec = node.spec
+    if node.kind == "guard":
+        return expr.render(spec["condition"]) + "".join(f" [{mark}]" for mark, value in spec.items() if value is True)
+    if node.kind == "terminal":
+        return f"{spec['outcome']} {spec['reason']}".strip()
+    if node.kind == "goals":
+        return f"{spec['count']} goals, {'in one request' if spec['together'] else 'one after the other'}"
+    return f"{node.kind} {' '.join(map(str, spec.values()))}".strip()
 
 
 def full(task: Task) -> str:

@@ -1,0 +1,54 @@
+"""What a teacher will cost: a client that sends nothing and counts what would be sent."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from synth import llm
+from synth.llm import Question
+
+
+@dataclasses.dataclass
+class Counts:
+    """What would be asked for. Tokens are those of requests that are not in the cache."""
+
+    requests: int = 0
+    cached: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def cost(self, prompt_price: float, completion_price: float) -> float:
+        """The cost at these prices of a million tokens."""
+        return (self.prompt_tokens * prompt_price + self.completion_tokens * completion_price) / 1e6
+
+
+class Estimate:
+    """Stands where a synth.llm.Client does. Every answer is None, so the program's own proposals take their places.
+
+    Requests in the cache, and those that were asked for before, cost nothing. Malformed answers, which cost a repetition,
+    and the chat format's own tokens are not foreseen.
+
+    Args:
+      model, cache: as of the client. count: tokens of a text.
+    """
+
+    def __init__(self, model: str, cache: Path, count: Callable[[str], int]):
+        self.ledger = Counts()
+        self._model, self._cache, self._count = model, cache, count
+        self._asked: set[str] = set()
+
+    def ask_all(self, questions: Sequence[Question]) -> list[None]:
+        """Counts the questions."""
+        for question in questions:
+            key = llm.request_key({"model": self._model, "messages": question.messages})
+            if key in self._asked or (self._cache / f"{key}.json").exists():
+                self.ledger.cached += 1
+                continue
+            self._asked.add(key)
+            self.ledger.requests += 1
+            self.ledger.prompt_tokens += sum(self._count(message["content"]) for message in question.messages)
+            self.ledger.completion_tokens += self._count(question.typical or json.dumps(question.schema))
+        return [None] * len(questions)
