@@ -47,7 +47,9 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.synth.operator_quota = 0.25  # share of a round's expansions that one operator may make; of "failures"
     c.synth.domain_quota = 0.25  # share of them that one domain may have; of "failures"
     c.synth.variants = 2  # tasks per branch: other state, wording and identifiers
-    c.synth.legal_share = 0.5  # share of tasks that end in the write (from round 1 on)
+    c.synth.legal_share = 0.45  # share of tasks that end in the write (from round 1 on)
+    c.synth.refused_share = 0.45  # share in which a rule stands in its way; in the rest the user refuses consent or the
+    # write is never answered, which takes no rule to get right. 0: all that is not legal by lot
     c.synth.teacher = "program"  # "program", "llm" (endpoint: OPENAI_BASE_URL, OPENAI_API_KEY) or "replay" (its cache)
     c.synth.teacher_model = ""  # the endpoint's name of the model that teaches
     c.synth.teacher_domains = 0  # domains that it proposes beside synth.domains

@@ -52,7 +52,7 @@ RULES: dict[str, Rule] = {
     "synth.teacher_domains": _at_least(0),
     "synth.expand_share": _SHARE,
     **{f"synth.{key}": (lambda x: 0 < x <= 1, "> 0 and <= 1") for key in ("operator_quota", "domain_quota")},
-    "synth.legal_share": _SHARE,
+    **{f"synth.{key}": _SHARE for key in ("legal_share", "refused_share")},
     **{f"reasoning.{key}": _at_least(0) for key in ("rounds", "teacher_rewrites")},
     **{f"reasoning.{key}": _at_least(1) for key in ("train_roots", "heldout_roots", "variants")},
     "reasoning.expand_share": _SHARE,

@@ -28,7 +28,6 @@ from synth.task import Task
 from synth.teacher import Teacher
 from synth.workflow import Workflow
 
-Slot = tuple[Workflow, list[bool]]  # as generate.slots gives it
 Examined = tuple[Task, gates.Verdict]
 AHEAD = 16  # trees per process that are under way or wait to be taken
 PART = 32  # trees per part
@@ -38,7 +37,7 @@ BESIDE = Path(__file__).parents[1] / ".venv" / "beam"  # where make puts Beam, s
 def examined(config: config_dict.ConfigDict, trees: Sequence[Workflow], place: Path) -> Iterator[Examined]:
     """The tasks of trees in order of id, each examined. place: a folder for what Beam's workers read and write."""
     c = config.synth
-    slots = generate.slots(trees, c.variants, c.legal_share)
+    slots = generate.slots(trees, c.variants, c.legal_share, c.refused_share)
     if c.runner == "beam":
         yield from _on_beam(slots, config.seed, c.beam_options, place)
     elif c.processes == 1:
@@ -56,16 +55,16 @@ def worded(config: config_dict.ConfigDict, trees: Sequence[Workflow], by: Teache
 def spoken(config: config_dict.ConfigDict, trees: Sequence[Workflow], by: Teacher) -> Iterator[Task]:
     """The tasks of trees in order of id, with what users say in the teacher's words."""
     c = config.synth
-    for part in _parts(generate.slots(trees, c.variants, c.legal_share)):
+    for part in _parts(generate.slots(trees, c.variants, c.legal_share, c.refused_share)):
         yield from by.speak([task for slot in part for task in generate.of_tree(*slot, config.seed)])
 
 
-def of_slot(slot: Slot, seed: int) -> list[Examined]:
+def of_slot(slot: generate.Slot, seed: int) -> list[Examined]:
     """The tasks of one tree, examined."""
     return [(task, gates.examine(task, world.reward)) for task in generate.of_tree(*slot, seed)]
 
 
-def _in_processes(slots: Iterable[Slot], seed: int, processes: int) -> Iterator[list[Examined]]:
+def _in_processes(slots: Iterable[generate.Slot], seed: int, processes: int) -> Iterator[list[Examined]]:
     """`of_slot` of each, from so many processes, which are not let run far ahead."""
     # Not forked: jax runs threads, and a lock that one of them holds would stay locked in the child.
     known, waiting = (list(domains.DOMAINS.values()),), collections.deque()
@@ -86,7 +85,7 @@ def require_beam() -> None:
         raise ValueError("synth.runner = 'beam': apache-beam is not installed; make setup-beam does it")
 
 
-def _on_beam(slots: Iterable[Slot], seed: int, options: str, place: Path) -> Iterator[Examined]:
+def _on_beam(slots: Iterable[generate.Slot], seed: int, options: str, place: Path) -> Iterator[Examined]:
     """`of_slot` of each, from a pipeline whose workers see the same files and can import this repository."""
     require_beam()
     import apache_beam as beam  # not at the top: takes seconds, and only this way of making tasks needs it
@@ -95,7 +94,7 @@ def _on_beam(slots: Iterable[Slot], seed: int, options: str, place: Path) -> Ite
     place.mkdir(parents=True, exist_ok=True)
     count = 0
     for count, part in enumerate(_parts(slots), 1):
-        lines = [json.dumps({"workflow": flow.to_dict(), "legal": legal}) for flow, legal in part]
+        lines = [json.dumps({"workflow": flow.to_dict(), "wanted": wanted}) for flow, wanted in part]
         _write(place / f"trees_{count - 1}.jsonl", lines)
     work = functools.partial(examine_part, place, seed, list(domains.DOMAINS.values()))
     with beam.Pipeline(options=PipelineOptions(options.split())) as pipeline:
@@ -107,7 +106,7 @@ def _on_beam(slots: Iterable[Slot], seed: int, options: str, place: Path) -> Ite
     shutil.rmtree(place)
 
 
-def _parts(slots: Iterable[Slot]) -> Iterator[list[Slot]]:
+def _parts(slots: Iterable[generate.Slot]) -> Iterator[list[generate.Slot]]:
     remaining = iter(slots)
     while part := list(itertools.islice(remaining, PART)):
         yield part
@@ -121,7 +120,7 @@ def examine_part(place: Path, seed: int, known: Sequence[domains.Domain], number
         return
     with open(place / f"trees_{number}.jsonl", encoding="utf-8") as file:
         for record in map(json.loads, file):
-            for task, (problem, figures) in of_slot((Workflow.from_dict(record["workflow"]), record["legal"]), seed):
+            for task, (problem, figures) in of_slot((Workflow.from_dict(record["workflow"]), record["wanted"]), seed):
                 lines.append(json.dumps({"task": task.to_json(), "problem": problem, "figures": figures}))
     _write(done, lines)
 
