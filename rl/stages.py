@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ml_collections import config_dict
 
+from envs import world
 from model import tokenizer
 from rl import agentic, benchmark, candidates, flywheel, plan_search, planning, scoreboard, setup, show, suites
 from rl import compare as comparison
@@ -46,7 +47,8 @@ def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
         print(f"in {folder / 'tasks'}")
         return
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
-    figures = preview.figures(_tasks(config, folder), _notes(config, folder))
+    last = config.synth.rounds - 1
+    figures = preview.figures(_tasks(config, folder), _notes(config, folder), last, world.reward)
     flywheel.write_json(folder / "tasks" / "preview.json", figures)
     count = figures["tasks"]["train"]
     chosen = random.Random(config.seed).sample(range(count), min(3, count))

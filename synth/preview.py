@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from synth import expr, gates, similarity, tree
+from synth import expr, gates, script, similarity, tree
 from synth.keys import Keys
 from synth.task import Task
 
@@ -22,13 +22,17 @@ def shape(root: tree.Node) -> str:
     return f"{root.kind}{marks}{known}({','.join(shape(child) for child in root.children)})"
 
 
-def figures(tasks: Iterable[tuple[str, Task]], notes: Iterable[Figures]) -> Figures:
+def figures(
+    tasks: Iterable[tuple[str, Task]], notes: Iterable[Figures], last: int, reward: gates.Reward
+) -> Figures:
     """What --stage=synth reports of one or more rounds, in memory that does not grow with the number of tasks.
 
     Args:
       tasks: (split, accepted task); those of "train" come before those of "heldout".
       notes: what the gates noted of every candidate (synth/gates.py).
+      last: the round whose tasks the constant policies play. reward: plays steps in a fresh episode.
     """
+    outcomes: dict[str, Counter] = {}  # outcome of the last round -> tasks, and who passed them
     split_of, operators, names, known = Counter(), Counter(), set(), Keys()
     count = Counter(dict.fromkeys(("legal", "turns", "trees", "shapes", "branches", "policies", "both", "sharing"), 0))
     for split, task in tasks:
@@ -43,6 +47,11 @@ def figures(tasks: Iterable[tuple[str, Task]], notes: Iterable[Figures]) -> Figu
             count["trees"] += 1
             count["shapes"] += known.add(("shape", shape(root)))
             count["branches"] += len(tree.branches(root))
+        if task.round == last:
+            found = outcomes.setdefault(outcome(task), Counter())
+            found["tasks"] += 1
+            for name in script.CONSTANTS:
+                found[name] += reward(task, script.constant(task, name)) == 1.0
         canonical = gates.canonical(task)
         grams = similarity.grams(similarity.prose(task), similarity.GRAM)
         if split == "train":
@@ -65,8 +74,20 @@ def figures(tasks: Iterable[tuple[str, Task]], notes: Iterable[Figures]) -> Figu
         "oracle_turns_mean": round(count["turns"] / total, 1),
         "heldout_trees_also_in_train": count["both"],
         "heldout_tasks_sharing_13_words_with_train": count["sharing"],
+        "last_round_by_outcome": {
+            name: {"tasks": found["tasks"], **{c: round(found[c] / found["tasks"], 3) for c in script.CONSTANTS}}
+            for name, found in [*sorted(outcomes.items()), ("all", sum(outcomes.values(), Counter()))]
+        },
         "gates": _gates(notes),
     }
+
+
+def outcome(task: Task) -> str:
+    """How a task ends: the outcome of its goals, those of several with a plus between them, each once."""
+    leaves = {n.id: n.spec for n in tree.nodes(tree.from_dict(task.tree)) if n.kind == "terminal"}
+    ends = [leaves[name] for name in task.branch if name in leaves]
+    told = {f"{e['outcome']} (unavailable)" if e["reason"] == "unavailable" else e["outcome"] for e in ends}
+    return " + ".join(sorted(told))
 
 
 def _gates(notes: Iterable[Figures]) -> Figures:
