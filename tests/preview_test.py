@@ -155,10 +155,11 @@ def test_a_dry_run_writes_nothing_and_says_what_it_will_cost(stage, tmp_path):
     _, printed = stage(
         tmp_path / "run", synth__teacher="llm", synth__teacher_model="any", synth__dry_run=True, synth__rounds=2,
         synth__teacher_users=True, synth__teacher_domains=1, synth__prompt_price=1e6, synth__train_roots=4,
+        synth__operators="guard,hidden",
     )  # fmt: skip
     asked, tokens, cost = re.search(r"would ask (\d+) times .* (\d+) prompt tokens, .* cost ([\d.]+)$", printed).groups()
-    # One domain, a wording for each of 6 roots, the users of two tasks of each tree in each round, some rules.
-    assert 1 + 6 + 2 * 12 < int(asked) <= 1 + 6 + 2 * 12 + 6 and float(cost) == int(tokens) > 0
+    # One domain, the wordings of 6 roots, the users of two tasks of each tree in both rounds, a rule for each tree.
+    assert int(asked) == 1 + 6 + 2 * 12 + 6 and float(cost) == int(tokens) > 0
     assert not (tmp_path / "run").exists()
 
 
