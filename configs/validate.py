@@ -227,7 +227,8 @@ def _check_relations(values: dict[str, Any]) -> None:
     if values["synth.teacher_users"]:
         text = "'local' with synth.teacher_users, where the teacher has to be waited for"
         _require(values["synth.runner"] == "local", "synth.runner", text, values["synth.runner"])
-        _require(values["synth.processes"] == 1, "synth.processes", "1 with synth.teacher_users", values["synth.processes"])
+        processes = values["synth.processes"]
+        _require(processes == 1, "synth.processes", "1 with synth.teacher_users", processes)
     if values["rl.reward"] == "llm":
         _require(values["env.model"] != "", "env.model", "the endpoint's name of the model that judges", "")
         text = "False with rl.reward = 'llm': no part of an episode has a reward of its own"

@@ -1,9 +1,9 @@
 """Tools and user played by a language model, the paper's way; for comparison with the executable worlds.
 
-The model that plays a tool is given the state store, what the tools do and the calls so far; the one that plays the user
-its own script and the conversation. Neither sees the branch, the oracle or what is rewarded. Nothing keeps the answers
-consistent but the model; only equal conversations get equal answers, from the client's cache. Whether the conversation
-is over is a field of the user's answer, so nothing that the agent writes can end it.
+The model that plays a tool is given the state store, what the tools do and the calls so far; the one that plays the
+user its own script and the conversation. Neither sees the branch, the oracle or what is rewarded. Nothing keeps the
+answers consistent but the model; only equal conversations get equal answers, from the client's cache. Whether the
+conversation is over is a field of the user's answer, so nothing that the agent writes can end it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ State at the beginning: {state}
 What each tool does: {effects}
 Calls so far and their results: {calls}
 The call now: {call}
-Answer with the result of this call alone, consistent with all of this, as a JSON object: {{"result": {{...}}}}. A record
-that is read has all its fields as they are by now; a write gives {{"ok": true}}; what fails gives {{"error": "..."}}."""
+Answer with the result of this call alone, consistent with all of this, as a JSON object: {{"result": {{...}}}}. A
+record that is read has all its fields as they are by now; a write gives {{"ok": true}}; what fails gives
+{{"error": "..."}}."""
 USER = """You play the user of a {domain} desk, who wrote the first message. What you want and know: {script}
 "withheld" details are told only when asked for; you consent to the change if "accepts" says so, with the change that
-"amends" names; of "insists" you say one each time you are refused; "later" requests with a "request" are brought up once
-the earlier ones are settled. Say nothing that is not in there.
+"amends" names; of "insists" you say one each time you are refused; "later" requests with a "request" are brought up
+once the earlier ones are settled. Say nothing that is not in there.
 The conversation so far, without what you cannot see:
 {conversation}
-Answer with a JSON object: {{"message": "what you say next", "ends": false}}; "ends" is true, and the message empty, when
-all you want has been done or refused and there is nothing left to say."""
+Answer with a JSON object: {{"message": "what you say next", "ends": false}}; "ends" is true, and the message empty,
+when all you want has been done or refused and there is nothing left to say."""
 RESULT = {
     "type": "object", "properties": {"result": {"type": "object"}}, "required": ["result"],
     "additionalProperties": False,

@@ -121,8 +121,9 @@ def gated_splits(
     """(the tasks of the run's round `number` that pass the gates by split, what the gates rejected by split).
 
     Tasks are made when they are asked for, which has to be in the order of the splits; what was rejected is complete
-    after the last. With synth.teacher_users the teacher words what users say. What the gates saw of every task goes to tasks/gates_<number>.jsonl. Asked for tasks raise
-    ValueError, naming the gates and an example each, if a split has no task left.
+    after the last. With synth.teacher_users the teacher words what users say. What the gates saw of every task goes to
+    tasks/gates_<number>.jsonl. Asking raises ValueError, naming the gates and an example each, if a split has no task
+    left.
     """
     seen = gates.Seen(
         similarity.Corpus.read(config.synth.benchmarks), config.env.max_turns, config.synth.distinct_trees

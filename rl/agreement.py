@@ -2,8 +2,8 @@
 
     python -m rl.agreement --workdir=DIR [--round=K]
 
-reads DIR/rollouts and prints JSON. Episodes that a model judged in a simulated world have no reward by code and are left
-out, as are those without a verdict.
+reads DIR/rollouts and prints JSON. Episodes that a model judged in a simulated world have no reward by code and are
+left out, as are those without a verdict.
 """
 
 from __future__ import annotations

@@ -73,8 +73,8 @@ class Tasks(tfds.core.GeneratorBasedBuilder):
 class _Shuffler(shuffle.Shuffler):
     """What brings records into the order of their keys' hashes, on disk.
 
-    TFDS's own keeps a gigabyte in memory and needs TensorFlow for what is beyond. It also serialises records in the hash
-    order of a protobuf map, which differs from process to process; here their map entries are in order of key.
+    TFDS's own keeps a gigabyte in memory and needs TensorFlow for what is beyond. It also serialises records in the
+    hash order of a protobuf map, which differs from process to process; here their map entries are in order of key.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -90,7 +90,8 @@ class _Shuffler(shuffle.Shuffler):
 
     def _add_to_mem_buffer(self, hkey: int, data: bytes) -> None:
         record = tf_example_pb2.Example.FromString(data).SerializeToString(deterministic=True)
-        self._file.execute("INSERT INTO records VALUES (?, ?)", (hkey.to_bytes(shuffle.HKEY_SIZE_BYTES, "big"), record))
+        name = hkey.to_bytes(shuffle.HKEY_SIZE_BYTES, "big")
+        self._file.execute("INSERT INTO records VALUES (?, ?)", (name, record))
 
     def _iter_mem(self) -> Iterator[tuple[int, bytes]]:
         self._file.execute("CREATE INDEX in_order ON records (hash)")
@@ -115,6 +116,8 @@ def write(
       FileExistsError: `directory` already exists; datasets are never changed once written.
     """
     directory = Path(directory)
+    if not splits:
+        raise ValueError("a dataset needs at least one split")
     if directory.exists():
         raise FileExistsError(f"dataset {directory} already exists")
     partial = directory.with_name(f".incomplete.{directory.name}")  # beside it: rename needs the same file system

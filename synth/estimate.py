@@ -28,8 +28,8 @@ class Counts:
 class Estimate:
     """Stands where a synth.llm.Client does. Every answer is None, so the program's own proposals take their places.
 
-    Requests in the cache, and those that were asked for before, cost nothing. Malformed answers, which cost a repetition,
-    and the chat format's own tokens are not foreseen.
+    Requests in the cache, and those that were asked for before, cost nothing. Malformed answers, which cost a
+    repetition, and the chat format's own tokens are not foreseen.
 
     Args:
       model, cache: as of the client. count: tokens of a text.

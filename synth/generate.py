@@ -44,14 +44,14 @@ def tasks(
 def slots(workflows: Sequence[Workflow], variants: int, legal_share: float, refused_share: float) -> Iterator[Slot]:
     """The trees in order of id, each with what is wanted of its variants: what `of_tree` takes.
 
-    About `legal_share` of all tasks are legal, and in up to `refused_share` of all a rule stands in the way of the write;
-    with 0 the lot says why the write is not due. Trees that have no such branch leave it to the others, which make up for
-    them as far as they can.
+    About `legal_share` of all tasks are legal, and in up to `refused_share` of all a rule stands in the way of the
+    write; with 0 the lot says why the write is not due. Trees that have no such branch leave it to the others, which
+    make up for them as far as they can.
     """
     total, kinds = len(workflows) * variants, {w.id: _kinds(w) for w in workflows}
     able = [name for name, found in kinds.items() if found]
-    # Every tree's last variants are illegal first: with 2 variants and half legal, each tree gets one of each. So a rule
-    # in a policy says nothing about whether it holds.
+    # Every tree's last variants are illegal first: with 2 variants and half legal, each tree gets one of each. So a
+    # rule in a policy says nothing about whether it holds.
     illegal = ((name, variant) for variant in reversed(range(variants)) for name in able)
     wanted, left = {}, round(total * refused_share)
     for name, variant in itertools.islice(illegal, round(total * (1 - legal_share))):

@@ -23,8 +23,8 @@ class Task:
     user: the user script (see envs/user.py). subgoals, violations: predicates as data (see envs/world.py).
     oracle: the scripted steps that earn reward 1.0 (see envs/actors.py).
     tree: the behaviour tree as data (synth/tree.py).
-    reward_source: what rewards its episodes: "code", or "llm" for a language model (envs/judge.py). JSON text without it
-        says "code".
+    reward_source: what rewards its episodes: "code", or "llm" for a language model (envs/judge.py). JSON text without
+        it says "code".
     """
 
     id: str

@@ -154,14 +154,14 @@ class Llm:
         return found
 
     def speak(self, tasks: Sequence[Task]) -> list[Task]:
-        """The model's words where they carry the same facts (synth/utterances.py), the persona's where it finds none."""
+        """The model's words where they carry the same facts (synth/utterances.py), the persona's where none do."""
         questions = []
         for task in tasks:
             said = utterances.of(task)
             text = (
-                f"A customer of a {task.domain} desk says these things, each under its name: {json.dumps(said)}. Say the "
-                "same in other words, as a person would who is called what is said there. Keep everything in quotes "
-                "with its quotes, and all names, verbs of the request, fields and values; add none. "
+                f"A customer of a {task.domain} desk says these things, each under its name: {json.dumps(said)}. Say "
+                "the same in other words, as that person would. Keep everything in quotes with its quotes, and all "
+                "names, verbs of the request, fields and values; add none. "
                 f'"yes" has to say yes and "no" has to say no. Schema: {_said(said)}'
             )
             check = functools.partial(utterances.check, task)
@@ -180,7 +180,8 @@ def _ask(text: str) -> list[Message]:
 
 def _said(names: Iterable[str]) -> dict[str, Any]:
     """The schema of what a user says."""
-    return _object(**{name: {"type": "string", "minLength": 1, "maxLength": 300, "pattern": "^[^\\n]+$"} for name in names})
+    line = {"type": "string", "minLength": 1, "maxLength": 300, "pattern": "^[^\\n]+$"}
+    return _object(**dict.fromkeys(names, line))
 
 
 def _rule_question(workflow: Workflow, operator: Operator) -> Question:

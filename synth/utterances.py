@@ -13,7 +13,7 @@ REFUSALS = {"no", "not", "never", "don", "cannot"}  # "don't" is two words to th
 
 
 def of(task: Task) -> dict[str, str]:
-    """Name -> text of everything that the user may say: request, answers to requests for consent, and what comes later."""
+    """Name -> text of all that the user may say: request, answers to requests for consent, and what comes later."""
     user = task.user
     found = {name: user[name] for name in ("request", "yes", "no")}
     found |= {f"insists_{i}": text for i, text in enumerate(user.get("insists", ()))}

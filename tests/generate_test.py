@@ -69,8 +69,10 @@ def test_illegal_tasks_of_able_trees_make_up_for_the_others():
 def test_a_rule_decides_as_many_tasks_as_is_wanted():
     """... without a tree being likelier to be refused for having a rule, and never more than are not legal."""
     flows = roots("train", 40)
-    both = [operators.expand(operators.expand(f, operators.OPERATORS["guard"], 0), operators.OPERATORS["confirm"], 0) for f in flows]
-    consent = [operators.expand(flow, operators.OPERATORS["confirm"], 0) for flow in flows[:10]]
+    ruled = [operators.expand(flow, operators.OPERATORS["guard"], 0) for flow in flows]
+    both, consent = (
+        [operators.expand(flow, operators.OPERATORS["confirm"], 0) for flow in some] for some in (ruled, flows[:10])
+    )
     for refused_share, expected in ((0.1, 0.1), (0.3, 0.3), (0.5, 0.5), (0.9, 0.5)):
         tasks = generate.tasks(both, 2, 0.5, 0, refused_share)
         assert legal_share(tasks) == 0.5

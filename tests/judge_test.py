@@ -89,7 +89,8 @@ def test_a_malformed_verdict_is_sent_back_once_and_then_taken(server, client):
 def simulate(question):
     """What a good model answers that plays tools and user, and then judges."""
     if "You play the tools" in question:
-        parts = {name: json.loads(line) for name, line in re.findall(r"^(State|What|Calls|The call)[^:]*: (.*)$", question, re.M)}
+        found = re.findall(r"^(State|What|Calls|The call)[^:]*: (.*)$", question, re.M)
+        parts = {name: json.loads(line) for name, line in found}
         effect, arguments = parts["What"][parts["The call"]["tool"]], parts["The call"]["arguments"]
         if effect["kind"] == "read":
             return {"result": parts["State"][effect["collection"]][arguments[effect["key"]]]}
@@ -216,9 +217,8 @@ def test_a_judge_that_reads_like_code_agrees_with_it(server, client):
     """Oracles and idle agents of many tasks, judged by one who is right about them: what the report is for."""
     records = []
     for task in TASKS[::20]:
-        for steps in (task.oracle, []):
-            passed = bool(steps)
-            server.answer = lambda question, task=task, passed=passed: verdict(task) if passed else {"reached": [], "broken": []}
+        for steps, found in ((task.oracle, verdict(task)), ([], {"reached": [], "broken": []})):
+            server.answer = lambda question, found=found: found
             records.append({"score": vars(play(task, client, steps)[1])})
     found = agreement.measure(records)
     assert (found["both"], found["agreement"], found["kappa"]) == (20, 1.0, 1.0)

@@ -123,7 +123,8 @@ def test_the_figures_are_those_of_the_tasks(runs):
     last = [t for found in tasks.values() for t in found if t.round == 2]
     outcomes = figures["last_round_by_outcome"]
     assert outcomes["all"]["tasks"] == len(last) == sum(o["tasks"] for n, o in outcomes.items() if n != "all")
-    assert outcomes["all"] == {"tasks": len(last), **{n: round(r, 3) for n, r in evaluate.constant_pass_rates(last).items()}}
+    constants = {name: round(rate, 3) for name, rate in evaluate.constant_pass_rates(last).items()}
+    assert outcomes["all"] == {"tasks": len(last), **constants}
     assert {o["read_ask_confirm_write"] for n, o in outcomes.items() if n == "write"} == {1.0}
     assert {o["read_then_write"] for n, o in outcomes.items() if n in ("decline", "transfer")} == {0.0}
 
@@ -155,9 +156,10 @@ def test_a_dry_run_writes_nothing_and_says_what_it_will_cost(stage, tmp_path):
     _, printed = stage(
         tmp_path / "run", synth__teacher="llm", synth__teacher_model="any", synth__dry_run=True, synth__rounds=2,
         synth__teacher_users=True, synth__teacher_domains=1, synth__prompt_price=1e6, synth__train_roots=4,
-        synth__operators="guard,hidden",
+        synth__operators="guard,hidden", synth__selection="even",
     )  # fmt: skip
-    asked, tokens, cost = re.search(r"would ask (\d+) times .* (\d+) prompt tokens, .* cost ([\d.]+)$", printed).groups()
+    told = re.search(r"would ask (\d+) times .* (\d+) prompt tokens, .* cost ([\d.]+)$", printed)
+    asked, tokens, cost = told.groups()
     # One domain, the wordings of 6 roots, the users of two tasks of each tree in both rounds, a rule for each tree.
     assert int(asked) == 1 + 6 + 2 * 12 + 6 and float(cost) == int(tokens) > 0
     assert not (tmp_path / "run").exists()
