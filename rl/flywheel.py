@@ -30,7 +30,7 @@ from ml_collections import config_dict
 from model import load, tokenizer
 from rl import agentic, checkpoint, evaluate, hosts, reasoning, report, rollout, setup, sft, show, train
 from rl.trajectory import Trajectory
-from synth import dataset, operators
+from synth import dataset, llm, operators
 from synth.problems.growth import Pattern
 from synth.question import Question
 from synth.task import Task
@@ -102,12 +102,12 @@ def write_round(
     Raises ValueError, naming the gates and an example each, if a split has no task left.
     """
     directory = workdir / "tasks" / f"round_{round_number}"
-    if directory.exists():
-        pass
-    elif round_number < config.reasoning.rounds:
-        store(directory, *reasoning.gated_splits(config, workdir, round_number, trees))
-    else:
-        store(directory, *agentic.gated_splits(config, workdir, round_number, trees, by))
+    if not directory.exists():
+        if round_number < config.reasoning.rounds:
+            found = reasoning.gated_splits(config, workdir, round_number, trees)
+        else:
+            found = agentic.gated_splits(config, workdir, round_number, trees, by)
+        store(directory, *found)
         if config.synth.teacher_users:
             show.line(by.spent())
     hosts.wait(f"tasks of round {round_number}")
@@ -154,6 +154,8 @@ class Flywheel:
         self.config, self.workdir, self.read_only = config, workdir, read_only
         self.started = time.perf_counter()
         operators.select(config.synth.operators)  # wrong names fail here, before anything is loaded
+        if config.rl.reward == "llm" and not read_only:
+            llm.require_key()
         self.teacher = agentic.make_teacher(config, workdir)
         self.progress = begin(config, self.teacher)
         if config.rl.sft_steps:  # the warm start's policy is the one this run starts from
@@ -208,6 +210,8 @@ class Flywheel:
         if len(self.progress.rounds) == number:
             self.open_round(tasks, trees)
         self.train_round(tasks["train"], earlier)
+        if self.config.rl.reward == "llm":
+            show.line(f"judge: {self.parts.judge_client.ledger.told()}")
         return tasks
 
     def export(self) -> None:

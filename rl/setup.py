@@ -61,16 +61,16 @@ class Parts:
 
     @functools.cached_property
     def by_model(self) -> Callable[[Task], Env] | None:
-        """What makes the episodes of tasks that a language model rewards, if the config wants such.
-
-        Raises ValueError if the environment names no key for its endpoint.
-        """
-        c = self.config
-        if c.rl.reward == "code":
+        """What makes the episodes of tasks that a language model rewards, if the config wants such."""
+        if self.config.rl.reward == "code":
             return None
-        llm.require_key()
-        client = llm.Client(c.env.model, self.answers, concurrency=c.env.concurrency or ENDPOINT_REQUESTS)
-        return functools.partial(judge.make, client=client, simulated=c.env.simulator == "llm")
+        return functools.partial(judge.make, client=self.judge_client, simulated=self.config.env.simulator == "llm")
+
+    @functools.cached_property
+    def judge_client(self) -> llm.Client:
+        """The client of the model that judges and simulates."""
+        c = self.config.env
+        return llm.Client(c.model, self.answers, concurrency=c.concurrency or ENDPOINT_REQUESTS)
 
     @functools.cached_property
     def calls(self) -> constrain.Calls | None:

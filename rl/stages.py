@@ -79,7 +79,7 @@ def _dry_run(config: config_dict.ConfigDict, workdir: Path) -> None:
                     pass
     counts, prices = client.ledger, (c.prompt_price, c.completion_price)
     print(
-        f"would ask {counts.requests} times ({counts.cached} answers are there or asked for twice): "
+        f"would ask {counts.answers} times ({counts.cached} answers are there or asked for twice): "
         f"{counts.prompt_tokens} prompt tokens, about {counts.completion_tokens} completion tokens, "
         f"cost {counts.cost(*prices):.2f}"
     )

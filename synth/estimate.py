@@ -12,13 +12,8 @@ from synth.llm import Question
 
 
 @dataclasses.dataclass
-class Counts:
-    """What would be asked for. Tokens are those of requests that are not in the cache."""
-
-    requests: int = 0
-    cached: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+class Counts(llm.Ledger):
+    """What would be asked for, as if it had been."""
 
     def cost(self, prompt_price: float, completion_price: float) -> float:
         """The cost at these prices of a million tokens."""
@@ -48,7 +43,7 @@ class Estimate:
                 self.ledger.cached += 1
                 continue
             self._asked.add(key)
-            self.ledger.requests += 1
+            self.ledger.answers += 1
             self.ledger.prompt_tokens += sum(self._count(message["content"]) for message in question.messages)
             self.ledger.completion_tokens += self._count(question.typical or json.dumps(question.schema))
         return [None] * len(questions)

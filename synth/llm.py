@@ -55,6 +55,10 @@ class Ledger:
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
+    def told(self) -> str:
+        """The ledger in words."""
+        return ", ".join(f"{count} {name}" for name, count in dataclasses.asdict(self).items())
+
 
 class _Limit:
     """How many requests may be under way: one more after each answer, half as many after a fault (AIMD)."""

@@ -171,7 +171,7 @@ class Llm:
 
     def spent(self) -> str:
         """The client's ledger."""
-        return "teacher: " + ", ".join(f"{n} {name}" for name, n in dataclasses.asdict(self.client.ledger).items())
+        return f"teacher: {self.client.ledger.told()}"
 
 
 def _ask(text: str) -> list[Message]:

@@ -13,7 +13,7 @@ from worlds import CONSENT, DECLINE, LINEAR, TASKS, TRANSFER
 
 from configs import default
 from envs import actors, base, judge, registry, simulated, world
-from rl import agreement, episode, setup
+from rl import agreement, episode, flywheel, setup
 from synth import llm
 
 server = scripted_endpoint.server
@@ -168,7 +168,8 @@ def test_a_config_makes_the_mode(server, monkeypatch, tmp_path):
         assert isinstance(parts.by_model(LINEAR)._env, inner)
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(ValueError, match="OPENAI_API_KEY is not set"):
-        _ = setup.Parts(config, None, None, None, None).by_model
+        flywheel.Flywheel(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_kappa_by_hand():

@@ -113,11 +113,11 @@ def test_a_dry_run_counts_what_is_asked_for(server, tmp_path):
     server.answer = lambda question: {"nonsense": 1}
     go(teacher.Llm(llm.Client("scripted", tmp_path)))
     first = [body["messages"] for _, _, body in server.requests if len(body["messages"]) == 2]
-    assert dry.ledger.requests == len(first) == 18 and dry.ledger.cached == 0
+    assert dry.ledger.answers == len(first) == 18 and dry.ledger.cached == 0
     assert dry.ledger.prompt_tokens == sum(len(m["content"].split()) for messages in first for m in messages)
     said = sum(len(json.dumps(utterances.of(task)).split()) for task in tasks)
     assert dry.ledger.completion_tokens > said
     again = estimate.Estimate("scripted", tmp_path, len)  # every first answer is in the cache by now
     go(teacher.Llm(again))
-    assert (again.ledger.requests, again.ledger.cached) == (0, 18)
-    assert estimate.Counts(1, 0, 2_000_000, 500_000).cost(0.5, 4.0) == 3.0
+    assert (again.ledger.answers, again.ledger.cached) == (0, 18)
+    assert estimate.Counts(prompt_tokens=2_000_000, completion_tokens=500_000).cost(0.5, 4.0) == 3.0
