@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from synth import llm
 from synth.llm import Question
@@ -21,9 +22,10 @@ class Counts(llm.Ledger):
 
 
 class Estimate:
-    """Stands where a synth.llm.Client does. Every answer is None, so the program's own proposals take their places.
+    """Stands where a synth.llm.Client does. Answers that are not in the cache are None, as if they stayed malformed, so
+    the program's own proposals take their places.
 
-    Requests in the cache, and those that were asked for before, cost nothing. Malformed answers, which cost a
+    Answers in the cache, and those that were asked for before, cost nothing. Malformed answers, which cost a
     repetition, and the chat format's own tokens are not foreseen.
 
     Args:
@@ -32,18 +34,24 @@ class Estimate:
 
     def __init__(self, model: str, cache: Path, count: Callable[[str], int]):
         self.ledger = Counts()
-        self._model, self._cache, self._count = model, cache, count
+        self._count = count
+        self._kept = llm.Client(model, cache, offline=True)
         self._asked: set[str] = set()
 
-    def ask_all(self, questions: Sequence[Question]) -> list[None]:
-        """Counts the questions."""
-        for question in questions:
-            key = llm.request_key({"model": self._model, "messages": question.messages})
-            if key in self._asked or (self._cache / f"{key}.json").exists():
-                self.ledger.cached += 1
-                continue
-            self._asked.add(key)
-            self.ledger.answers += 1
-            self.ledger.prompt_tokens += sum(self._count(message["content"]) for message in question.messages)
-            self.ledger.completion_tokens += self._count(question.typical or json.dumps(question.schema))
-        return [None] * len(questions)
+    def ask_all(self, questions: Sequence[Question]) -> list[Any]:
+        """Counts the questions that are not answered by the cache."""
+        return [self._answer(question) for question in questions]
+
+    def _answer(self, question: Question) -> Any:
+        try:
+            (found,) = self._kept.ask_all([question])
+        except llm.NoAnswer:
+            found, asked = None, json.dumps(question.messages)
+            if asked not in self._asked:
+                self._asked.add(asked)
+                self.ledger.answers += 1
+                self.ledger.prompt_tokens += sum(self._count(message["content"]) for message in question.messages)
+                self.ledger.completion_tokens += self._count(question.typical or json.dumps(question.schema))
+                return None
+        self.ledger.cached += 1
+        return found

@@ -148,7 +148,7 @@ class Client:
     async def _answer(self, messages: list[Message]) -> str:
         """The text of one answer, from the cache or the endpoint. Raises NoAnswer."""
         request = {"model": self._model, "messages": messages}
-        key = request_key(request)
+        key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
         path = self._cache / f"{key}.json"
         # Two equal requests at a time are one: the second finds the answer of the first.
         async with self._under_way.setdefault(key, asyncio.Lock()):
@@ -191,11 +191,6 @@ class Client:
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps({"request": request, "text": text}, indent=1))
         os.replace(partial, path)
-
-
-def request_key(request: dict[str, Any]) -> str:
-    """What an answer is kept under: a hash of its request."""
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 def require_key() -> None:

@@ -117,7 +117,11 @@ def test_a_dry_run_counts_what_is_asked_for(server, tmp_path):
     assert dry.ledger.prompt_tokens == sum(len(m["content"].split()) for messages in first for m in messages)
     said = sum(len(json.dumps(utterances.of(task)).split()) for task in tasks)
     assert dry.ledger.completion_tokens > said
-    again = estimate.Estimate("scripted", tmp_path, len)  # every first answer is in the cache by now
+    again = estimate.Estimate("scripted", tmp_path, len)  # every answer is in the cache by now
     go(teacher.Llm(again))
     assert (again.ledger.answers, again.ledger.cached) == (0, 18)
+    server.answer = lambda question: other_words(utterances.of(tasks[0]))
+    kept = llm.Client("scripted", tmp_path / "other")
+    (spoken,) = teacher.Llm(kept).speak(tasks[:1])
+    assert teacher.Llm(estimate.Estimate("scripted", tmp_path / "other", len)).speak(tasks[:1]) == [spoken] != tasks[:1]
     assert estimate.Counts(prompt_tokens=2_000_000, completion_tokens=500_000).cost(0.5, 4.0) == 3.0
