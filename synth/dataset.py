@@ -15,7 +15,6 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -99,6 +98,16 @@ class _Shuffler(shuffle.Shuffler):
             yield int.from_bytes(name, "big"), record
 
 
+@contextlib.contextmanager
+def _shuffling_on_disk() -> Iterator[None]:
+    """TFDS shuffles by `_Shuffler` meanwhile; it has no setting for that."""
+    theirs, shuffle.Shuffler = shuffle.Shuffler, _Shuffler
+    try:
+        yield
+    finally:
+        shuffle.Shuffler = theirs
+
+
 def write(
     directory: str | os.PathLike,
     splits: Mapping[str, Iterable[Task | Question]],
@@ -127,7 +136,7 @@ def write(
     tfds.disable_progress_bar()
     try:
         # TFDS announces "Downloading and preparing".
-        with contextlib.redirect_stdout(io.StringIO()), mock.patch.object(shuffle, "Shuffler", _Shuffler):
+        with contextlib.redirect_stdout(io.StringIO()), _shuffling_on_disk():
             builder.download_and_prepare()
         before()
         os.rename(builder.data_path, directory)
