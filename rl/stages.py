@@ -12,7 +12,7 @@ from ml_collections import config_dict
 
 from envs import world
 from model import tokenizer
-from rl import agentic, benchmark, candidates, flywheel, plan_search, planning, scoreboard, setup, show, suites
+from rl import agentic, benchmark, candidates, flywheel, hosts, plan_search, planning, scoreboard, setup, show, suites
 from rl import compare as comparison
 from rl import sft as warm_start
 from synth import dataset, drawing, estimate, gates, operators, preview, teacher, tree
@@ -56,8 +56,9 @@ def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
         if index in chosen:
             print(preview.full(task))
             picture = folder / "tasks" / "preview" / f"{task.id.replace('/', '_')}.svg"
-            picture.parent.mkdir(exist_ok=True)
-            picture.write_text(drawing.svg(tree.from_dict(task.tree), task.branch))
+            if hosts.first():
+                picture.parent.mkdir(exist_ok=True)
+                picture.write_text(drawing.svg(tree.from_dict(task.tree), task.branch))
             print(f"  drawn in {picture}")
     print(json.dumps(figures, indent=2))
     gated = figures["gates"]["proposed"]
