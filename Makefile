@@ -3,13 +3,14 @@
 # make base   remakes the base checkpoint of the tiny config, which ships with the repository
 # make benchmarks  our speed beside that of others, one JSON line each (minutes; see benchmarks/RESULTS.md)
 # make setup  the environment for all of these
+# make setup-beam  Apache Beam beside it, for synth.runner=beam (200 MB)
 # make clean  removes the environment, the caches and the demo's run
 
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test base benchmarks setup clean
+.PHONY: demo test base benchmarks setup setup-beam clean
 
 demo: $(VENV)/.runtime
 	$(RUN) main.py --config=configs/tiny.py --workdir=runs/demo
@@ -31,6 +32,8 @@ benchmarks: $(VENV)/.dev $(VENV)/.tunix
 
 setup: $(VENV)/.dev $(VENV)/.tpu $(VENV)/.bfcl
 
+setup-beam: $(VENV)/.beam
+
 # A stamp per requirements file: it is newer than the file as long as nothing has to be installed.
 $(VENV)/.runtime: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
@@ -50,6 +53,10 @@ $(VENV)/.tpu: requirements-tpu.txt $(VENV)/.dev
 
 $(VENV)/.bfcl: requirements-bfcl.txt $(VENV)/.runtime
 	$(RUN) -m pip install --quiet --no-deps -r requirements-bfcl.txt
+	@touch $@
+
+$(VENV)/.beam: requirements-beam.txt $(VENV)/.runtime
+	$(RUN) -m pip install --quiet --no-deps --target $(VENV)/beam -r requirements-beam.txt
 	@touch $@
 
 # An environment of its own: a peer of the benchmarks with requirements of its own.

@@ -4,7 +4,8 @@
 
 stages
   flywheel   the whole loop: tasks, RL, evaluation, harder tasks from the failures, and again (the default)
-  synth      only write task datasets: round 0's, or as many rounds as synth.rounds says
+  synth      only write task datasets: round 0's, or as many rounds as synth.rounds says; with synth.dry_run only
+             say what a language model as teacher will cost
   sft        only the supervised warm start
   rl         only the RL of the current round
   evaluate   only measure the run's policies: on its held-out tasks, on benchmarks (--config.evaluate.suites)
@@ -49,6 +50,10 @@ def parse(argv: Sequence[str]) -> Command:
     if values.config.reasoning.rounds:
         check_reasoning(values.config)
     script.parse_flaws(values.config.rl.sft_flaws)
+    if values.config.synth.runner == "beam":
+        from rl import candidates  # not at the top: no other run needs it
+
+        candidates.require_beam()
     if values.stage == "evaluate":
         from rl import suites  # not at the top: no other stage needs the environments it imports
 
@@ -78,13 +83,15 @@ def check_workdir(config: config_dict.ConfigDict, workdir: Path, stage: str) -> 
     """Raises ValueError naming the keys in which the config differs from the one the workdir was made with.
 
     These may change: rl.rounds upwards, rl.compare*, rl.offload_optimiser, checkpoint.* (but for checkpoint.every with
-    rl.max_staleness, whose results depend on it), plan.*, serve.*, mesh.processes, and evaluate.* for stage=evaluate.
+    rl.max_staleness, whose results depend on it), plan.*, serve.*, mesh.processes, those of a dry run, and evaluate.*
+    for stage=evaluate.
     """
     path = workdir / "config.json"
     if not path.exists():
         return
     old, new = (dict(validate.leaves(c)) for c in (json.loads(path.read_text()), config))
     free = ["rl.compare", "rl.offload_optimiser", "checkpoint.", "plan.", "serve.", "mesh.processes"]
+    free += ["synth.dry_run", "synth.prompt_price", "synth.completion_price"]
     free = (*free, "evaluate.") if stage == "evaluate" else tuple(free)
     changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and not k.startswith(free))
     if new["rl.max_staleness"] and old.get("checkpoint.every") != new["checkpoint.every"]:
@@ -144,7 +151,7 @@ def main(argv: Sequence[str]) -> int:
             print(f"main.py: {error}", file=sys.stderr)
             return 2
     reads = stage in ("evaluate", "compare", "serve")
-    leaves_as_it_was = stage == "plan" or (reads and (workdir / "config.json").exists())
+    leaves_as_it_was = stage == "plan" or config.synth.dry_run or (reads and (workdir / "config.json").exists())
     if not leaves_as_it_was and hosts.first():
         save_config(config, workdir)
     flags.FLAGS.mark_as_parsed()  # libraries that define absl flags see their defaults

@@ -47,12 +47,20 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.synth.operator_quota = 0.25  # share of a round's expansions that one operator may make; of "failures"
     c.synth.domain_quota = 0.25  # share of them that one domain may have; of "failures"
     c.synth.variants = 2  # tasks per branch: other state, wording and identifiers
-    c.synth.legal_share = 0.5  # share of tasks that end in the write (from round 1 on)
+    c.synth.legal_share = 0.45  # share of tasks that end in the write (from round 1 on)
+    c.synth.refused_share = 0.45  # share in which a rule stands in its way; in the rest the user refuses consent or the
+    # write is never answered, which takes no rule to get right. 0: all that is not legal by lot
     c.synth.teacher = "program"  # "program", "llm" (endpoint: OPENAI_BASE_URL, OPENAI_API_KEY) or "replay" (its cache)
     c.synth.teacher_model = ""  # the endpoint's name of the model that teaches
     c.synth.teacher_domains = 0  # domains that it proposes beside synth.domains
+    c.synth.teacher_users = False  # whether it words what users say; the facts have to stay the same
+    c.synth.dry_run = False  # of stage=synth: only say what a model as teacher will be asked for; nothing is sent
+    c.synth.prompt_price = 0.0  # of a million tokens of its prompts, for dry_run
+    c.synth.completion_price = 0.0  # of a million tokens of its answers
     c.synth.rounds = 1  # rounds of tasks that stage=synth makes; more than one go to WORKDIR/synth
-    c.synth.processes = 1  # processes that play tasks for the gates; the tasks are the same for any number
+    c.synth.runner = "local"  # what makes a round's tasks: "local" or "beam" (Apache Beam); they are the same
+    c.synth.processes = 1  # of "local": processes that make and play tasks; they are the same for any number
+    c.synth.beam_options = "--runner=DirectRunner"  # of "beam": options of the pipeline, with spaces between them
     c.synth.benchmarks = ""  # files and folders, comma-separated, of which no task may repeat 13 words in a row
     c.synth.distinct_trees = True  # no tree with branches on both sides of the split
 
@@ -75,6 +83,8 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.reasoning.data_questions = ""  # JSONL (question, answer) to train on in round 0
 
     c.env = config_dict.ConfigDict()
+    c.env.simulator = "code"  # what plays tools and users in training: "code" or "llm" (with rl.reward = "llm")
+    c.env.model = ""  # the name that OPENAI_BASE_URL's endpoint has for the model that simulates and judges
     c.env.max_turns = 16  # assistant turns per episode; a task whose oracle takes more is refused
     c.env.concurrency = 0  # environments open at a time; 0: as many as a batch has episodes
     c.env.timeout = 0.0  # seconds for an answer of an environment; 0: any time, so that runs replay to the bit
@@ -82,6 +92,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.env.max_faults = 0  # failures in a row that stop the run, because then a backend is down; 0: any number
 
     c.rl = config_dict.ConfigDict()
+    c.rl.reward = "code"  # what rewards training on workflows: "code" or "llm"; held-out tasks are measured by code
     c.rl.rounds = 3  # rounds of the agentic flywheel
     c.rl.steps = 16  # RL steps per round; one step is one batch of rollouts
     c.rl.groups = 16  # tasks per step

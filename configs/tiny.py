@@ -22,6 +22,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.synth.operators = "guard,hidden,missing,confirm"
     c.synth.selection = "even"
     c.synth.legal_share = 0.45
+    c.synth.refused_share = 0.0
     c.synth.distinct_trees = False  # four operators do not make enough different ones
 
     c.env.max_turns = 12

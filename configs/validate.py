@@ -48,15 +48,19 @@ RULES: dict[str, Rule] = {
     "sampler.min_p": _BELOW_ONE,
     **{f"synth.{key}": _at_least(1) for key in ("train_roots", "heldout_roots", "variants", "rounds", "processes")},
     "synth.selection": _one_of("failures", "even", "random", "resample"),
+    "synth.runner": _one_of("local", "beam"),
     "synth.teacher": _one_of("program", "llm", "replay"),
     "synth.teacher_domains": _at_least(0),
     "synth.expand_share": _SHARE,
     **{f"synth.{key}": (lambda x: 0 < x <= 1, "> 0 and <= 1") for key in ("operator_quota", "domain_quota")},
-    "synth.legal_share": _SHARE,
+    **{f"synth.{key}": _SHARE for key in ("legal_share", "refused_share")},
     **{f"reasoning.{key}": _at_least(0) for key in ("rounds", "teacher_rewrites")},
     **{f"reasoning.{key}": _at_least(1) for key in ("train_roots", "heldout_roots", "variants")},
     "reasoning.expand_share": _SHARE,
     "reasoning.untooled_reward": _SHARE,
+    **{f"synth.{key}": _at_least(0) for key in ("prompt_price", "completion_price")},
+    "env.simulator": _one_of("code", "llm"),
+    "rl.reward": _one_of("code", "llm"),
     "env.max_turns": _at_least(1),
     **{f"env.{key}": _at_least(0) for key in ("concurrency", "timeout", "retries", "max_faults")},
     **{f"rl.{key}": _at_least(1) for key in ("groups", "minibatches", "row_length", "rows", "sft_episodes")},
@@ -160,6 +164,8 @@ def validate(config: config_dict.ConfigDict, stage: str = "flywheel") -> None:
         found = values["evaluate.suites"]
         text = "'agentic' with sampler.constrain_calls: benchmarks reveal tools later"
         _require(found.split("/")[0] == "agentic" and "," not in found, "evaluate.suites", text, found)
+    if stage != "synth":
+        _require(not values["synth.dry_run"], "synth.dry_run", f"False for stage {stage}", values["synth.dry_run"])
     if stage == "sft":
         _require(values["rl.sft_steps"] >= 1, "rl.sft_steps", ">= 1 for stage sft", values["rl.sft_steps"])
     _check_checkpoint("model.checkpoint", config.model.checkpoint, config.model.init == "checkpoint")
@@ -219,6 +225,9 @@ def _check_relations(values: dict[str, Any]) -> None:
             _require(context >= values[key], f"{section}.context", f">= {key} = {values[key]}", context)
     if values["reasoning.rounds"]:
         _require(values["synth.rounds"] == 1, "synth.rounds", "1 with rounds of reasoning", values["synth.rounds"])
+    if values["synth.runner"] == "beam":
+        for key in ("synth.processes", "mesh.processes"):
+            _require(values[key] == 1, key, "1 with synth.runner = 'beam', which has workers of its own", values[key])
     if values["reasoning.teacher_rewrites"]:
         model = values["synth.teacher"] != "program"
         text = "0 without a model as teacher (synth.teacher = 'llm' or 'replay')"
@@ -227,6 +236,21 @@ def _check_relations(values: dict[str, Any]) -> None:
     _require(rounds >= 1, "rl.rounds", ">= 1 without rounds of reasoning (reasoning.rounds)", values["rl.rounds"])
     if values["synth.teacher"] != "program":
         _require(values["synth.teacher_model"] != "", "synth.teacher_model", "the endpoint's name of the model", "")
+    for key in ("synth.teacher_users", "synth.dry_run"):
+        model = values["synth.teacher"] != "program"
+        _require(model or not values[key], key, "False without a model as teacher (synth.teacher)", values[key])
+    if values["synth.teacher_users"]:
+        text = "'local' with synth.teacher_users, where the teacher has to be waited for"
+        _require(values["synth.runner"] == "local", "synth.runner", text, values["synth.runner"])
+        processes = values["synth.processes"]
+        _require(processes == 1, "synth.processes", "1 with synth.teacher_users", processes)
+    if values["rl.reward"] == "llm":
+        _require(values["env.model"] != "", "env.model", "the endpoint's name of the model that judges", "")
+        text = "False with rl.reward = 'llm': no part of an episode has a reward of its own"
+        _require(not values["rl.turn_credit"], "rl.turn_credit", text, values["rl.turn_credit"])
+    elif values["env.simulator"] == "llm":
+        text = "'llm' with env.simulator = 'llm': code cannot tell what simulated tools have done"
+        _require(False, "rl.reward", text, values["rl.reward"])
     if values["rl.teacher"]:
         for key in ("rl.turn_credit", "rl.kl_in_reward", "rl.overlong_buffer", "rl.max_refills"):
             _require(not values[key], key, "off (False or 0) with rl.teacher, which learns from no reward", values[key])

@@ -40,6 +40,8 @@ class Score:
     delta: the state changes, {"collection/record_id/field": [before, after]}.
     node: id of the first behaviour-tree node at which the episode left its branch; None if it never did. In worlds that
         ask a question: "what/how" the attempt went wrong, None if nothing shows it.
+    reward_source: "code", or "llm" where a language model judged the episode (envs/judge.py).
+    code_reward: what code says of an episode that a model judged, where it was played in an executable world.
     """
 
     reward: float | None
@@ -48,6 +50,8 @@ class Score:
     error: str | None = None
     delta: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
     node: str | None = None
+    reward_source: str = "code"
+    code_reward: float | None = None
 
 
 class Env(Protocol):

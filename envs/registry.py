@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 
 from envs import data, reasoning, search, world
@@ -17,10 +18,17 @@ def name(task: Task | Question) -> str:
     return "world" if isinstance(task, Task) else task.env
 
 
-def make(task: Task | Question, untooled: float = reasoning.UNTOOLED) -> Env:
-    """A fresh episode. untooled: the reasoning world's reward of a right answer without a tool call."""
+def make(
+    task: Task | Question, untooled: float = reasoning.UNTOOLED, by_model: Callable[[Task], Env] | None = None
+) -> Env:
+    """A fresh episode. untooled: the reasoning world's reward of a right answer without a tool call. by_model: makes
+    the episodes of tasks that a language model rewards. Raises ValueError for such a task without it."""
     if isinstance(task, Task):
-        return world.make(task)
+        if task.reward_source == "code":
+            return world.make(task)
+        if by_model is None:
+            raise ValueError(f"{task.id}: a language model rewards it, but the config has none (rl.reward)")
+        return by_model(task)
     return reasoning.make(task, untooled) if task.env == "reasoning" else _ASKING[task.env].make(task)
 
 

@@ -15,6 +15,7 @@ goals each has its own decision: the first on its record, or the transfer that h
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -171,14 +172,8 @@ class World:
                 met[goal["name"]] = any(matches(e, goal["event"]) for e in self._counted(goal.get("for")))
         broken = [rule for rule in self.task.violations if self._broken(rule)]
         undeclared = [path for path in delta if path not in declared or declared[path] != final[path]]
-        left = {rule["node"] for rule in broken} | {g["node"] for g in self.task.subgoals if not met[g["name"]]}
-        violations = [rule["name"] for rule in broken] + [f"undeclared:{path}" for path in undeclared]
-        total = sum(goal["weight"] for goal in self.task.subgoals)
-        share = sum(goal["weight"] for goal in self.task.subgoals if met[goal["name"]]) / total
-        reward = 0.0 if violations or not self._closed_by else share
-        leaf = self.task.branch[-1]
-        node = next((n for n in self.task.branch if n in left), leaf if reward < 1.0 else None)
-        return Score(reward, met, violations, None, delta, node)
+        found = graded(self.task, met, broken, [f"undeclared:{path}" for path in undeclared], bool(self._closed_by))
+        return dataclasses.replace(found, delta=delta)
 
     def _counted(self, record_id: str | None) -> list[Event]:
         """The events that may meet a subgoal: none that came too late to inform the decision (on that record)."""
@@ -195,6 +190,23 @@ class World:
 
     def close(self) -> None:
         """Nothing is held outside the instance."""
+
+
+def graded(
+    task: Task, met: dict[str, bool], broken: Sequence[dict[str, Any]], further: Sequence[str], closed: bool
+) -> Score:
+    """The score of an episode that met these subgoals and broke these rules.
+
+    Args:
+      further: names of violations beside those of the task. closed: whether the user ended it or it was transferred.
+    """
+    violations = [*(rule["name"] for rule in broken), *further]
+    left = {rule["node"] for rule in broken} | {goal["node"] for goal in task.subgoals if not met[goal["name"]]}
+    total = sum(goal["weight"] for goal in task.subgoals)
+    share = sum(goal["weight"] for goal in task.subgoals if met[goal["name"]]) / total
+    reward = 0.0 if violations or not closed else share
+    node = next((n for n in task.branch if n in left), task.branch[-1] if reward < 1.0 else None)
+    return Score(reward, met, violations, node=node)
 
 
 def make(task: Task) -> World:

@@ -5,22 +5,20 @@ Its counterpart for reasoning is rl/reasoning.py. Rounds count from the flywheel
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import json
-import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from ml_collections import config_dict
 
 from envs import world
-from rl import hosts, show
+from rl import candidates, hosts, show
 from rl.trajectory import Trajectory
-from synth import dataset, domains, failures, gates, generate, operators, selection, similarity, teacher, tree, workflow
+from synth import dataset, domains, failures, gates, operators, selection, similarity, teacher, tree, workflow
 from synth.llm import Client
 from synth.question import Question
 from synth.selection import Outcome, Selection
@@ -118,53 +116,46 @@ def growth(counts: Mapping[str, list], grown: Sequence[Workflow]) -> dict[str, d
 
 
 def gated_splits(
-    config: config_dict.ConfigDict, workdir: Path, number: int, trees: Mapping[str, Sequence[Workflow]]
-) -> tuple[dict[str, list[Task]], dict[str, Any]]:
+    config: config_dict.ConfigDict, workdir: Path, number: int, trees: Mapping[str, Sequence[Workflow]], by: Teacher
+) -> tuple[dict[str, Iterator[Task]], dict[str, Any]]:
     """(the tasks of the run's round `number` that pass the gates by split, what the gates rejected by split).
 
-    What they saw of every task goes to tasks/gates_<number>.jsonl. Raises ValueError, naming the gates and an example
-    each, if a split has no task left.
+    Tasks are made when they are asked for, which has to be in the order of the splits; what was rejected is complete
+    after the last. With synth.teacher_users the teacher words what users say. What the gates saw of every task goes to
+    tasks/gates_<number>.jsonl. Asking raises ValueError, naming the gates and an example each, if a split has no task
+    left.
     """
     seen = gates.Seen(
         similarity.Corpus.read(config.synth.benchmarks), config.env.max_turns, config.synth.distinct_trees
     )
     for earlier in range(config.reasoning.rounds, number):
         for split in SPLITS:
-            for task in dataset.read(workdir / "tasks" / f"round_{earlier}", split):
+            for task in dataset.stream(workdir / "tasks" / f"round_{earlier}", split):
                 seen.add(task)
-    splits, reports = {}, {}
+    sides, reports = gates.Sides(), {}
     if hosts.first():
         (workdir / "tasks").mkdir(parents=True, exist_ok=True)
     notes = workdir / "tasks" / f"gates_{number}.jsonl" if hosts.first() else os.devnull
-    with open(notes, "w", encoding="utf-8") as file:
-        for split in SPLITS:
-            candidates = generate.tasks(trees[split], config.synth.variants, config.synth.legal_share, config.seed)
-            shown = show.bar(candidates, f"round {number}: gates, {split}")
-            splits[split], found = gates.select(
-                shown,
-                world.reward,
-                seen,
-                lambda figures: file.write(json.dumps(figures) + "\n"),
-                _examined(candidates, config.synth.processes),
-            )
-            reports[split] = found.to_dict()
-            if not splits[split]:
-                raise ValueError(f"round {number}: no {split} task passed the gates: {reports[split]}")
-    if leaks := gates.split_leaks(splits["train"], splits["heldout"]):
-        raise ValueError(f"round {number}: on both sides of the split: {leaks[:5]}")
-    return splits, reports
 
+    def passing(split: str) -> Iterator[Task]:
+        report = gates.Report()
+        if config.synth.teacher_users:
+            examined = candidates.worded(config, trees[split], by)
+        else:
+            examined = candidates.examined(config, trees[split], workdir / "tasks" / f".candidates_{number}_{split}")
+        shown = show.bar(examined, f"round {number}: gates, {split}", len(trees[split]) * config.synth.variants)
+        with open(notes, "w" if split == SPLITS[0] else "a", encoding="utf-8") as file:
+            for task in gates.passing(shown, seen, report, lambda figures: file.write(json.dumps(figures) + "\n")):
+                sides.add(split, task)
+                # Held-out tasks are measured by code, whatever rewards training.
+                yield dataclasses.replace(task, reward_source=config.rl.reward) if split == "train" else task
+        reports[split] = report.to_dict()
+        if not report.passed:
+            raise ValueError(f"round {number}: no {split} task passed the gates: {reports[split]}")
+        if leaks := sides.leaks():
+            raise ValueError(f"round {number}: on both sides of the split: {leaks[:5]}")
 
-def _examined(tasks: Sequence[Task], processes: int) -> Iterator[tuple[str | None, gates.Figures]]:
-    """What the gates that concern a task alone say of each, in order, from so many processes."""
-    examine = functools.partial(gates.examine, reward=world.reward)
-    if processes == 1:
-        yield from map(examine, tasks)
-        return
-    # Not forked: jax runs threads, and a lock that one of them holds would stay locked in the child.
-    known = (list(domains.DOMAINS.values()),)
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), domains.register, known) as pool:
-        yield from pool.map(examine, tasks, chunksize=16)
+    return {split: passing(split) for split in SPLITS}, reports
 
 
 def describe(trees: dict[str, list[Workflow]], tasks: dict[str, list[Task]]) -> dict[str, float]:

@@ -13,12 +13,14 @@ with the train state. Where a run takes up again:
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from ml_collections import config_dict
 from model import load, lora, tokenizer
 from rl import agentic, checkpoint, evaluate, hosts, reasoning, report, rollout, setup, sft, show, train
 from rl.trajectory import Trajectory
-from synth import dataset, operators
+from synth import dataset, llm, operators
 from synth.problems.growth import Pattern
 from synth.question import Question
 from synth.task import Task
@@ -84,27 +86,45 @@ def begin(config: config_dict.ConfigDict, by: Teacher = agentic.PROGRAM) -> Prog
 
 
 def round_tasks(
-    config: config_dict.ConfigDict, workdir: Path, round_number: int, trees: dict[str, list]
+    config: config_dict.ConfigDict, workdir: Path, round_number: int, trees: dict[str, list],
+    by: Teacher = agentic.PROGRAM,
 ) -> dict[str, list[Task]] | dict[str, list[Question]]:
-    """The gated tasks of a round, read from its dataset, which is written first if it is not there.
+    """The gated tasks of a round, read from its dataset, which is written first if it is not there."""
+    directory = write_round(config, workdir, round_number, trees, by)
+    return {split: dataset.read(directory, split) for split in SPLITS}
+
+
+def write_round(
+    config: config_dict.ConfigDict, workdir: Path, round_number: int, trees: dict[str, list], by: Teacher
+) -> Path:
+    """Writes the gated tasks of a round, unless they are there; returns where. by: words what users say, if it does.
 
     Raises ValueError, naming the gates and an example each, if a split has no task left.
     """
     directory = workdir / "tasks" / f"round_{round_number}"
     if not directory.exists():
-        side = reasoning if round_number < config.reasoning.rounds else agentic
-        store(directory, *side.gated_splits(config, workdir, round_number, trees))
+        if round_number < config.reasoning.rounds:
+            found = reasoning.gated_splits(config, workdir, round_number, trees)
+        else:
+            found = agentic.gated_splits(config, workdir, round_number, trees, by)
+        store(directory, *found)
+        if config.synth.teacher_users:
+            show.line(by.spent())
     hosts.wait(f"tasks of round {round_number}")
-    return {split: dataset.read(directory, split) for split in SPLITS}
+    return directory
 
 
-def store(directory: Path, splits: dict[str, list], reports: dict[str, Any]) -> None:
-    """Writes a round's dataset, tasks/round_k, and what the gates said, tasks/gates_k.json. The first process does."""
-    if not hosts.first():
-        return
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    write_json(directory.with_name(f"{directory.name.replace('round', 'gates')}.json"), reports)
-    dataset.write(directory, splits)
+def store(directory: Path, splits: Mapping[str, Iterable], reports: dict[str, Any]) -> None:
+    """Writes a round's dataset, tasks/round_k, and what the gates said, tasks/gates_k.json. The first process does.
+
+    reports: complete once the tasks of all splits have been taken.
+    """
+    if hosts.first():
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        gates = directory.with_name(f"{directory.name.replace('round', 'gates')}.json")
+        dataset.write(directory, splits, lambda: write_json(gates, reports))
+    else:  # what is wrong with the tasks has to stop every process
+        collections.deque(itertools.chain(*splits.values()), maxlen=0)
 
 
 def constant_pass_rates(tasks: Sequence[Task] | Sequence[Question]) -> dict[str, float]:
@@ -134,6 +154,8 @@ class Flywheel:
         self.config, self.workdir, self.read_only = config, workdir, read_only
         self.started = time.perf_counter()
         operators.select(config.synth.operators)  # wrong names fail here, before anything is loaded
+        if config.rl.reward == "llm" and not read_only:
+            llm.require_key()
         self.teacher = agentic.make_teacher(config, workdir)
         self.progress = begin(config, self.teacher)
         if config.rl.sft_steps:  # the warm start's policy is the one this run starts from
@@ -143,7 +165,7 @@ class Flywheel:
             sft.run(config, workdir / "sft")
             config = config.copy_and_resolve_references()
             config.model.checkpoint, config.model.init = str(start), "checkpoint"
-        self.parts = setup.build(config)
+        self.parts = setup.build(config, workdir)
         if not read_only:
             (workdir / "rollouts").mkdir(parents=True, exist_ok=True)
         self.checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", config.checkpoint.keep, read_only)
@@ -184,10 +206,12 @@ class Flywheel:
             task for k in range(number) for task in dataset.read(self.workdir / "tasks" / f"round_{k}", "train")
         ]
         trees = {split: self.progress.trees(split) for split in SPLITS}
-        tasks = round_tasks(self.config, self.workdir, number, trees)
+        tasks = round_tasks(self.config, self.workdir, number, trees, self.teacher)
         if len(self.progress.rounds) == number:
             self.open_round(tasks, trees)
         self.train_round(tasks["train"], earlier)
+        if self.config.rl.reward == "llm":
+            show.line(f"judge: {self.parts.judge_client.ledger.told()}")
         return tasks
 
     def export(self) -> None:

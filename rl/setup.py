@@ -7,6 +7,7 @@ import functools
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,20 +17,25 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from envs import registry
+from envs import judge, registry
+from envs.base import Env
 from model import constrain, draw, load, lora, sampler, sharding, tokenizer, transformer
 from model.chat import Chat
 from rl import algorithms, cost, hosts, learner, objective, packing, rollout
 from rl import optimiser as optimisers
 from rl.trajectory import Trajectory
+from synth import llm
 from synth.task import Task
+
+
+ENDPOINT_REQUESTS = 64  # at most at a time to the judge and simulator; faults of the endpoint make them fewer
 
 
 @dataclasses.dataclass
 class Parts:
     """What a run is made of. Engine and steps are built on first use, so that none pays for what it does not use.
 
-    stats: of the latest episodes played, over all processes.
+    stats: of the latest episodes played, over all processes. answers: folder of a judge's and simulator's answers.
     """
 
     config: config_dict.ConfigDict
@@ -38,6 +44,7 @@ class Parts:
     architecture: transformer.Config
     mesh: Mesh
     stats: rollout.Stats = dataclasses.field(default_factory=rollout.Stats)
+    answers: Path = Path("answers")
 
     @functools.cached_property
     def sampling(self) -> hosts.Sampling:
@@ -47,8 +54,23 @@ class Parts:
     @functools.cached_property
     def rollouts(self) -> rollout.Rollouts:
         """This process's episodes in the worlds of envs/registry.py."""
-        make_env = functools.partial(registry.make, untooled=self.config.reasoning.untooled_reward)
+        make_env = functools.partial(
+            registry.make, untooled=self.config.reasoning.untooled_reward, by_model=self.by_model
+        )
         return rollout.Rollouts(self.engine(), self.chat, make_env, limits(self.config), self.config.seed, self.calls)
+
+    @functools.cached_property
+    def by_model(self) -> Callable[[Task], Env] | None:
+        """What makes the episodes of tasks that a language model rewards, if the config wants such."""
+        if self.config.rl.reward == "code":
+            return None
+        return functools.partial(judge.make, client=self.judge_client, simulated=self.config.env.simulator == "llm")
+
+    @functools.cached_property
+    def judge_client(self) -> llm.Client:
+        """The client of the model that judges and simulates."""
+        c = self.config.env
+        return llm.Client(c.model, self.answers, concurrency=c.concurrency or ENDPOINT_REQUESTS)
 
     @functools.cached_property
     def calls(self) -> constrain.Calls | None:
@@ -265,7 +287,7 @@ def make_mesh(config: config_dict.ConfigDict, devices: Sequence[jax.Device]) -> 
     return sharding.make_mesh({axis: config.mesh[axis] for axis in sharding.AXES}, devices)
 
 
-def build(config: config_dict.ConfigDict) -> Parts:
+def build(config: config_dict.ConfigDict, workdir: Path = Path()) -> Parts:
     """Loads tokenizer and policy and lays the policy out on the mesh. Raises ValueError naming what does not fit."""
     mesh = make_mesh(config, jax.devices())
     chat = Chat(tokenizer.load(config.model.checkpoint))
@@ -277,4 +299,4 @@ def build(config: config_dict.ConfigDict) -> Parts:
         seed=config.seed,
         remat=config.model.remat,
     )
-    return Parts(config, chat, policy, architecture, mesh)
+    return Parts(config, chat, policy, architecture, mesh, answers=workdir / "answers")

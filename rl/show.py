@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -13,9 +13,9 @@ from rl.trajectory import Trajectory
 Item = TypeVar("Item")
 
 
-def bar(items: Collection[Item], text: str) -> tqdm:
-    """Iterates over items with a progress bar that vanishes when it is done."""
-    return tqdm(items, desc=text, leave=False, disable=not sys.stderr.isatty())
+def bar(items: Iterable[Item], text: str, total: int | None = None) -> tqdm:
+    """Iterates over items with a progress bar that vanishes when it is done; total: of items without a length."""
+    return tqdm(items, desc=text, total=total, leave=False, disable=not sys.stderr.isatty())
 
 
 class Progress:

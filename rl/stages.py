@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ml_collections import config_dict
 
-from rl import agentic, benchmark, flywheel, plan_search, planning, scoreboard, setup, show, suites
+from envs import world
+from model import tokenizer
+from rl import agentic, benchmark, candidates, flywheel, hosts, plan_search, planning, scoreboard, setup, show, suites
 from rl import compare as comparison
 from rl import sft as warm_start
-from synth import operators, preview
+from synth import dataset, drawing, estimate, gates, operators, preview, teacher, tree
+from synth.question import Question
+from synth.task import Task
 
 
 def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
@@ -21,35 +25,90 @@ def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
 
     With synth.rounds above 1 the tasks go to workdir/synth instead, where no flywheel takes them up: its own trees grow
     where a policy fails, these as if nothing were known of it. Either way a preview that a person can judge is printed,
-    and its figures are written beside the tasks (preview.json).
+    its figures are written beside the tasks (preview.json), and the trees that it shows are drawn (preview/*.svg). With
+    synth.dry_run nothing is written.
     """
     operators.select(config.synth.operators)
+    if config.synth.dry_run:
+        _dry_run(config, workdir)
+        return
     by = agentic.make_teacher(config, workdir)
-    progress, splits, notes = flywheel.begin(config, by), {split: [] for split in flywheel.SPLITS}, []
+    progress = flywheel.begin(config, by)
     trees = {split: progress.trees(split) for split in flywheel.SPLITS}
     folder = workdir if config.synth.rounds == 1 else workdir / "synth"
     began, cpu = time.perf_counter(), time.process_time()
     for number in range(config.synth.rounds):
         if number:
             trees = agentic.next_workflows(config, trees, {}, by)
-        for split, found in flywheel.round_tasks(config, folder, number, trees).items():
-            splits[split] += found
-            legal = "" if config.reasoning.rounds else f", {sum(task.legal for task in found)} legal"
-            print(f"round {number}  {split}: {len(found)} tasks of {len({t.root for t in found})} roots{legal}")
-        if not config.reasoning.rounds:
-            with open(folder / "tasks" / f"gates_{number}.jsonl", encoding="utf-8") as file:
-                notes += map(json.loads, file)
+        directory = flywheel.write_round(config, folder, number, trees, by)
+        for split in flywheel.SPLITS:
+            print(f"round {number}  {split}: {_counts(dataset.stream(directory, split))}")
     if config.reasoning.rounds:
         print(f"in {folder / 'tasks'}")
         return
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
-    figures = preview.figures(splits, notes)
+    last = config.synth.rounds - 1
+    figures = preview.figures(_tasks(config, folder), _notes(config, folder), last, world.reward)
     flywheel.write_json(folder / "tasks" / "preview.json", figures)
-    shown = random.Random(config.seed).sample(splits["train"], min(3, len(splits["train"])))
-    print("\n".join(map(preview.full, shown)))
+    count = figures["tasks"]["train"]
+    chosen = random.Random(config.seed).sample(range(count), min(3, count))
+    for index, (_, task) in zip(range(count), _tasks(config, folder)):
+        if index in chosen:
+            print(preview.full(task))
+            picture = folder / "tasks" / "preview" / f"{task.id.replace('/', '_')}.svg"
+            if hosts.first():
+                picture.parent.mkdir(exist_ok=True)
+                picture.write_text(drawing.svg(tree.from_dict(task.tree), task.branch))
+            print(f"  drawn in {picture}")
     print(json.dumps(figures, indent=2))
     gated = figures["gates"]["proposed"]
     print(f"{gated} candidates in {seconds:.1f} s, {cpu_seconds:.1f} s of this process's CPU; in {folder / 'tasks'}")
+
+
+def _dry_run(config: config_dict.ConfigDict, workdir: Path) -> None:
+    """Goes through what stage=synth would ask a teacher for, and says what that will cost."""
+    c, encode = config.synth, tokenizer.load(config.model.checkpoint).encode
+    client = estimate.Estimate(c.teacher_model, workdir / "teacher", lambda text: len(encode(text)))
+    by = teacher.Llm(client)
+    trees = agentic.first_workflows(config, by)
+    for number in range(c.rounds):
+        if number:
+            trees = agentic.next_workflows(config, trees, {}, by)
+        if c.teacher_users:
+            for split in flywheel.SPLITS:
+                for _ in candidates.spoken(config, trees[split], by):
+                    pass
+    counts, prices = client.ledger, (c.prompt_price, c.completion_price)
+    print(
+        f"would ask {counts.answers} times ({counts.cached} answers are there or asked for twice): "
+        f"{counts.prompt_tokens} prompt tokens, about {counts.completion_tokens} completion tokens, "
+        f"cost {counts.cost(*prices):.2f}"
+    )
+
+
+def _counts(tasks: Iterable[Task | Question]) -> str:
+    """How many tasks of how many roots, and how many of them are legal."""
+    count, roots, legal = 0, set(), None
+    for count, task in enumerate(tasks, 1):
+        roots.add(task.root)
+        if isinstance(task, Task):
+            legal = (legal or 0) + task.legal
+    return f"{count} tasks of {len(roots)} roots" + ("" if legal is None else f", {legal} legal")
+
+
+def _tasks(config: config_dict.ConfigDict, folder: Path) -> Iterator[tuple[str, Task]]:
+    """(split, task) of all rounds that stage=synth has made, training tasks first."""
+    for split in flywheel.SPLITS:
+        for number in range(config.synth.rounds):
+            for task in dataset.stream(folder / "tasks" / f"round_{number}", split):
+                yield split, task
+
+
+def _notes(config: config_dict.ConfigDict, folder: Path) -> Iterator[gates.Figures]:
+    """What the gates said in all these rounds."""
+    for number in range(config.synth.rounds):
+        with open(folder / "tasks" / f"gates_{number}.jsonl", encoding="utf-8") as file:
+            yield from map(json.loads, file)
 
 
 def sft(config: config_dict.ConfigDict, workdir: Path) -> None:
@@ -105,7 +164,7 @@ def _policies(
     optimiser, which is twice as large as the policy.
     """
     if not (workdir / "checkpoints").exists() and not config.rl.sft_steps:
-        parts = setup.build(config)
+        parts = setup.build(config, workdir)
         return parts, [benchmark.Policy("current" if "current" in names else "initial", parts.initial_params, 0)]
     run = flywheel.Flywheel(config, workdir, read_only=True)
     updates = int(run.trainer.state.step)

@@ -6,21 +6,22 @@ rename: it exists whole or not at all. TFDS reads it too: `tfds.builder_from_dir
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from array_record.python import array_record_module
+from tensorflow_datasets.core import shuffle
 from tensorflow_datasets.proto import tf_example_pb2
 
+from synth.keys import Keys
 from synth.question import Question
 from synth.task import Task
 
@@ -37,9 +38,10 @@ class Tasks(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, splits: Mapping[str, Sequence[Task | Question]], **kwargs: Any):
+    def __init__(self, splits: Mapping[str, Iterable[Task | Question]], **kwargs: Any):
         """splits: split name -> tasks. kwargs: of `tfds.core.DatasetBuilder` (data_dir, file_format)."""
         self._tasks = splits
+        self._ids = Keys()
         super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -56,22 +58,75 @@ class Tasks(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(split) for split in self._tasks}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        empty = True
         for task in self._tasks[split]:
+            empty = False
+            if not self._ids.add((task.id,)):
+                raise ValueError(f"task id {task.id} occurs more than once")
             provenance = {name: getattr(task, name) for name in (*_PROVENANCE_TEXT, *_PROVENANCE_NUMBERS)}
             yield task.id, {**provenance, "split": split, "task": task.to_json()}
+        if empty:
+            raise ValueError(f"a dataset needs at least one task in every split; empty: {split}")
 
 
-def write(directory: str | os.PathLike, splits: Mapping[str, Sequence[Task | Question]]) -> Path:
+class _Shuffler(shuffle.Shuffler):
+    """What brings records into the order of their keys' hashes, on disk.
+
+    TFDS's own keeps a gigabyte in memory and needs TensorFlow for what is beyond. It also serialises records in the
+    hash order of a protobuf map, which differs from process to process; here their map entries are in order of key.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._file = sqlite3.connect("")  # without a name: temporary
+        self._file.execute("PRAGMA journal_mode=OFF")
+        self._file.execute("CREATE TABLE records (hash BLOB, record BLOB)")
+
+    @property
+    def bucket_lengths(self) -> list[int]:
+        """All records are in one bucket."""
+        return [self.num_examples]
+
+    def _add_to_mem_buffer(self, hkey: int, data: bytes) -> None:
+        record = tf_example_pb2.Example.FromString(data).SerializeToString(deterministic=True)
+        name = hkey.to_bytes(shuffle.HKEY_SIZE_BYTES, "big")
+        self._file.execute("INSERT INTO records VALUES (?, ?)", (name, record))
+
+    def _iter_mem(self) -> Iterator[tuple[int, bytes]]:
+        self._file.execute("CREATE INDEX in_order ON records (hash)")
+        for name, record in self._file.execute("SELECT hash, record FROM records ORDER BY hash"):
+            yield int.from_bytes(name, "big"), record
+
+
+@contextlib.contextmanager
+def _shuffling_on_disk() -> Iterator[None]:
+    """TFDS shuffles by `_Shuffler` meanwhile; it has no setting for that."""
+    theirs, shuffle.Shuffler = shuffle.Shuffler, _Shuffler
+    try:
+        yield
+    finally:
+        shuffle.Shuffler = theirs
+
+
+def write(
+    directory: str | os.PathLike,
+    splits: Mapping[str, Iterable[Task | Question]],
+    before: Callable[[], None] = lambda: None,
+) -> Path:
     """Writes the tasks of each split as one dataset at `directory` and returns its path.
 
-    The bytes depend on the tasks alone: not on their order, the path, the process or the time.
+    The bytes depend on the tasks alone: not on their order, the path, the process or the time. Tasks are taken one by
+    one, the splits in their order, and not kept in memory.
 
+    Args:
+      before: called when all tasks have been taken, before the dataset appears.
     Raises:
       ValueError: a split is empty, or an id occurs twice (in one split or in two).
       FileExistsError: `directory` already exists; datasets are never changed once written.
     """
     directory = Path(directory)
-    _check(splits)
+    if not splits:
+        raise ValueError("a dataset needs at least one split")
     if directory.exists():
         raise FileExistsError(f"dataset {directory} already exists")
     partial = directory.with_name(f".incomplete.{directory.name}")  # beside it: rename needs the same file system
@@ -79,17 +134,24 @@ def write(directory: str | os.PathLike, splits: Mapping[str, Sequence[Task | Que
         shutil.rmtree(partial)
     builder = Tasks(splits, data_dir=os.fspath(partial), file_format="array_record")
     tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces "Downloading and preparing"
-        builder.download_and_prepare()
-    for shard in sorted(Path(builder.data_path).glob("*.array_record-*")):
-        _canonicalise(shard)
-    os.rename(builder.data_path, directory)
-    shutil.rmtree(partial)
+    try:
+        # TFDS announces "Downloading and preparing".
+        with contextlib.redirect_stdout(io.StringIO()), _shuffling_on_disk():
+            builder.download_and_prepare()
+        before()
+        os.rename(builder.data_path, directory)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)  # where something failed, that is what has to be said
     return directory
 
 
 def read(directory: str | os.PathLike, split: str) -> list[Task | Question]:
-    """Returns the tasks of one split in order of id (TFDS itself stores them in order of the id's hash).
+    """Returns the tasks of one split in order of id. Raises as `stream` does."""
+    return sorted(stream(directory, split), key=lambda task: task.id)
+
+
+def stream(directory: str | os.PathLike, split: str) -> Iterator[Task | Question]:
+    """The tasks of one split, one by one, in the order they are stored in: that of their ids' hashes.
 
     Raises:
       FileNotFoundError: there is no dataset at `directory`.
@@ -100,35 +162,10 @@ def read(directory: str | os.PathLike, split: str) -> list[Task | Question]:
     builder = tfds.builder_from_directory(os.fspath(directory))
     if split not in builder.info.splits:
         raise ValueError(f"dataset {directory} has no split {split!r}; it has {sorted(builder.info.splits)}")
-    records = builder.as_data_source(split)
-    return sorted((_record(record["task"]) for record in records), key=lambda task: task.id)
+    for record in builder.as_data_source(split):
+        yield _record(record["task"])
 
 
 def _record(text: bytes) -> Task | Question:
     """The task or question of a JSON text: only questions say which world they are for."""
     return (Question if b'"env":' in text and "env" in json.loads(text) else Task).from_json(text)
-
-
-def _check(splits: Mapping[str, Sequence[Task | Question]]) -> None:
-    """Raises ValueError for empty splits and for ids that occur twice."""
-    empty = [split for split, tasks in splits.items() if not tasks]
-    if empty or not splits:
-        raise ValueError(f"a dataset needs at least one task in every split; empty: {empty or 'all'}")
-    counts = collections.Counter(task.id for tasks in splits.values() for task in tasks)
-    repeated = sorted(id for id, count in counts.items() if count > 1)
-    if repeated:
-        raise ValueError(f"{len(repeated)} task ids occur more than once, among them {repeated[:5]}")
-
-
-def _canonicalise(shard: Path) -> None:
-    """Rewrites a shard's tf.Example records with their map entries in order of key.
-
-    TFDS serialises them in the hash order of a protobuf map, which differs from process to process.
-    """
-    reader = array_record_module.ArrayRecordReader(os.fspath(shard))
-    records = reader.read_all()
-    reader.close()
-    writer = array_record_module.ArrayRecordWriter(os.fspath(shard), "group_size:1")
-    for record in records:
-        writer.write(tf_example_pb2.Example.FromString(record).SerializeToString(deterministic=True))
-    writer.close()

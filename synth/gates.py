@@ -11,13 +11,14 @@ import functools
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jsonschema
 
-from synth import adversaries, expr, invert, script, tree, twin
+from synth import adversaries, expr, invert, personas, script, tree, twin
 from synth.case import Case, true_branch
+from synth.keys import Keys
 from synth.script import Step
 from synth.similarity import GRAM, NEAR, Corpus, Neighbours
 from synth.task import Task
@@ -25,6 +26,8 @@ from synth.workflow import Workflow
 
 Reward = Callable[[Task, Sequence[Step]], float]
 Figures = dict[str, Any]
+Verdict = tuple[str | None, Figures]  # the first gate that a task fails or None, what the gates saw
+Note = Callable[[Figures], None]
 
 
 @functools.lru_cache(maxsize=4096)  # tasks of one workflow share their schemas, and checking one is slow
@@ -155,22 +158,21 @@ class Seen:
 
     def __init__(self, corpus: Corpus | None = None, max_turns: int = 0, distinct: bool = False):
         self.corpus, self.max_turns, self.distinct = corpus, max_turns, distinct
-        self._marks: dict[str, str] = {}  # fingerprint -> task id
+        self._keys = Keys()  # fingerprints -> task ids, canonical trees -> splits
         self._neighbours = Neighbours()
-        self._trees: dict[str, set[str]] = defaultdict(set)  # split -> canonical trees
 
     def add(self, task: Task) -> None:
         """Takes up an accepted task."""
-        self._marks[fingerprint(task)] = task.id
+        self._keys.add(("task", fingerprint(task)), task.id)
+        self._keys.add(("tree", canonical(task)), task.split)
         self._neighbours.add(task)
-        self._trees[task.split].add(canonical(task))
 
     def examine(self, task: Task) -> tuple[str | None, Figures]:
         """(the first gate that the task fails beside what was seen, or None; the figures of these gates)."""
         near = self._neighbours.nearest(task)
         figures: Figures = {"nearest": near, "turns": len(task.oracle)}
-        if (first := self._marks.get(fingerprint(task))) is not None:
-            return f"duplicate: of {first}", figures
+        if first := self._keys.find(("task", fingerprint(task))):
+            return f"duplicate: of {first[0]}", figures
         if near and near[1] >= NEAR:
             return f"near_duplicate: {near[1]} like {near[0]}", figures
         if self.max_turns and len(task.oracle) > self.max_turns:
@@ -180,8 +182,8 @@ class Seen:
             if shared["grams"]:
                 return f"overlap: {shared['grams']} runs of {GRAM} words stand in the benchmarks too", figures
         if self.distinct and len(tree.branches(tree.from_dict(task.tree))) > 1:
-            for split, trees in self._trees.items():
-                if split != task.split and canonical(task) in trees:
+            for split in self._keys.find(("tree", canonical(task))):
+                if split != task.split:
                     return f"shared_tree: stands in the {split} split too", figures
         return None, figures
 
@@ -206,26 +208,25 @@ class Report:
 
 
 def select(
-    candidates: Iterable[Task],
-    reward: Reward,
-    seen: Seen,
-    note: Callable[[Figures], None] = lambda figures: None,
-    examined: Iterable[tuple[str | None, Figures]] | None = None,
+    candidates: Iterable[Task], reward: Reward, seen: Seen, note: Note = lambda figures: None
 ) -> tuple[list[Task], Report]:
-    """The tasks that pass every gate.
+    """(the tasks that pass every gate, the counts); the arguments are those of `passing`, `reward` plays steps."""
+    report, examined = Report(), ((task, examine(task, reward)) for task in candidates)
+    return list(passing(examined, seen, report, note)), report
+
+
+def passing(examined: Iterable[tuple[Task, Verdict]], seen: Seen, report: Report, note: Note) -> Iterator[Task]:
+    """The tasks that pass every gate, one by one.
 
     Args:
-      candidates: tasks in order.
-      reward: plays steps in a fresh episode.
+      examined: tasks in order, each with what `examine` says of it.
       seen: everything accepted before, all splits; extended in place, so that no task stands twice, neither within a
         split nor across.
+      report: counts what comes by.
       note: is given what every gate found of each task, as JSON data with the task's "id" and "problem" (None if it
         was accepted).
-      examined: what `examine` says of each candidate, if that has been found out elsewhere (in other processes).
     """
-    report, accepted = Report(), []
-    alone = (examine(task, reward) for task in candidates) if examined is None else examined
-    for task, (problem, figures) in zip(candidates, alone, strict=True):
+    for task, (problem, figures) in examined:
         report.seen += 1
         if problem is None:
             problem, beside = seen.examine(task)
@@ -237,16 +238,26 @@ def select(
             report.examples.setdefault(gate, f"{task.id}: {problem}")
             continue
         seen.add(task)
-        accepted.append(task)
-    report.passed = len(accepted)
-    return accepted, report
+        report.passed += 1
+        yield task
 
 
-def split_leaks(train: Sequence[Task], heldout: Sequence[Task]) -> list[str]:
-    """Roots and personas that stand on both sides of the split; must be empty."""
-    roots = {t.root for t in train} & {t.root for t in heldout}
-    speakers = {invert.persona_of(t) for t in train} & {invert.persona_of(t) for t in heldout}
-    return sorted(roots) + sorted(f"persona {persona}" for persona in speakers)
+class Sides:
+    """The roots and personas of both splits."""
+
+    def __init__(self) -> None:
+        self._roots: dict[str, set[str]] = defaultdict(set)
+        self._speakers: dict[str, set[personas.Persona]] = defaultdict(set)
+
+    def add(self, split: str, task: Task) -> None:
+        """Takes up a task that stands in this split."""
+        self._roots[split].add(task.root)
+        self._speakers[split].add(invert.persona_of(task))
+
+    def leaks(self) -> list[str]:
+        """Roots and personas that stand on both sides of the split; must be empty."""
+        roots, speakers = (found["train"] & found["heldout"] for found in (self._roots, self._speakers))
+        return sorted(roots) + sorted(f"persona {persona}" for persona in speakers)
 
 
 def replay_failures(

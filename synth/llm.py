@@ -32,11 +32,15 @@ class NoAnswer(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What is asked: messages, the JSON schema of the answer, and a check that raises ValueError for what it misses."""
+    """What is asked: messages, the JSON schema of the answer, and a check that raises ValueError for what it misses.
+
+    typical: an answer of usual length, which tells what asking will cost.
+    """
 
     messages: list[Message]
     schema: Schema
     check: Check = lambda answer: None
+    typical: str = ""
 
 
 @dataclasses.dataclass
@@ -50,6 +54,10 @@ class Ledger:
     failures: int = 0  # questions whose answers stayed malformed
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+    def told(self) -> str:
+        """The ledger in words."""
+        return ", ".join(f"{count} {name}" for name, count in dataclasses.asdict(self).items())
 
 
 class _Limit:
@@ -89,7 +97,10 @@ class Client:
         backoff: float = 1.0, offline: bool = False,
     ):
         self.ledger = Ledger()
-        self._under_way: dict[str, asyncio.Lock] = {}  # of one event loop, so of one `ask_all`
+        self._asking = 0  # questions under way; they share what follows, which belongs to their event loop
+        self._endpoint: openai.AsyncOpenAI | None = None
+        self._limit = _Limit(concurrency)
+        self._under_way: dict[str, asyncio.Lock] = {}
         self._model, self._cache, self._offline = model, cache, offline
         self._concurrency, self._attempts, self._timeout, self._backoff = concurrency, attempts, timeout, backoff
 
@@ -102,22 +113,28 @@ class Client:
         return asyncio.run(self._ask_all(questions))
 
     async def _ask_all(self, questions: Sequence[Question]) -> list[Any]:
-        limit, self._under_way = _Limit(self._concurrency), {}
-        # Retries are ours, so that faults narrow the limit. Without a key all has to come from the cache.
-        async with openai.AsyncOpenAI(
-            api_key=os.environ.get("OPENAI_API_KEY", "none"), timeout=self._timeout, max_retries=0
-        ) as endpoint:
-            asked = (self._ask(endpoint, limit, question) for question in questions)
-            found = await asyncio.gather(*asked, return_exceptions=True)
+        found = await asyncio.gather(*map(self.ask, questions), return_exceptions=True)
         if faults := [answer for answer in found if isinstance(answer, BaseException)]:
             raise faults[0]
         return found
 
-    async def _ask(self, endpoint: openai.AsyncOpenAI, limit: _Limit, question: Question) -> Any:
+    async def ask(self, question: Question) -> Any:
+        """One of the answers that `ask_all` gives, for callers with an event loop of their own. Raises as it does."""
+        if not self._asking:
+            self._endpoint, self._limit, self._under_way = None, _Limit(self._concurrency), {}
+        self._asking += 1
+        try:
+            return await self._ask(question)
+        finally:
+            self._asking -= 1
+            if not self._asking and self._endpoint:
+                await self._endpoint.close()
+
+    async def _ask(self, question: Question) -> Any:
         """One question, its malformed answers sent back at most REPAIRS times."""
         messages = question.messages
         for repair in range(REPAIRS + 1):
-            text = await self._answer(endpoint, limit, messages)
+            text = await self._answer(messages)
             answer, problem = _parse(text, question)
             if problem is None:
                 return answer
@@ -128,7 +145,7 @@ class Client:
         self.ledger.failures += 1
         return None
 
-    async def _answer(self, endpoint: openai.AsyncOpenAI, limit: _Limit, messages: list[Message]) -> str:
+    async def _answer(self, messages: list[Message]) -> str:
         """The text of one answer, from the cache or the endpoint. Raises NoAnswer."""
         request = {"model": self._model, "messages": messages}
         key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
@@ -140,7 +157,7 @@ class Client:
                 return json.loads(path.read_text())["text"]
             if self._offline:
                 raise NoAnswer(f"{path.name}: not in the cache")
-            found = await self._send(endpoint, limit, request, random.Random(key))
+            found = await self._send(request, random.Random(key))
             text = (found.choices[0].message.content if found.choices else None) or ""
             self._keep(path, request, text)
         self.ledger.answers += 1
@@ -149,19 +166,19 @@ class Client:
             self.ledger.completion_tokens += found.usage.completion_tokens
         return text
 
-    async def _send(
-        self, endpoint: openai.AsyncOpenAI, limit: _Limit, request: dict[str, Any], rng: random.Random
-    ) -> openai.types.chat.ChatCompletion:
+    async def _send(self, request: dict[str, Any], rng: random.Random) -> openai.types.chat.ChatCompletion:
         """The endpoint's answer to a request, sent again after its faults. Raises NoAnswer."""
-        if not os.environ.get("OPENAI_API_KEY"):
-            raise ValueError("synth.teacher=llm: the environment variable OPENAI_API_KEY is not set")
+        require_key()
+        if self._endpoint is None:  # retries are ours, so that faults narrow the limit
+            self._endpoint = openai.AsyncOpenAI(timeout=self._timeout, max_retries=0)
         for attempt in range(self._attempts):
             if attempt:
                 self.ledger.retries += 1
                 await asyncio.sleep(self._backoff * 2 ** (attempt - 1) * rng.uniform(0.5, 1.5))
             try:
-                async with limit:
-                    return await endpoint.chat.completions.create(**request, response_format={"type": "json_object"})
+                async with self._limit:
+                    form = {"type": "json_object"}
+                    return await self._endpoint.chat.completions.create(**request, response_format=form)
             except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
                 problem = error  # timeouts are connection errors too
             except openai.APIStatusError as error:
@@ -174,6 +191,12 @@ class Client:
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps({"request": request, "text": text}, indent=1))
         os.replace(partial, path)
+
+
+def require_key() -> None:
+    """Raises ValueError if the environment names no key."""
+    if not os.environ.get("OPENAI_API_KEY"):
+        raise ValueError("a language model is to be asked, but the environment variable OPENAI_API_KEY is not set")
 
 
 def _parse(text: str, question: Question) -> tuple[Any, str | None]:

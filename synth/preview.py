@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from synth import expr, gates, similarity, tree
+from synth import expr, gates, script, similarity, tree
+from synth.keys import Keys
 from synth.task import Task
 
 Figures = dict[str, Any]
@@ -21,38 +22,72 @@ def shape(root: tree.Node) -> str:
     return f"{root.kind}{marks}{known}({','.join(shape(child) for child in root.children)})"
 
 
-def figures(splits: dict[str, Sequence[Task]], notes: Iterable[Figures]) -> Figures:
-    """What --stage=synth reports of one or more rounds.
+def figures(
+    tasks: Iterable[tuple[str, Task]], notes: Iterable[Figures], last: int, reward: gates.Reward
+) -> Figures:
+    """What --stage=synth reports of one or more rounds, in memory that does not grow with the number of tasks.
 
     Args:
-      splits: split -> accepted tasks.
+      tasks: (split, accepted task); those of "train" come before those of "heldout".
       notes: what the gates noted of every candidate (synth/gates.py).
+      last: the round whose tasks the constant policies play. reward: plays steps in a fresh episode.
     """
-    tasks = [task for found in splits.values() for task in found]
-    roots = {(task.root, task.round): tree.from_dict(task.tree) for task in tasks}
-    grams = {split: _all_grams(found) for split, found in splits.items()}
-    trees = {split: {gates.canonical(task) for task in found} for split, found in splits.items()}
-    heldout = splits.get("heldout", ())
+    outcomes: dict[str, Counter] = {}  # outcome of the last round -> tasks, and who passed them
+    split_of, operators, names, known = Counter(), Counter(), set(), Keys()
+    count = Counter(dict.fromkeys(("legal", "turns", "trees", "shapes", "branches", "policies", "both", "sharing"), 0))
+    for split, task in tasks:
+        split_of[split] += 1
+        operators[task.operator or "none"] += 1
+        names.add(task.domain)
+        count["legal"] += task.legal
+        count["turns"] += len(task.oracle)
+        count["policies"] += known.add(("policy", task.policy))
+        if known.add(("root", task.root, task.round)):
+            root = tree.from_dict(task.tree)
+            count["trees"] += 1
+            count["shapes"] += known.add(("shape", shape(root)))
+            count["branches"] += len(tree.branches(root))
+        if task.round == last:
+            found = outcomes.setdefault(outcome(task), Counter())
+            found["tasks"] += 1
+            for name in script.CONSTANTS:
+                found[name] += reward(task, script.constant(task, name)) == 1.0
+        canonical = gates.canonical(task)
+        grams = similarity.grams(similarity.prose(task), similarity.GRAM)
+        if split == "train":
+            known.add(("tree", canonical))
+            for gram in grams:
+                known.add(("gram", gram))
+        else:
+            count["both"] += known.add(("heldout tree", canonical)) and bool(known.find(("tree", canonical)))
+            count["sharing"] += any(known.find(("gram", gram)) for gram in grams)
+    total = split_of.total()
     return {
-        "tasks": {split: len(found) for split, found in splits.items()},
-        "legal_share": round(sum(task.legal for task in tasks) / len(tasks), 3),
-        "domains": len({task.domain for task in tasks}),
-        "operators": dict(sorted(Counter(task.operator or "none" for task in tasks).items())),
-        "trees": len(roots),
-        "shapes": len({shape(root) for root in roots.values()}),
-        "branches_mean": round(sum(len(tree.branches(root)) for root in roots.values()) / len(roots), 1),
-        "policies": len({task.policy for task in tasks}),
-        "oracle_turns_mean": round(sum(len(task.oracle) for task in tasks) / len(tasks), 1),
-        "heldout_trees_also_in_train": len(trees.get("heldout", set()) & trees.get("train", set())),
-        "heldout_tasks_sharing_13_words_with_train": sum(
-            bool(similarity.grams(similarity.prose(task), similarity.GRAM) & grams["train"]) for task in heldout
-        ),
+        "tasks": dict(split_of),
+        "legal_share": round(count["legal"] / total, 3),
+        "domains": len(names),
+        "operators": dict(sorted(operators.items())),
+        "trees": count["trees"],
+        "shapes": count["shapes"],
+        "branches_mean": round(count["branches"] / count["trees"], 1),
+        "policies": count["policies"],
+        "oracle_turns_mean": round(count["turns"] / total, 1),
+        "heldout_trees_also_in_train": count["both"],
+        "heldout_tasks_sharing_13_words_with_train": count["sharing"],
+        "last_round_by_outcome": {
+            name: {"tasks": found["tasks"], **{c: round(found[c] / found["tasks"], 3) for c in script.CONSTANTS}}
+            for name, found in [*sorted(outcomes.items()), ("all", sum(outcomes.values(), Counter()))]
+        },
         "gates": _gates(notes),
     }
 
 
-def _all_grams(tasks: Iterable[Task]) -> set[str]:
-    return {gram for task in tasks for gram in similarity.grams(similarity.prose(task), similarity.GRAM)}
+def outcome(task: Task) -> str:
+    """How a task ends: the outcome of its goals, those of several with a plus between them, each once."""
+    leaves = {n.id: n.spec for n in tree.nodes(tree.from_dict(task.tree)) if n.kind == "terminal"}
+    ends = [leaves[name] for name in task.branch if name in leaves]
+    told = {f"{e['outcome']} (unavailable)" if e["reason"] == "unavailable" else e["outcome"] for e in ends}
+    return " + ".join(sorted(told))
 
 
 def _gates(notes: Iterable[Figures]) -> Figures:
@@ -86,17 +121,24 @@ def _gates(notes: Iterable[Figures]) -> Figures:
     }
 
 
-def draw(root: tree.Node, taken: Sequence[str] = (), indent: str = "", label: str = "") -> list[str]:
+def draw(root: tree.Node, taken: Sequence[str] = (), indent: str = "", edge: str = "") -> list[str]:
     """A tree as lines of text; a star marks the nodes whose ids are in `taken`."""
-    name = {
-        "guard": lambda s: expr.render(s["condition"]) + "".join(f" [{m}]" for m, v in s.items() if v is True),
-        "terminal": lambda s: f"{s['outcome']} {s['reason']}".strip(),
-        "goals": lambda s: f"{s['count']} goals, {'in one request' if s['together'] else 'one after the other'}",
-    }.get(root.kind, lambda s: f"{root.kind} {' '.join(map(str, s.values()))}".strip())(root.spec)
-    lines = [f"{indent}{label + ': ' if label else ''}{name}{' *' if root.id in taken else ''}"]
-    for edge, child in zip(tree.EDGES[root.kind], root.children):
-        lines += draw(child, taken, indent + "  ", "" if len(root.children) == 1 else edge)
+    lines = [f"{indent}{edge + ': ' if edge else ''}{label(root)}{' *' if root.id in taken else ''}"]
+    for name, child in zip(tree.EDGES[root.kind], root.children):
+        lines += draw(child, taken, indent + "  ", "" if len(root.children) == 1 else name)
     return lines
+
+
+def label(node: tree.Node) -> str:
+    """A node in a few words."""
+    spec = node.spec
+    if node.kind == "guard":
+        return expr.render(spec["condition"]) + "".join(f" [{mark}]" for mark, value in spec.items() if value is True)
+    if node.kind == "terminal":
+        return f"{spec['outcome']} {spec['reason']}".strip()
+    if node.kind == "goals":
+        return f"{spec['count']} goals, {'in one request' if spec['together'] else 'one after the other'}"
+    return f"{node.kind} {' '.join(map(str, spec.values()))}".strip()
 
 
 def full(task: Task) -> str:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import datasketch
+import numpy as np
 
 from synth import domains
+from synth.keys import Keys
 from synth.task import Task
 
 SHINGLE = 3  # words
@@ -52,32 +54,51 @@ def _records(task: Task) -> str:
 
 
 class Neighbours:
-    """An index of tasks by MinHash signatures (Broder 1997) of the word shingles an agent sees; 1 KB a task."""
+    """An index of tasks by MinHash signatures (Broder 1997) of the word shingles an agent sees; 1 KB a task, on disk.
+
+    Compared are tasks that agree in one band of their signatures at least (Leskovec, Rajaraman, Ullman, Mining of
+    Massive Datasets, section 3.4).
+    """
 
     def __init__(self) -> None:
-        self._index = datasketch.MinHashLSH(NEAR, PERMUTATIONS)
+        index = datasketch.MinHashLSH(NEAR, PERMUTATIONS)  # it knows how many bands suit the limit
+        self._bands = [slice(i * index.r, (i + 1) * index.r) for i in range(index.b)]
         self._empty = datasketch.MinHash(PERMUTATIONS)
-        self._signatures: dict[str, datasketch.MinHash] = {}
+        self._keys = Keys()
 
-    def _signature(self, task: Task) -> datasketch.MinHash:
+    def _signature(self, task: Task) -> np.ndarray:
         signature = self._empty.copy()
         shingles = sorted(grams(f"{prose(task)}\n{_records(task)}", SHINGLE))
         signature.update_batch([shingle.encode() for shingle in shingles])
-        return signature
+        return signature.hashvalues
 
     def nearest(self, task: Task) -> tuple[str, float] | None:
         """(id, estimated Jaccard similarity) of the nearest task in the index, if any is near enough to be found."""
         signature = self._signature(task)
-        found = [(float(signature.jaccard(self._signatures[i])), i) for i in self._index.query(signature)]
-        if not found:
+        names = {name for key in self._band_keys(signature) for name in self._keys.find(key)}
+        if not names:
             return None
-        alike, nearest = max(found)
+        alike, nearest = max((jaccard(signature, self._kept(name)), name) for name in names)
         return nearest, round(alike, 3)
 
     def add(self, task: Task) -> None:
         """Takes a task into the index."""
-        self._signatures[task.id] = self._signature(task)
-        self._index.insert(task.id, self._signatures[task.id])
+        signature = self._signature(task)
+        self._keys.add(("signature", task.id), signature.tobytes())
+        for key in self._band_keys(signature):
+            self._keys.add(key, task.id)
+
+    def _band_keys(self, signature: np.ndarray) -> Iterator[tuple]:
+        return ((number, signature[band].tobytes()) for number, band in enumerate(self._bands))
+
+    def _kept(self, name: str) -> np.ndarray:
+        """The signature of a task in the index."""
+        return np.frombuffer(self._keys.find(("signature", name))[0], self._empty.hashvalues.dtype)
+
+
+def jaccard(one: np.ndarray, other: np.ndarray) -> float:
+    """The similarity of two sets, estimated from their MinHash signatures."""
+    return float(np.mean(one == other))
 
 
 class Corpus:

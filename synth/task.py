@@ -23,6 +23,8 @@ class Task:
     user: the user script (see envs/user.py). subgoals, violations: predicates as data (see envs/world.py).
     oracle: the scripted steps that earn reward 1.0 (see envs/actors.py).
     tree: the behaviour tree as data (synth/tree.py).
+    reward_source: what rewards its episodes: "code", or "llm" for a language model (envs/judge.py). JSON text without
+        it says "code".
     """
 
     id: str
@@ -44,6 +46,7 @@ class Task:
     violations: list[dict[str, Any]]
     oracle: list[dict[str, Any]]
     tree: dict[str, Any]
+    reward_source: str = "code"
 
     @property
     def split(self) -> str:
@@ -52,12 +55,15 @@ class Task:
 
     def to_json(self) -> str:
         """JSON text; same task, same bytes. Keys keep their order: tool schemas and records are shown to the policy."""
-        return json.dumps(dataclasses.asdict(self), separators=(",", ":"), ensure_ascii=False)
+        record = dataclasses.asdict(self)
+        if self.reward_source == "code":
+            del record["reward_source"]
+        return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Task:
         """Inverse of `to_json`. Raises ValueError naming the missing or unknown fields."""
-        record = json.loads(text)
+        record = {"reward_source": "code", **json.loads(text)}
         expected = {field.name for field in dataclasses.fields(cls)}
         if set(record) != expected:
             missing, unknown = sorted(expected - set(record)), sorted(set(record) - expected)

@@ -8,15 +8,18 @@ endpoint does not answer at all, the run stops: started again it goes on from th
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-from synth import domains, operators, preview, selection
+from synth import domains, invert, operators, preview, selection, utterances
 from synth.domains import Action, Domain, Entity
+from synth.estimate import Estimate
 from synth.llm import Client, Message, Question
 from synth.operators import Operator
+from synth.task import Task
 from synth.workflow import Workflow
 
 
@@ -33,6 +36,10 @@ class Teacher(Protocol):
 
     def expand(self, pairs: Sequence[tuple[Workflow, Operator]], seed: int) -> list[Workflow]:
         """Each workflow grown by its operator."""
+        ...
+
+    def speak(self, tasks: Sequence[Task]) -> list[Task]:
+        """The tasks with the wording of what their users say settled."""
         ...
 
     def spent(self) -> str:
@@ -54,6 +61,10 @@ class Program:
     def expand(self, pairs: Sequence[tuple[Workflow, Operator]], seed: int) -> list[Workflow]:
         """Conditions drawn from the seed."""
         return selection.expand(pairs, seed)
+
+    def speak(self, tasks: Sequence[Task]) -> list[Task]:
+        """The persona's wording, which the tasks have."""
+        return list(tasks)
 
     def spent(self) -> str:
         """Nothing."""
@@ -88,9 +99,9 @@ _SYSTEM = {"role": "system", "content": "You design customer-service workflows. 
 
 
 class Llm:
-    """A language model as teacher."""
+    """A language model as teacher, or an estimate of what one would cost."""
 
-    def __init__(self, client: Client):
+    def __init__(self, client: Client | Estimate):
         self.client = client
         self._proposed: dict[int, list[Domain]] = {}  # asked once: the question names the domains there are
 
@@ -106,7 +117,8 @@ class Llm:
                 "is linked to a third kind of record (two fields). Two actions change the record; each needs a detail "
                 f"(slot) with three choices. All names are single lower-case words, no two alike. Schema: {DOMAIN}"
             )
-            questions.append(Question(_ask(text), DOMAIN, lambda answer: domains.check(_domain(answer))))
+            typical = json.dumps(dataclasses.asdict(domains.DOMAINS["orders"]))
+            questions.append(Question(_ask(text), DOMAIN, lambda answer: domains.check(_domain(answer)), typical))
         found = [_domain(answer) for answer in self.client.ask_all(questions) if answer is not None]
         self._proposed[count] = list({domain.name: domain for domain in found}.values())
         return self._proposed[count]
@@ -122,7 +134,7 @@ class Llm:
                 "{outcome}; consent says that changes need the user's consent. State conditions, no procedures. "
                 f"Schema: {WORDING}"
             )
-            questions.append(Question(_ask(text), WORDING, _check_wording))
+            questions.append(Question(_ask(text), WORDING, _check_wording, invert.policy_text(workflow)))
         answers = self.client.ask_all(questions)
         wordings = [() if answer is None else tuple(answer[name] for name in PLACEHOLDERS) for answer in answers]
         return [dataclasses.replace(workflow, wording=found) for workflow, found in zip(workflows, wordings)]
@@ -141,13 +153,35 @@ class Llm:
                 found.append(workflow.grown(grown, operator.name))
         return found
 
+    def speak(self, tasks: Sequence[Task]) -> list[Task]:
+        """The model's words where they carry the same facts (synth/utterances.py), the persona's where none do."""
+        questions = []
+        for task in tasks:
+            said = utterances.of(task)
+            text = (
+                f"A customer of a {task.domain} desk says these things, each under its name: {json.dumps(said)}. Say "
+                "the same in other words, as that person would. Keep everything in quotes with its quotes, and all "
+                "names, verbs of the request, fields and values; add none. "
+                f'"yes" has to say yes and "no" has to say no. Schema: {_said(said)}'
+            )
+            check = functools.partial(utterances.check, task)
+            questions.append(Question(_ask(text), _said(said), check, json.dumps(said)))
+        answers = self.client.ask_all(questions)
+        return [task if words is None else utterances.reworded(task, words) for task, words in zip(tasks, answers)]
+
     def spent(self) -> str:
         """The client's ledger."""
-        return "teacher: " + ", ".join(f"{n} {name}" for name, n in dataclasses.asdict(self.client.ledger).items())
+        return f"teacher: {self.client.ledger.told()}"
 
 
 def _ask(text: str) -> list[Message]:
     return [_SYSTEM, {"role": "user", "content": text}]
+
+
+def _said(names: Iterable[str]) -> dict[str, Any]:
+    """The schema of what a user says."""
+    line = {"type": "string", "minLength": 1, "maxLength": 300, "pattern": "^[^\\n]+$"}
+    return _object(**dict.fromkeys(names, line))
 
 
 def _rule_question(workflow: Workflow, operator: Operator) -> Question:
@@ -171,7 +205,8 @@ def _rule_question(workflow: Workflow, operator: Operator) -> Question:
     def check(answer: dict[str, Any]) -> None:
         operators.with_rule(workflow, operator.name, answer["condition"], answer["otherwise"])
 
-    return Question(_ask(text), schema, check)
+    typical = {"condition": operators.candidates(workflow, operator.name)[0], "otherwise": kind.otherwise[0]}
+    return Question(_ask(text), schema, check, json.dumps(typical))
 
 
 def _check_wording(answer: dict[str, str]) -> None:

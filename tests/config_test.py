@@ -79,6 +79,27 @@ def test_a_right_command_line(base, tmp_path):
         ("--config.synth.operator_quota=0", "synth.operator_quota must be > 0 and <= 1, got 0"),
         ("--config.synth.operators=guard,gaurd", "synth.operators: unknown ['gaurd'], expected 'all' or some of guard,"),
         ("--config.synth.processes=0", "synth.processes must be >= 1, got 0"),
+        ("--config.synth.refused_share=2", "synth.refused_share must be between 0 and 1, got 2"),
+        ("--config.synth.runner=dask", "synth.runner must be one of 'local', 'beam', got 'dask'"),
+        ("--config.synth.runner=beam --config.synth.processes=2", "synth.processes must be 1 with synth.runner = "),
+        ("--config.synth.dry_run=True --stage=synth", "synth.dry_run must be False without a model as teacher"),
+        ("--config.synth.teacher_users=True", "synth.teacher_users must be False without a model as teacher"),
+        (
+            "--config.synth.teacher=llm --config.synth.teacher_model=m --config.synth.dry_run=True",
+            "synth.dry_run must be False for stage flywheel, got True",
+        ),
+        (
+            "--config.synth.teacher=replay --config.synth.teacher_model=m --config.synth.teacher_users=True "
+            "--config.synth.processes=2",
+            "synth.processes must be 1 with synth.teacher_users, got 2",
+        ),
+        ("--config.env.simulator=llm", "rl.reward must be 'llm' with env.simulator = 'llm'"),
+        ("--config.rl.reward=judge", "rl.reward must be one of 'code', 'llm', got 'judge'"),
+        ("--config.rl.reward=llm", "env.model must be the endpoint's name of the model that judges, got ''"),
+        (
+            "--config.rl.reward=llm --config.env.model=m --config.rl.turn_credit=True",
+            "rl.turn_credit must be False with rl.reward = 'llm'",
+        ),
         ("--config.synth.teacher=llm", "synth.teacher_model must be the endpoint's name of the model, got ''"),
         ("--config.rl.kl_coef=0.1 --config.rl.kl_estimator=k1", "rl.kl_estimator must be 'k2' or 'k3' in the loss"),
         ("--config.rl.algorithm=cispo --config.rl.dual_clip=3", "rl.dual_clip must be 0 with cispo"),

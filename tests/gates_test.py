@@ -193,14 +193,22 @@ def test_fingerprint_depends_on_what_an_agent_can_tell_apart(field):
     assert gates.fingerprint(change(task, **{field: getattr(other, field)})) != gates.fingerprint(task)
 
 
-def test_split_leaks_names_roots_and_personas_on_both_sides():
+def leaks(train, heldout):
+    sides = gates.Sides()
+    for split, tasks in (("train", train), ("heldout", heldout)):
+        for task in tasks:
+            sides.add(split, task)
+    return sides.leaks()
+
+
+def test_leaks_are_roots_and_personas_on_both_sides():
     task = TASKS[0]
     heldout = change(task, root=task.root.replace("train", "heldout"))
-    assert gates.split_leaks([task], [heldout]) == []
-    assert gates.split_leaks([task], [heldout, task])[0] == task.root
+    assert leaks([task], [heldout]) == []
+    assert leaks([task], [heldout, task])[0] == task.root
     # As if a held-out task had been drawn from the personas of the training split.
     stranger = change(task, root="train-9999-hotels-move", id=task.id)
-    (leak,) = gates.split_leaks([task], [stranger])
+    (leak,) = leaks([task], [stranger])
     assert leak.startswith(f"persona Persona(name='{task.persona}'")
 
 
@@ -227,7 +235,7 @@ def test_estimated_similarity_is_near_the_exact_one(shared):
     shingles = [similarity.grams(f"{similarity.prose(t)}\n{similarity._records(t)}", 3) for t in tasks]
     exact = len(shingles[0] & shingles[1]) / len(shingles[0] | shingles[1])
     index = similarity.Neighbours()
-    found = index._signature(tasks[0]).jaccard(index._signature(tasks[1]))
+    found = similarity.jaccard(index._signature(tasks[0]), index._signature(tasks[1]))
     assert abs(found - exact) < 0.15  # three standard errors
 
 

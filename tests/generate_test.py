@@ -12,7 +12,7 @@ import pytest
 
 from envs import world
 from rl import tiny
-from synth import domains, generate, operators, personas, selection, tree, workflow
+from synth import domains, generate, operators, personas, script, selection, tree, workflow
 from synth.selection import Outcome, Selection
 
 REPOSITORY = Path(__file__).parents[1]
@@ -64,6 +64,25 @@ def test_illegal_tasks_of_able_trees_make_up_for_the_others():
     tasks = generate.tasks([*able, *flows[10:]], 2, 0.5, 0)
     assert {task.root for task in tasks if not task.legal} == {flow.root for flow in able}
     assert legal_share(tasks) == 0.5
+
+
+def test_a_rule_decides_as_many_tasks_as_is_wanted():
+    """... without a tree being likelier to be refused for having a rule, and never more than are not legal."""
+    flows = roots("train", 40)
+    ruled = [operators.expand(flow, operators.OPERATORS["guard"], 0) for flow in flows]
+    both, consent = (
+        [operators.expand(flow, operators.OPERATORS["confirm"], 0) for flow in some] for some in (ruled, flows[:10])
+    )
+    for refused_share, expected in ((0.1, 0.1), (0.3, 0.3), (0.5, 0.5), (0.9, 0.5)):
+        tasks = generate.tasks(both, 2, 0.5, 0, refused_share)
+        assert legal_share(tasks) == 0.5
+        refused = [task for task in tasks if any(s.get("call") in ("decline", "transfer") for s in task.oracle)]
+        assert len(refused) == expected * len(tasks)
+        assert max(Counter(task.root for task in refused).values()) == 1
+    tasks = generate.tasks([*consent, *both[10:]], 2, 0.5, 0, 0.5)
+    assert legal_share(tasks) == 0.5, "trees without a rule have users that refuse consent"
+    polite = {task.id: world.reward(task, script.constant(task, "read_ask_confirm_write")) == 1.0 for task in tasks}
+    assert sum(polite.values()) == 40 + 10, "the legal ones, and those in which only consent is refused"
 
 
 def test_grow_expands_the_worst_first():

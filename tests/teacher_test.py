@@ -1,20 +1,19 @@
 """A language model as teacher: a real HTTP server on loopback speaks the OpenAI API and is often at fault."""
 
 import asyncio
-import collections
-import http.server
 import json
 import re
-import threading
-import time
 
 import main
 import pytest
+import scripted_endpoint
 import small_run
 
 from rl import agentic, flywheel
 from synth import dataset, domains, llm, operators, selection, teacher, tree, workflow
 from synth.llm import Question
+
+server = scripted_endpoint.server
 
 BAKERY = {
     "name": "bakery", "number": "weight",
@@ -47,73 +46,9 @@ def answer(question):
     return {"sum": sum(map(int, re.findall(r"\d+", question)))}
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """POST /v1/chat/completions; what goes wrong is decided by the server's script."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        question = next(m["content"] for m in body["messages"] if m["role"] == "user")
-        server = self.server
-        with server.lock:
-            server.requests.append((self.path, self.headers["Authorization"], body))
-            server.active += 1
-            server.most = max(server.most, server.active)
-            fault = server.fault(question, len(body["messages"]))
-        time.sleep(server.delay)
-        status, text = 200, json.dumps(answer(question))
-        if fault == "hang":
-            server.released.wait(30)
-        elif fault == "drop":  # the connection breaks without an answer
-            self.close_connection = True
-            with server.lock:
-                server.active -= 1
-            return
-        elif isinstance(fault, int):
-            status = fault
-        elif fault is not None:
-            text = fault
-        if status == 200 and fault != "hang":
-            with server.lock:
-                server.paid[json.dumps(body["messages"])] += 1
-        usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
-        message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        record = {"id": "x", "object": "chat.completion", "created": 0, "model": body["model"], "usage": usage,
-                  "choices": [choice]} if status == 200 else {"error": {"message": "no"}}  # fmt: skip
-        data = json.dumps(record).encode()
-        with server.lock:
-            server.active -= 1
-        try:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the client has given up waiting
-
-    def log_message(self, *args):
-        """Says nothing."""
-
-
-@pytest.fixture
-def server(monkeypatch):
-    found = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found.lock, found.requests, found.paid = threading.Lock(), [], collections.Counter()
-    found.released = threading.Event()
-    found.active, found.most, found.delay, found.fault = 0, 0, 0.0, lambda question, turns: None
-    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{found.server_port}/v1")
-    monkeypatch.setenv("OPENAI_API_KEY", "secret-of-the-test")
-    monkeypatch.setattr(domains, "DOMAINS", dict(domains.DOMAINS))
-    thread = threading.Thread(target=found.serve_forever, daemon=True)
-    thread.start()
-    yield found
-    found.released.set()
-    found.shutdown()
-    thread.join()
-    found.server_close()
+@pytest.fixture(autouse=True)
+def good_answers(server):
+    server.answer = answer
 
 
 SUM = {"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"], "additionalProperties": False}

@@ -1,0 +1,32 @@
+"""What tasks were seen, on disk: it takes the same memory however many there were."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from typing import Any
+
+
+class Keys:
+    """A map from keys (tuples of strings, numbers and bytes) to any number of values (text or bytes) each.
+
+    It lies in a temporary file without a name, which is gone when the process ends.
+    """
+
+    def __init__(self) -> None:
+        self._file = sqlite3.connect("")
+        self._file.execute("PRAGMA journal_mode=OFF")  # nothing is ever taken back
+        self._file.execute("CREATE TABLE keys (key BLOB, value BLOB, PRIMARY KEY (key, value)) WITHOUT ROWID")
+
+    def add(self, key: tuple, value: Any = "") -> bool:
+        """Adds a value to a key; returns whether the key did not have it yet."""
+        found = self._file.execute("INSERT OR IGNORE INTO keys VALUES (?, ?)", (_digest(key), value))
+        return found.rowcount == 1
+
+    def find(self, key: tuple) -> list[Any]:
+        """The values of a key, in order."""
+        return [value for (value,) in self._file.execute("SELECT value FROM keys WHERE key = ?", (_digest(key),))]
+
+
+def _digest(key: tuple) -> bytes:
+    return hashlib.blake2b(repr(key).encode(), digest_size=16).digest()
