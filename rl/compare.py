@@ -24,7 +24,7 @@ import optax
 from flax import nnx
 from ml_collections import config_dict
 
-from rl import algorithms, flywheel, learner, objective, optimiser, packing, report, setup, show, train
+from rl import algorithms, flywheel, learner, measure, objective, optimiser, packing, report, setup, show
 from rl.trajectory import Trajectory
 
 Tree = Any
@@ -60,7 +60,7 @@ def statistics(
     carries a signal."""
     config, c = parts.config, parts.config.rl
     chosen = algorithms.ALGORITHMS[name]
-    advantages, signal = algorithms.group_advantages(train.rewards_of(items), c.group_size, chosen.advantage)
+    advantages, signal = algorithms.group_advantages(measure.rewards_of(items), c.group_size, chosen.advantage)
     members = [i for i in range(len(items)) if signal[i // c.group_size] and items[i].reward is not None]
     if not members:
         return {"algorithm": name, "groups": 0}, None

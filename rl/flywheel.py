@@ -28,7 +28,7 @@ from flax import nnx
 from ml_collections import config_dict
 
 from model import load, lora, tokenizer
-from rl import agentic, checkpoint, evaluate, hosts, reasoning, report, rollout, setup, sft, show, train
+from rl import agentic, checkpoint, evaluate, hosts, measure, reasoning, report, rollout, setup, sft, show, train
 from rl.trajectory import Trajectory
 from synth import dataset, llm, operators
 from synth.problems.growth import Pattern
@@ -304,7 +304,7 @@ class Flywheel:
                 more = functools.partial(train.refill_tasks, current, seed=order, step=step)
                 whole = saves or not c.partial_turns
                 items, metrics = self.trainer.step(tasks, seed, bar.update, more, following, whole)
-            metrics |= train.environment_metrics(items, [*current, *earlier])
+            metrics |= measure.by_environment(items, [*current, *earlier])
             self.progress.count(items, [*current, *earlier])
             self.progress.step += 1
             if hosts.first():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -13,8 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from envs import registry
-from rl import advantage, algorithms, credit, learner, losses, optimiser, packing, rollout, setup, trajectory
+from rl import advantage, algorithms, credit, learner, losses, measure, optimiser, packing, rollout, setup
 from rl.evaluate import derive_seed
 from rl.setup import Parts
 from rl.trajectory import Trajectory
@@ -53,11 +51,6 @@ def _epochs(size: int, width: int, length: int, seed: int) -> list[int]:
         begun = order[len(order) - len(order) % width :]
         order += [i for i in shuffled if i not in begun] + [i for i in shuffled if i in begun]
     return order[:length]
-
-
-def rewards_of(items: Sequence[Trajectory]) -> np.ndarray:
-    """The episodes' rewards, float32 [episodes], NaN where the infrastructure failed."""
-    return np.array([np.nan if t.reward is None else t.reward for t in items], np.float32)
 
 
 def overlong_penalties(items: Sequence[Trajectory], context: int, buffer: int) -> np.ndarray:
@@ -139,7 +132,7 @@ class Trainer:
         tokens, flops = map(sum, zip(*work)) if work else (0, 0.0)
         optimiser.check_finite(self.state, c.max_skipped_updates)
         return items, {
-            **rollout_metrics(items, c.group_size, total(stats)),
+            **measure.of_rollouts(items, c.group_size, measure.total(stats)),
             **found,
             **{name: float(np.mean([u[name] for u in updates])) for name in (updates[0] if updates else ())},
             # Updates between the sampling of a turn and the use of it, mean over turns and this step's updates.
@@ -176,7 +169,7 @@ class Trainer:
     ) -> tuple[Sequence[packing.Advantage], np.ndarray, dict[str, float]]:
         """The episodes' advantages, or their tokens', by the rewards less the penalties that the config asks for; the
         groups that carry a signal; and what was found on the way. With a teacher there are none yet, see `_batches`."""
-        c, rewards, found = self.parts.config, rewards_of(items), {}
+        c, rewards, found = self.parts.config, measure.rewards_of(items), {}
         if c.rl.teacher:
             return np.zeros(len(items), np.float32), np.ones(len(items) // c.rl.group_size, bool), found
         if c.rl.overlong_buffer:
@@ -236,80 +229,6 @@ class Trainer:
             for place in packing.layout(some, c.row_length, c.share_prefix):
                 found[chosen[place.index]] = kl[place.row, place.start : place.start + place.stop - place.first].sum()
         return found
-
-
-def total(stats: Sequence[rollout.Stats]) -> rollout.Stats:
-    """Several runs of rollouts as one."""
-    return rollout.Stats(
-        **{field.name: sum(getattr(one, field.name) for one in stats) for field in dataclasses.fields(rollout.Stats)}
-    )
-
-
-def rollout_metrics(items: Sequence[Trajectory], group_size: int, stats: rollout.Stats) -> dict[str, float | None]:
-    """What a batch of episodes looks like; means are over episodes without a fault, None if all had one.
-
-    mixed_groups: share of groups whose rewards differ. reward_std: within a group, mean over the groups. invalid_calls:
-    tool calls per episode that say nothing that parses (see chat.Chat.parse), among its tool_calls. turn_tokens: per
-    turn, over all turns.
-    """
-    valid = [t for t in items if t.reward is not None]
-    rewards_BG = rewards_of(items).reshape(-1, group_size)
-    mixed = ~np.asarray(advantage.zero_variance(rewards_BG, ~np.isnan(rewards_BG)))
-    deviations = [np.std(row[~np.isnan(row)]) for row in rewards_BG if not np.isnan(row).all()]
-
-    def mean(values: Iterable[float]) -> float | None:
-        return sum(values) / len(valid) if valid else None
-
-    return {
-        "reward": mean(t.reward for t in valid),
-        "pass_rate": mean(t.passed for t in valid),
-        "reward_std": float(np.mean(deviations)) if deviations else None,
-        "mixed_groups": float(np.mean(mixed)) if items else None,
-        "violations": mean(bool(t.score.violations) for t in valid),
-        "truncated": mean(t.reason != trajectory.ENDED for t in valid),
-        "faults": len(items) - len(valid),
-        "retries": stats.retries,
-        "paused": stats.paused,
-        "turns": mean(t.turns for t in valid),
-        "tool_calls": mean(len(_arguments(t)) for t in valid),
-        "invalid_calls": mean(sum(not _parses(text) for text in _arguments(t)) for t in valid),
-        "response_tokens": mean(sum(t.loss_mask) for t in valid),
-        "turn_tokens": sum(sum(t.loss_mask) for t in valid) / max(sum(t.turns for t in valid), 1) if valid else None,
-        "tokens_per_second": stats.sampled_tokens / max(stats.seconds, 1e-9),
-        "slot_occupancy": stats.occupancy,
-        "shared_tokens": stats.shared_tokens,
-        "prefill_tokens": stats.prefill_tokens,
-        "prefill_seconds": stats.prefill_seconds,
-        "decode_seconds": stats.decode_seconds,
-        "env_seconds": stats.env_seconds,
-    }
-
-
-def environment_metrics(items: Sequence[Trajectory], tasks: Iterable[Task]) -> dict[str, float | None]:
-    """Mean reward and pass rate of each environment that has episodes, as "reward/NAME" and "pass_rate/NAME".
-
-    tasks: those of the episodes, and maybe others. Means are over episodes without a fault, None if all had one.
-    """
-    names, found = {task.id: registry.name(task) for task in tasks}, {}
-    for name in sorted({names[item.task_id] for item in items}):
-        valid = [item for item in items if names[item.task_id] == name and item.reward is not None]
-        found[f"reward/{name}"] = float(np.mean([item.reward for item in valid])) if valid else None
-        found[f"pass_rate/{name}"] = float(np.mean([item.passed for item in valid])) if valid else None
-    return found
-
-
-def _arguments(item: Trajectory) -> list[str]:
-    """The arguments of the episode's tool calls."""
-    return [call["function"]["arguments"] for message in item.messages for call in message.get("tool_calls") or ()]
-
-
-def _parses(text: str) -> bool:
-    """Whether a text is JSON."""
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
 
 
 def step_seed(seed: int, round_number: int, step: int) -> int:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from configs import default
 from envs.base import Score
-from rl import algorithms, packing, rollout, show, train, trajectory
+from rl import algorithms, measure, packing, rollout, show, train, trajectory
 from synth.question import Question
 
 
@@ -67,16 +67,16 @@ def test_group_advantages_by_hand():
     """Groups of 4: half right; all right; one fault among right and wrong; faults only."""
     rewards = [1, 0, 0, 1] + [1, 1, 1, 1] + [None, 1, 0, 0] + [None] * 4
     items = [episode(reward, task=f"t{i // 4}", member=i % 4) for i, reward in enumerate(rewards)]
-    plain, signal = algorithms.group_advantages(train.rewards_of(items), 4, "dr_grpo")
+    plain, signal = algorithms.group_advantages(measure.rewards_of(items), 4, "dr_grpo")
     expected = [0.5, -0.5, -0.5, 0.5] + [0] * 4 + [0, 2 / 3, -1 / 3, -1 / 3] + [0] * 4
     np.testing.assert_allclose(plain, expected, atol=1e-6)
     assert signal.tolist() == [True, False, True, False]
-    scaled, _ = algorithms.group_advantages(train.rewards_of(items), 4, "grpo")
+    scaled, _ = algorithms.group_advantages(measure.rewards_of(items), 4, "grpo")
     deviation = math.sqrt(2) / 3  # of 1, 0, 0
     expected = [1, -1, -1, 1] + [0] * 4 + [0, 2 / 3 / deviation, -1 / 3 / deviation, -1 / 3 / deviation] + [0] * 4
     np.testing.assert_allclose(scaled, expected, atol=1e-5)
     # Without groups the one that is all right learns that it did better than the rest.
-    _, signal = algorithms.group_advantages(train.rewards_of(items), 4, "reinforce++")
+    _, signal = algorithms.group_advantages(measure.rewards_of(items), 4, "reinforce++")
     assert signal.tolist() == [True, True, True, False]
 
 
@@ -95,7 +95,7 @@ def test_rollout_metrics_leave_faults_out_of_the_rates():
         turns=6, retries=4, paused=2, prefill_tokens=8, shared_tokens=5, sampled_tokens=30, slot_steps=48, prefill_seconds=0.25,
         decode_seconds=1.0, env_seconds=0.5, seconds=2.0,
     )  # fmt: skip
-    found = train.rollout_metrics(items, 2, stats)
+    found = measure.of_rollouts(items, 2, stats)
     expected = {
         "reward": 0.5, "reward_std": (0.25 + 0.0) / 2, "pass_rate": 1 / 3, "mixed_groups": 0.5, "violations": 1 / 3,
         "truncated": 1 / 3, "faults": 1, "retries": 4, "paused": 2, "turns": 2, "tool_calls": 1, "invalid_calls": 1 / 3,
@@ -104,7 +104,7 @@ def test_rollout_metrics_leave_faults_out_of_the_rates():
         "prefill_tokens": 8,
     }  # fmt: skip
     assert found == pytest.approx(expected)
-    faults = train.rollout_metrics(items[3:], 1, stats)
+    faults = measure.of_rollouts(items[3:], 1, stats)
     unknown = ("reward", "reward_std", "pass_rate", "violations", "truncated", "turns", "response_tokens")
     assert faults["faults"] == 1 and [faults[name] for name in unknown] == [None] * 7  # 0 would be a measurement
     assert "reward -  pass - %  mixed groups 0 %  entropy -  15 tok/s" in show.step(0, 1, 4, faults)
@@ -115,7 +115,7 @@ def test_environments_have_rates_of_their_own():
     worlds = {"a": "search", "b": "data", "c": "search", "d": "reasoning", "unused": "data"}
     tasks = [Question(name, name, "", "", 0, 0, env, "", "", {}) for name, env in worlds.items()]
     items = [episode(1.0, "a"), episode(0.5, "a"), episode(None, "c"), episode(0.0, "c"), episode(0.9, "b")]
-    found = train.environment_metrics([*items, episode(None, "d")], tasks)
+    found = measure.by_environment([*items, episode(None, "d")], tasks)
     assert found == pytest.approx({
         "reward/search": 0.5, "pass_rate/search": 1 / 3, "reward/data": 0.9, "pass_rate/data": 0.0,
         "reward/reasoning": None, "pass_rate/reasoning": None,
