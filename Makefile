@@ -18,7 +18,7 @@ test: $(VENV)/.dev $(VENV)/.tpu $(VENV)/.bfcl
 	$(RUN) -m pytest -q -n 2 --dist loadfile
 
 base: $(VENV)/.runtime
-	$(RUN) -m rl.tiny runs/base_untrained
+	$(RUN) -m rl.tiny agentic runs/base_untrained
 	cp runs/base_untrained/* model/tiny_qwen3/
 	$(RUN) main.py --config=configs/base.py --workdir=runs/base --stage=sft
 	cp runs/base/sft/policy/model.safetensors model/tiny_qwen3/
