@@ -12,9 +12,11 @@ import json
 import sys
 from pathlib import Path
 
+import safetensors.numpy
+
 from model import hf_config, tokenizer
 from model.chat import Chat
-from rl import demonstrations, worked
+from rl import demonstrations, induction, worked
 from synth import domains, operators, workflow
 
 VOCABULARY = 1536
@@ -43,6 +45,8 @@ ARCHITECTURE = {
     "max_position_embeddings": 2048,
     "hidden_act": "silu",
 }
+# What the other model has different: heads wide enough, and rotations slow enough, for rl/induction.py.
+REASONER = {"head_dim": 64, "rope_theta": 1000000.0}
 
 
 def corpus(count: int) -> list[str]:
@@ -75,11 +79,14 @@ def main(argv: list[str]) -> int:
     folder = Path(argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     if argv[0] == "agentic":
-        made = tokenizer.train(corpus(DEMONSTRATIONS), VOCABULARY)
+        made, architecture = tokenizer.train(corpus(DEMONSTRATIONS), VOCABULARY), ARCHITECTURE
     else:
         made = tokenizer.train(question_corpus(DEMONSTRATIONS), VOCABULARY, tokenizer.QUESTION_PIECES)
+        architecture = {**ARCHITECTURE, **REASONER}
+        first = induction.weights(architecture, seed=0)
+        safetensors.numpy.save_file(first, folder / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save(made, folder)
-    (folder / "config.json").write_text(json.dumps(ARCHITECTURE, indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps(architecture, indent=2) + "\n")
     hf_config.read(folder)  # raises if the architecture is not one that can be loaded
     return 0
 

@@ -7,7 +7,6 @@ the "base" split, or another, as the rounds of the reasoning flywheel ask it, an
 from __future__ import annotations
 
 import functools
-import json
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,8 @@ from synth.question import SLIPS, Question, parse_weights
 
 SLIPPING = 0.6180339887  # index times this, modulo 1, spreads evenly: a fixed pattern of indices is a share
 GROWTH = 2  # rounds whose questions are demonstrated
-CORPUS_QUESTIONS = 32  # demonstrated questions about one corpus; many corpora, so that none is learned by heart
+CORPUS_QUESTIONS = 64  # demonstrated questions about one corpus; many corpora, so that none is learned by heart
+CORPUS_INDICES = 1024  # after which there are other corpora
 TABLE_QUESTIONS = 128  # demonstrated questions about tables in each round, which are slow to set up
 
 
@@ -48,7 +48,7 @@ class Questions:
         (env,) = rng.choices(list(self._weights), list(self._weights.values()))
         number = rng.randrange(GROWTH)
         if env == "search":
-            return rng.choice(self._searches(number, index // (4 * CORPUS_QUESTIONS)))
+            return rng.choice(self._searches(number, index // CORPUS_INDICES))
         if env == "data":
             return rng.choice(self._analyses(number))
         while not (found := generate.questions([self._pattern(number, rng)], 1, rng.randrange(2**32))):
@@ -97,31 +97,37 @@ _played_before = functools.cache(_played)  # the few questions about tables come
 
 
 def copies(names: Sequence[str], chat: Chat, length: int, seed: int, index: int) -> Trajectory:
-    """Names with numbers as JSON, then one by one in another order, while they fit; the loss is on the numbers."""
+    """Names and numbers, told once and three times again in other orders, as often as `length` tokens hold.
+
+    The loss is on what can be copied: all of a repeated pair but its first token.
+    """
     rng = random.Random(f"{seed}/copies/{index}")
     tokens: list[int] = []
     mask: list[int] = []
     while True:
-        pairs = {name: f"{rng.choice(('', 'p'))}{rng.randrange(10 ** rng.randint(1, 4))}" for name in rng.sample(names, 5)}
-        told = json.dumps(pairs) + "\n"
-        text = told + " ".join(f"{name} is {pairs[name]}." for name in rng.sample(list(pairs), len(pairs))) + "\n"
+        pairs = [f"{name} is {_number(rng)}." for name in rng.sample(names, 5)]
+        lines = [" ".join(rng.sample(pairs, len(pairs))) for _ in range(4)]
+        text = "\n".join(lines) + "\n"
         encoded = chat.tokenizer(text, return_offsets_mapping=True)
         if len(tokens) + len(encoded["input_ids"]) > length:
             nothing = Score(1.0, {}, [])
             return Trajectory(
                 f"copies/{index}", 0, tokens, mask, [0.0] * len(tokens), 0, trajectory.ENDED, nothing, [], [], 1
             )
+        starts = {found.start() for found in re.finditer(r"\w+ is", text)}
         tokens += encoded["input_ids"]
-        spans = [found.span() for found in re.finditer(r"(?<= is )\w+", text[len(told) :])]
-        mask += [
-            int(any(a + len(told) < end <= b + len(told) for a, b in spans)) for _, end in encoded["offset_mapping"]
-        ]
+        mask += [int(a > len(lines[0]) and a not in starts) for a, _ in encoded["offset_mapping"]]
+
+
+def _number(rng: random.Random) -> str:
+    """A number, or the id of a page."""
+    return f"{rng.choice(('', 'p'))}{rng.randrange(10 ** rng.randint(1, 4))}"
 
 
 class Worked:
     """The stream of SFT batches of worked questions, as rl.sft.Demonstrations is of workflows.
 
-    First copies and bare transcripts by halves, then transcripts with a share of bare ones, then transcripts alone, of
+    First copies and a quarter of bare transcripts, then transcripts with a share of bare ones, then transcripts alone, of
     which a share is sloppy.
     """
 
@@ -149,8 +155,8 @@ class Worked:
         """The demonstration of an index, which stands at `place` in [0, 1) of its step's batch."""
         c = self._config
         drill, clean = step < c.sft_drill_steps, step < c.sft_clean_steps
-        if drill and place < 0.5:
-            return copies(self._names, self._chat, c.row_length // 2, self._seed, index)
+        if drill and place < 0.75:
+            return copies(self._names, self._chat, c.row_length // 3, self._seed, index)
         bare = drill or clean and place < c.sft_drill_share
         flawed = not clean and (index * SLIPPING) % 1 < c.sft_flawed_share
         rates = self._rates if flawed else {}
