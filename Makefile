@@ -1,6 +1,7 @@
 # make demo   the whole loop on the tiny config (installs what it needs first)
 # make test   the tests (ditto)
 # make base   remakes the base checkpoint of the tiny config, which ships with the repository
+# make reasoning_base   remakes the base of the reasoning flywheel's tiny config, which ships, too
 # make benchmarks  our speed beside that of others, one JSON line each (minutes; see benchmarks/RESULTS.md)
 # make setup  the environment for all of these
 # make clean  removes the environment, the caches and the demo's run
@@ -9,7 +10,7 @@ PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test base benchmarks setup clean
+.PHONY: demo test base reasoning_base benchmarks setup clean
 
 demo: $(VENV)/.runtime
 	$(RUN) main.py --config=configs/tiny.py --workdir=runs/demo
@@ -22,6 +23,12 @@ base: $(VENV)/.runtime
 	cp runs/base_untrained/* model/tiny_qwen3/
 	$(RUN) main.py --config=configs/base.py --workdir=runs/base --stage=sft
 	cp runs/base/sft/policy/model.safetensors model/tiny_qwen3/
+
+reasoning_base: $(VENV)/.runtime
+	$(RUN) -m rl.tiny reasoning runs/reasoner_untrained
+	$(RUN) main.py --config=configs/reasoning_base.py --workdir=runs/reasoning_base --stage=sft \
+		--config.model.checkpoint=runs/reasoner_untrained
+	cp runs/reasoning_base/sft/policy/* model/tiny_reasoner/
 
 benchmarks: $(VENV)/.dev $(VENV)/.tunix
 	$(RUN) -m benchmarks.model

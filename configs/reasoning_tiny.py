@@ -17,11 +17,10 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
         raise ValueError(f"unknown argument {arg!r}; expected none or 'runlocal'")
     c = reasoning_base.get_config()
     c.seed = 0
-    c.model.init = "checkpoint"
     c.reasoning.rounds = 2
-    c.reasoning.train_roots = 64
+    c.reasoning.train_roots = 96
     c.reasoning.heldout_roots = 48
-    c.reasoning.variants = 2
+    c.reasoning.variants = 1
     c.rl.rounds = 0
     c.rl.sft_steps = c.rl.sft_decay_steps = 0
 
@@ -32,10 +31,11 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.sampler.prefill_chunk = 64
     c.sampler.max_new_tokens = 128
 
-    c.rl.steps = 12
-    c.rl.groups = 16
+    c.rl.steps = 10
+    c.rl.groups = 12
     c.rl.group_size = 8
     c.rl.minibatches = 2
+    c.evaluate.greedy = False
     c.rl.learning_rate = 3e-4
     c.rl.adam_b2 = 0.99
     c.rl.warmup_updates = 0

@@ -29,7 +29,7 @@ def weights(architecture: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]
     Raises ValueError where the kv heads together are narrower than the model, so that they cannot pass on a token.
     """
     a, rng = architecture, np.random.default_rng(seed)
-    D, H, K, N = (a[f"{name}"] for name in ("hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim"))
+    D, H, K, N = (a[name] for name in ("hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim"))
     if K * N < D:
         raise ValueError(f"num_key_value_heads * head_dim = {K * N}, expected at least hidden_size = {D}")
     embed = rng.normal(0, STD, (a["vocab_size"], D))

@@ -51,14 +51,14 @@ KEYS = {
 }
 
 
-def folder(path: Path, base: Path = TINY) -> Path:
+def folder(path: Path, base: Path = TINY, architecture: dict[str, Any] = ARCHITECTURE) -> Path:
     """Makes an HF folder without weights: the tokenizer of a shipped base, a smaller architecture."""
     path.mkdir(parents=True)
     for file in base.glob("*token*"):
         shutil.copy(file, path)
     shutil.copy(base / "chat_template.jinja", path)
     record = json.loads((base / "config.json").read_text())
-    (path / "config.json").write_text(json.dumps({**record, **ARCHITECTURE}))
+    (path / "config.json").write_text(json.dumps({**record, **architecture}))
     return path
 
 
