@@ -22,20 +22,21 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.reasoning.operators = "resample,constrain,unknown,distract,move"  # compose brings in other families
     c.reasoning.train_roots = 400
     c.rl.adam_b2 = 0.98
-    c.rl.warmup_updates = 40
+    c.rl.warmup_updates = 20
     c.rl.sft_flywheel = "reasoning"
     c.rl.sft_split = "base"
-    c.rl.sft_learning_rate = 2.5e-3
-    c.rl.sft_steps = 700
-    c.rl.sft_decay_steps = 200
+    c.rl.sft_learning_rate = 1e-3
+    c.rl.sft_steps = 480
+    c.rl.sft_decay_steps = 150
     c.rl.sft_episodes = 16
-    c.rl.sft_drill_steps = 80
+    c.rl.sft_drill_steps = 60
     c.rl.sft_drill_share = 0.25
-    c.rl.sft_clean_steps = 620
+    c.rl.sft_clean_steps = 420
     c.rl.sft_flawed_share = 1.0
     c.rl.sft_flaws = "skip=0.2,misread=0.15,guess=0.2"
     c.rl.row_length = 640
     c.rl.rows = 2
     c.sampler.context = 640
     c.mesh.fsdp = 1
+    c.checkpoint.sft_every = 50
     return c

@@ -26,13 +26,13 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
 
     c.env.max_turns = 8  # what three pages take, and one more
 
-    c.sampler.slots = 128
+    c.sampler.slots = 64
     c.sampler.context = 640
     c.sampler.prefill_chunk = 64
     c.sampler.max_new_tokens = 128
 
-    c.rl.steps = 10
-    c.rl.groups = 12
+    c.rl.steps = 8
+    c.rl.groups = 8
     c.rl.group_size = 8
     c.rl.minibatches = 2
     c.evaluate.greedy = False

@@ -19,6 +19,7 @@ STD = 0.02  # of random weights, as everywhere
 BEFORE = 3.0  # norm weights of the first layer's heads, the higher the more they see only the token before
 MATCH = 2.2  # ... of the second layer's, the higher the more they see only equal tokens
 COPY = 6.0  # how loud the second layer says what it has seen, in shares of a token's own embedding
+LOUD = 6.0  # weight of the last norm: as sure as heads that are right two times in three should be
 FAST_PAIRS = 4  # rotary pairs that tell places next to each other apart
 SLOW = 0.005  # radians a place by which pairs may rotate that compare tokens hundreds of places apart
 
@@ -34,7 +35,7 @@ def weights(architecture: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]
         raise ValueError(f"num_key_value_heads * head_dim = {K * N}, expected at least hidden_size = {D}")
     embed = rng.normal(0, STD, (a["vocab_size"], D))
     embed[:, 0] = 0.5 * STD * np.sqrt(D)  # the same in every token, for heads that do not care which one it is
-    found = {"model.embed_tokens.weight": embed, "model.norm.weight": np.ones(D)}
+    found = {"model.embed_tokens.weight": embed, "model.norm.weight": np.full(D, LOUD)}
     for layer in range(a["num_hidden_layers"]):
         shapes = {"q": (H * N, D), "k": (K * N, D), "v": (K * N, D), "o": (D, H * N)}
         attention = {name: rng.normal(0, STD, shape) for name, shape in shapes.items()}
