@@ -1,6 +1,7 @@
 # make demo   the whole loop on the tiny config (installs what it needs first)
 # make test   the tests (ditto)
 # make base   remakes the base checkpoint of the tiny config, which ships with the repository
+# make reasoning_base   remakes the base of the reasoning flywheel's tiny config, which ships, too
 # make benchmarks  our speed beside that of others, one JSON line each (minutes; see benchmarks/RESULTS.md)
 # make setup  the environment for all of these
 # make setup-beam  Apache Beam beside it, for synth.runner=beam (200 MB)
@@ -10,7 +11,7 @@ PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test base benchmarks setup setup-beam clean
+.PHONY: demo test base reasoning_base benchmarks setup setup-beam clean
 
 demo: $(VENV)/.runtime
 	$(RUN) main.py --config=configs/tiny.py --workdir=runs/demo
@@ -19,10 +20,16 @@ test: $(VENV)/.dev $(VENV)/.tpu $(VENV)/.bfcl
 	$(RUN) -m pytest -q -n 2 --dist loadfile
 
 base: $(VENV)/.runtime
-	$(RUN) -m rl.tiny runs/base_untrained
+	$(RUN) -m rl.tiny agentic runs/base_untrained
 	cp runs/base_untrained/* model/tiny_qwen3/
 	$(RUN) main.py --config=configs/base.py --workdir=runs/base --stage=sft
 	cp runs/base/sft/policy/model.safetensors model/tiny_qwen3/
+
+reasoning_base: $(VENV)/.runtime
+	$(RUN) -m rl.tiny reasoning runs/reasoner_untrained
+	$(RUN) main.py --config=configs/reasoning_base.py --workdir=runs/reasoning_base --stage=sft \
+		--config.model.checkpoint=runs/reasoner_untrained
+	cp runs/reasoning_base/sft/policy/* model/tiny_reasoner/
 
 benchmarks: $(VENV)/.dev $(VENV)/.tunix
 	$(RUN) -m benchmarks.model

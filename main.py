@@ -28,7 +28,7 @@ from ml_collections import config_dict
 
 from configs import validate
 from rl import command_line
-from synth import domains, operators, script
+from synth import domains, operators, question, script
 
 STAGES = ("flywheel", "synth", "sft", "rl", "evaluate", "compare", "serve", "plan")
 WORKDIR = "the folder of this run, for example --workdir=runs/tiny"
@@ -49,7 +49,8 @@ def parse(argv: Sequence[str]) -> Command:
     operators.select(values.config.synth.operators)
     if values.config.reasoning.rounds:
         check_reasoning(values.config)
-    script.parse_flaws(values.config.rl.sft_flaws)
+    flaws = question.SLIPS if values.config.rl.sft_flywheel == "reasoning" else script.FLAWS
+    script.parse_flaws(values.config.rl.sft_flaws, flaws)
     if values.config.synth.runner == "beam":
         from rl import candidates  # not at the top: no other run needs it
 
@@ -70,8 +71,7 @@ def parse(argv: Sequence[str]) -> Command:
 
 def check_reasoning(config: config_dict.ConfigDict) -> None:
     """Raises ValueError for names of problem families, operators or worlds that there are not."""
-    from synth import question  # not at the top: sympy, which problems need, takes its time
-    from synth.problems import catalogue
+    from synth.problems import catalogue  # not at the top: sympy, which problems need, takes its time
     from synth.problems import operators as problem_operators
 
     catalogue.select(config.reasoning.families)

@@ -151,6 +151,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.sft_drill_steps = 0  # first steps, on nothing but copying and checking (rl/drills.py)
     c.rl.sft_comparison_steps = 0  # the steps after them, on nothing but values compared with rules
     c.rl.sft_drill_share = 0.0  # share of drills beside the transcripts of the clean steps
+    c.rl.sft_flywheel = "agentic"  # what is demonstrated: tasks of the "agentic" or questions of the "reasoning" one
     c.rl.sft_split = "train"  # whose roots and personas are demonstrated: "train" | "base"
 
     c.plan = config_dict.ConfigDict()

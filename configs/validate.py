@@ -108,6 +108,7 @@ RULES: dict[str, Rule] = {
     "rl.sft_comparison_steps": _at_least(0),
     "rl.sft_clean_steps": _at_least(0),
     "rl.sft_decay_steps": _at_least(0),
+    "rl.sft_flywheel": _one_of("agentic", "reasoning"),
     "rl.sft_split": _one_of("train", "base"),
     "checkpoint.sft_every": _at_least(1),
     "evaluate.policies": _one_of("initial", "current", "initial,current"),

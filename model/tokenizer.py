@@ -48,7 +48,29 @@ _JSON = (  # the fixed parts of a function schema and of a call, each one piece:
 )
 _KEY = r'"[A-Za-z_]+": (?!\{)"?| ?"[A-Za-z_]+" (?:is "|at most |at least )'
 _OTHER = rf"(?:(?!{_KEY})[^A-Za-z_0-9\n])+"
-_PIECES = "|".join((*_JSON, _KEY, r"\n", r" ?[A-Za-z_]+", r"[0-9]", rf"{_OTHER}(?= [A-Za-z_])", _OTHER))
+PIECES = "|".join((*_JSON, _KEY, r"\n", r" ?[A-Za-z_]+", r"[0-9]", rf"{_OTHER}(?= [A-Za-z_])", _OTHER))
+
+# The same for worlds that ask questions, where names and numbers are copied: a space belongs to the word before a name
+# or number, so that these have the same tokens wherever they stand. What a program or query repeats is one piece.
+QUESTION_PIECES = "|".join(
+    (
+        *_JSON,
+        r"from fractions import Fraction as F; ",
+        r"\)?; [a-z] [-+*/]*= (?:F\()?",
+        r"[a-z] = (?:F\()?",
+        r" \* F\(",
+        r", 1000\)",
+        _KEY,
+        r"\n",
+        r" ?[a-z]*\(?[a-z]\.[a-z_]+\)?",
+        r" ?[a-z_]+ (?=[A-Z0-9])",
+        r" ?[a-z_]+",
+        r"[A-Z][a-z]*",
+        r"[0-9]",
+        rf"{_OTHER}(?= [a-z_])",
+        _OTHER,
+    )
+)
 
 # Qwen3's chat format in our words (one line about tools, because the tiny model's context is short). Prefix-stable as
 # Qwen3-2507's: nothing that was rendered changes when a turn is added.
@@ -106,8 +128,10 @@ def save(tokenizer: PreTrainedTokenizerFast, path: str | os.PathLike[str]) -> No
     tokenizer.save_pretrained(os.fspath(path))
 
 
-def train(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedTokenizerFast:
+def train(texts: Iterable[str], vocab_size: int = 1024, pieces: str = PIECES) -> PreTrainedTokenizerFast:
     """Trains the tiny byte-level BPE: the same texts give the same tokenizer, whatever their order.
+
+    pieces: a regular expression of the pieces within which BPE may merge.
 
     `texts` may be rendered conversations: special tokens are cut out of them before merges are counted. Ids are laid
     out as in Qwen's tokenizer: bytes and merges, then SPECIAL_TOKENS, then "<|unused_i|>" tokens if the texts are too
@@ -120,7 +144,7 @@ def train(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedTokenizerFa
         raise ValueError(f"vocab_size={vocab_size}: expected at least {len(alphabet) + len(SPECIAL_TOKENS)}")
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(tokenizers.Regex(_PIECES), behavior="isolated"),
+        pre_tokenizers.Split(tokenizers.Regex(pieces), behavior="isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ])
     backend.decoder = decoders.ByteLevel()

@@ -12,6 +12,7 @@ import numpy as np
 from envs import world
 from rl.trajectory import Trajectory
 from synth import script
+from synth.question import Question
 from synth.task import Task
 
 Interval = dict[str, float]  # {"mean", "low", "high"}
@@ -39,24 +40,31 @@ def clustered_interval(by_root: Mapping[str, Sequence[float]], resamples: int, s
     return {"mean": float(sums.sum() / counts.sum()), "low": float(low), "high": float(high)}
 
 
-def pass_rate(tasks: Sequence[Task], trajectories: Sequence[Trajectory], resamples: int) -> dict[str, Any]:
+def pass_rate(tasks: Sequence[Task | Question], trajectories: Sequence[Trajectory], resamples: int) -> dict[str, Any]:
     """The pass rate of trajectories of `tasks`: an Interval with "episodes", "faults" and "reward_mean" beside it.
 
+    Where the tasks are questions, "worlds" holds an Interval of each world's (none for a world whose episodes all failed).
     Episodes whose infrastructure failed (reward None) are excluded and counted under "faults". Raises ValueError, with
     the first error, if all failed.
     """
-    root_of = {task.id: task.root for task in tasks}
-    by_root, rewards = defaultdict(list), []
+    by_id = {task.id: task for task in tasks}
+    by_root, rewards, worlds = defaultdict(list), [], defaultdict(lambda: defaultdict(list))
     for item in trajectories:
         if item.reward is not None:
-            by_root[root_of[item.task_id]].append(float(item.passed))
+            task, passed = by_id[item.task_id], float(item.passed)
+            by_root[task.root].append(passed)
             rewards.append(item.reward)
+            if isinstance(task, Question):
+                worlds[task.env][task.root].append(passed)
     if trajectories and not rewards:
         first = trajectories[0].score.error
         raise ValueError(f"evaluate: all {len(trajectories)} episodes faulted; the first: {first}")
     interval = clustered_interval(by_root, resamples, seed=0)
     faults = len(trajectories) - len(rewards)
-    return {**interval, "episodes": len(rewards), "faults": faults, "reward_mean": float(np.mean(rewards))}
+    found = {**interval, "episodes": len(rewards), "faults": faults, "reward_mean": float(np.mean(rewards))}
+    if worlds:
+        found["worlds"] = {env: clustered_interval(worlds[env], resamples, seed=0) for env in sorted(worlds)}
+    return found
 
 
 def constant_pass_rates(tasks: Sequence[Task]) -> dict[str, float]:

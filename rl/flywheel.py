@@ -351,7 +351,7 @@ class Flywheel:
 def run(config: config_dict.ConfigDict, workdir: Path) -> None:
     """--stage=flywheel: runs or resumes all rounds, then prints the closing table."""
     summary = Flywheel(config, workdir).run()
-    print(report.table(summary["rounds"]))
+    print(*filter(None, (report.table(summary["rounds"]), report.world_table(summary["rounds"]))), sep="\n\n")
     last = summary["rounds"][-1]
     name, rate = max(last["constants"].items(), key=lambda item: item[1])
     print(f"best constant policy in round {last['round']}: {name}, {100 * rate:.1f} %")

@@ -121,7 +121,24 @@ def table(rounds: Sequence[Record]) -> str:
         means = (f"{entry[key]:.1f}" if key in entry else "-" for key in ("branches_mean", "depth_mean"))
         rates = (_interval(entry[key]) for key in ("pass_initial", "pass_before", "pass_after"))
         rows.append((*map(str, counts), *means, *rates, f"{100 * gain(entry):+.1f}"))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    return _aligned(rows)
+
+
+def world_table(rounds: Sequence[Record]) -> str:
+    """As `table`, a line per round and world of the reasoning flywheel; "" if there is none."""
+    phases = ("pass_initial", "pass_before", "pass_after")
+    rows = [("round", "world", "initial %", "before %", "after %", "gain")]
+    for entry in rounds:
+        for world in entry["pass_after"].get("worlds", ()):
+            rates = {phase: entry[phase]["worlds"][world] for phase in phases}
+            intervals = (_interval(rates[phase]) for phase in phases)
+            rows.append((str(entry["round"]), world, *intervals, f"{100 * gain(rates):+.1f}"))
+    return _aligned(rows) if len(rows) > 1 else ""
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of equal length as lines of columns."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows)
 
 
@@ -229,7 +246,8 @@ def main(argv: Sequence[str]) -> None:
     try:
         values(["", *argv])
         if (Path(values.workdir) / "summary.json").exists():
-            print(table(summary(values.workdir)["rounds"]))
+            rounds = summary(values.workdir)["rounds"]
+            print(*filter(None, (table(rounds), world_table(rounds))), sep="\n\n")
         if values.random or values.rollout is not None:
             records = list(select(rollouts(values.workdir, values.round, values.phase), values.outcome))
             if values.rollout is not None and values.rollout >= len(records):

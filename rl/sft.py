@@ -16,7 +16,7 @@ from flax import nnx
 from ml_collections import config_dict
 
 from model import load, tokenizer
-from rl import checkpoint, demonstrations, drills, hosts, optimiser, setup, show
+from rl import checkpoint, demonstrations, drills, hosts, optimiser, setup, show, worked
 from rl.trajectory import Trajectory
 from synth import domains, operators, script, workflow
 
@@ -79,7 +79,7 @@ def run(config: config_dict.ConfigDict, workdir: Path) -> Path:
         return policy_dir
     parts = setup.build(config)
     state, step, pack = parts.learner("sft")
-    data = Demonstrations(config, parts.chat)
+    data = (worked.Worked if config.rl.sft_flywheel == "reasoning" else Demonstrations)(config, parts.chat)
     workdir.mkdir(parents=True, exist_ok=True)
     checkpoints = checkpoint.Checkpoints(workdir / "sft_checkpoints", config.checkpoint.keep)
     restored = checkpoints.restore(state)

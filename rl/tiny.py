@@ -1,9 +1,9 @@
-"""The tiny Qwen3 of the demo, before any training: tokenizer and config.json.
+"""The tiny Qwen3 of the demo, or of the reasoning flywheel, before any training: tokenizer and config.json.
 
-    python -m rl.tiny DIR
+    python -m rl.tiny agentic|reasoning DIR
 
 The tokenizer is a byte-level BPE trained on demonstrations of base personas and roots. `make base` runs this and then
-trains the weights (configs/base.py).
+trains the weights (configs/base.py); `make reasoning_base` does so with configs/reasoning_base.py.
 """
 
 from __future__ import annotations
@@ -12,15 +12,21 @@ import json
 import sys
 from pathlib import Path
 
+import safetensors.numpy
+
 from model import hf_config, tokenizer
 from model.chat import Chat
-from rl import demonstrations
+from rl import demonstrations, induction, worked
 from synth import domains, operators, workflow
 
 VOCABULARY = 1536
 # As in configs/base.py, which trains the weights.
 DOMAINS = "orders,hotels,clinics,banking,libraries,rentals,parcels,courses,events,utilities"
 OPERATORS = "guard,hidden,missing,confirm"
+# As in configs/reasoning_base.py.
+WEIGHTS = "reasoning=2,search=1,data=1"
+FAMILIES = "arithmetic,finance,units"
+PROBLEM_OPERATORS = "resample,constrain,unknown,distract,move"
 DEMONSTRATIONS = 2000
 ARCHITECTURE = {
     "architectures": ["Qwen3ForCausalLM"],
@@ -39,6 +45,8 @@ ARCHITECTURE = {
     "max_position_embeddings": 2048,
     "hidden_act": "silu",
 }
+# What the other model has different: heads wide enough, and rotations slow enough, for rl/induction.py.
+REASONER = {"head_dim": 64, "rope_theta": 1000000.0}
 
 
 def corpus(count: int) -> list[str]:
@@ -55,15 +63,30 @@ def corpus(count: int) -> list[str]:
     return texts
 
 
+def question_corpus(count: int) -> list[str]:
+    """Rendered conversations of `count` careful transcripts of questions."""
+    plain = tokenizer.train([], 300, tokenizer.QUESTION_PIECES)
+    chat, questions = Chat(plain), worked.Questions("base", WEIGHTS, FAMILIES, PROBLEM_OPERATORS, 200, 0)
+    items = [worked.demonstrate(questions.draw(index), {}, chat, 0) for index in range(count)]
+    return [plain.apply_chat_template(item.messages, tools=item.tools, tokenize=False) for item in items]
+
+
 def main(argv: list[str]) -> int:
     """Writes the folder; exit status 2 if the command is wrong."""
-    if len(argv) != 1 or argv[0].startswith("-"):
+    if len(argv) != 2 or argv[0] not in ("agentic", "reasoning") or argv[1].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 2
-    folder = Path(argv[0])
+    folder = Path(argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(tokenizer.train(corpus(DEMONSTRATIONS), VOCABULARY), folder)
-    (folder / "config.json").write_text(json.dumps(ARCHITECTURE, indent=2) + "\n")
+    if argv[0] == "agentic":
+        made, architecture = tokenizer.train(corpus(DEMONSTRATIONS), VOCABULARY), ARCHITECTURE
+    else:
+        made = tokenizer.train(question_corpus(DEMONSTRATIONS), VOCABULARY, tokenizer.QUESTION_PIECES)
+        architecture = {**ARCHITECTURE, **REASONER}
+        first = induction.weights(architecture, seed=0)
+        safetensors.numpy.save_file(first, folder / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save(made, folder)
+    (folder / "config.json").write_text(json.dumps(architecture, indent=2) + "\n")
     hf_config.read(folder)  # raises if the architecture is not one that can be loaded
     return 0
 

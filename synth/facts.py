@@ -14,6 +14,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+from synth.personas import SPLITS
 from synth.question import Question
 
 COUNTS = {"person": 120, "book": 120, "company": 60, "city": 60, "river": 20, "sea": 6}
@@ -45,6 +46,7 @@ RELATIONS = (
     Relation("mayor", "city", "person", "the mayor of {}", "{0} is governed by {1}."),
     Relation("mouth", "river", "sea", "the sea that takes up {}", "The {0} ends in the {1}."),
 )
+_ASKED = "What is the name of {}?"
 _NAMESAKES = ("a ship", "a song", "a racehorse", "a brand of tea", "a comet", "a board game")
 _ONSETS, _VOWELS, _CODAS = (
     "b d f g h k l m n p r s t v z br dr gr kl tr".split(),
@@ -72,14 +74,19 @@ def _names() -> list[str]:
     return names
 
 
+def names(split: str) -> list[str]:
+    """The names of a split, which stand in no other. Raises ValueError for an unknown split."""
+    if split not in SPLITS:
+        raise ValueError(f"facts: unknown split {split!r}, expected one of {', '.join(SPLITS)}")
+    return _names()[SPLITS.index(split) :: len(SPLITS)]
+
+
 @functools.lru_cache(maxsize=8)
 def corpus(split: str, number: int, seed: int) -> Corpus:
     """The corpus of a split in round `number`; its names occur in no other split. Raises ValueError for a wrong one."""
-    if split not in ("train", "heldout"):
-        raise ValueError(f"facts: unknown split {split!r}, expected 'train' or 'heldout'")
     rng = random.Random(f"{seed}/corpus/{split}/{number}")
-    names = iter(rng.sample(_names()[split == "heldout" :: 2], sum(COUNTS.values())))
-    of_kind = {kind: [next(names) for _ in range(count)] for kind, count in COUNTS.items()}
+    drawn = iter(rng.sample(names(split), sum(COUNTS.values())))
+    of_kind = {kind: [next(drawn) for _ in range(count)] for kind, count in COUNTS.items()}
     kinds = {name: kind for kind, members in of_kind.items() for name in members}
     facts, page, texts = {}, {}, []
     for name, kind in kinds.items():
@@ -105,6 +112,17 @@ def corpus(split: str, number: int, seed: int) -> Corpus:
         if name:
             page[name] = f"p{index}"
     return Corpus(pages, kinds, facts, page)
+
+
+def read(prompt: str) -> tuple[str, list[Relation]]:
+    """(the thing that a question starts from, the relations to follow from it, in order). Raises ValueError if none."""
+    phrase, found = prompt.removeprefix(_ASKED.partition("{}")[0]).removesuffix("?"), []
+    while known := [r for r in RELATIONS if phrase.startswith(r.phrase.partition("{}")[0])]:
+        found.insert(0, known[0])
+        phrase = phrase.removeprefix(known[0].phrase.partition("{}")[0])
+    if not found:
+        raise ValueError(f"{prompt!r} asks for no relation")
+    return phrase, found
 
 
 def _walks(found: Corpus, start: str, hops: int) -> Iterator[list[Relation]]:
@@ -147,7 +165,7 @@ def questions(split: str, count: int, variants: int, number: int, seed: int) -> 
                 at = known.facts[at, relation.name]
             source: dict[str, Any] = {"corpus": {"split": split, "number": number, "seed": seed}, "evidence": evidence}
             parent, operator = (f"{root}@r{number - 1}", "hop") if number else ("", "")
-            prompt = f"What is the name of {phrase}?"
+            prompt = _ASKED.format(phrase)
             found.append(
                 Question(
                     f"{root}@r{number}/{variant}", root, parent, operator, seed, number, "search", prompt, at, source

@@ -8,6 +8,10 @@ import math
 from typing import Any
 
 ENVS = ("reasoning", "search", "data")
+# How a scripted agent of these worlds (envs/workers.py) goes wrong. skip: it leaves out a sentence of the problem, the
+# rest of a search, the cleaning of a table. misread: it takes an operation, a sentence of a page, a value of a column
+# for another. guess: it makes up the answer, without a tool.
+SLIPS = ("skip", "misread", "guess")
 
 
 def parse_weights(text: str) -> dict[str, float]:

@@ -271,13 +271,13 @@ class Sloppy(Judgement):
 FLAWS = tuple(f.name for f in dataclasses.fields(Sloppy) if f.name not in ("rng", "reasons"))
 
 
-def parse_flaws(text: str) -> dict[str, float]:
+def parse_flaws(text: str, known: Sequence[str] = FLAWS) -> dict[str, float]:
     """"skip_read=0.3,quit=0.1" as a dict. Raises ValueError naming an unknown flaw or a rate outside [0, 1]."""
     rates = {}
     for part in filter(None, (p.strip() for p in text.split(","))):
         name, _, rate = part.partition("=")
-        if name not in FLAWS:
-            raise ValueError(f"rl.sft_flaws: unknown flaw {name!r}, expected some of {', '.join(FLAWS)}")
+        if name not in known:
+            raise ValueError(f"rl.sft_flaws: unknown flaw {name!r}, expected some of {', '.join(known)}")
         try:
             rates[name] = float(rate)
         except ValueError:

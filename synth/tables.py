@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from synth.personas import SPLITS
 from synth.question import Question
 
 Row = dict[str, Any]
@@ -131,6 +132,15 @@ def _clean_sql(subject: Subject) -> str:
         f"from {subject.events} e "
         f"join {subject.owners} o on e.{subject.owner}_id = o.{subject.owner}_id "
         f"where e.{subject.measure} is not null group by e.{subject.event}_id) "
+    )
+
+
+def rash_sql(subject: Subject) -> str:
+    """As `_clean_sql`, by somebody who takes the table as it is told: rows twice, units mixed."""
+    return (
+        f"with clean as (select e.{subject.owner}_id as owner, o.{subject.trait} as trait, e.{subject.group} as grp, "
+        f"e.{subject.measure} as m from {subject.events} e "
+        f"join {subject.owners} o on e.{subject.owner}_id = o.{subject.owner}_id) "
     )
 
 
@@ -253,8 +263,8 @@ def questions(split: str, count: int, variants: int, number: int, seed: int) -> 
 
     Raises ValueError for an unknown split.
     """
-    if split not in ("train", "heldout"):
-        raise ValueError(f"tables: unknown split {split!r}, expected 'train' or 'heldout'")
+    if split not in SPLITS:
+        raise ValueError(f"tables: unknown split {split!r}, expected one of {', '.join(SPLITS)}")
     found, kinds = [], KINDS[min(number, len(KINDS) - 1)]
     for i in range(count):
         name = list(SUBJECTS)[i % len(SUBJECTS)]

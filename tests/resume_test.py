@@ -43,7 +43,7 @@ def start(tmp_path_factory):
     Compiled programs are shared between the processes, which would otherwise do little else than compile.
     """
     base = tmp_path_factory.mktemp("resume")
-    policy = small_run.folder(base / "policy")
+    policies = {tokens: small_run.folder(base / tokens.name, tokens) for tokens in (small_run.TINY, small_run.REASONER)}
     cache = {
         "JAX_COMPILATION_CACHE_DIR": str(base / "cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -52,6 +52,7 @@ def start(tmp_path_factory):
 
     def start(workdir: Path, *flags: str, kill: tuple[str, int] = ("", 0), **changes: Any) -> Process:
         command = [sys.executable, small_run.__file__, kill[0], str(kill[1]), f"--workdir={workdir}"]
+        policy = policies[small_run.REASONER if "reasoning__rounds" in changes else small_run.TINY]
         return subprocess.run(
             [*command, *small_run.arguments(policy, **changes), *flags], env=small_run.environment(**cache),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -155,25 +156,27 @@ def test_stage_by_stage(start, reference, tmp_path):
     assert_same(run(), reference)  # and a finished run stays as it is
 
 
-def test_a_run_that_samples_ahead_replays_and_resumes(start, tmp_path):
-    """Batches are a step behind, except right after a checkpoint; killed between two, the run ends the same.
-
-    So it does with adapters, and moments in the host's memory.
+def test_a_reasoning_run_that_samples_ahead_replays_and_resumes(start, tmp_path):
+    """Problems, search and data, in batches a step behind, except right after a checkpoint; killed in the second round,
+    whose problems have grown by what failed in the first, the run ends the same. With adapters, whose moments lie in the
+    host's memory.
     """
-    changes = dict.fromkeys(("rl__max_staleness", "rl__rounds", "rl__minibatches"), 1)
-    changes |= {"rl__steps": 5, "rl__sft_steps": 0, "checkpoint__every": 3}
+    changes = {"reasoning__rounds": 2, "reasoning__train_roots": 4, "reasoning__heldout_roots": 4, "rl__rounds": 0}
+    changes |= {"rl__max_staleness": 1, "rl__minibatches": 1, "rl__groups": 4, "rl__steps": 3, "rl__sft_steps": 0}
     changes |= {"rl__lora_rank": 2, "rl__offload_optimiser": True}
+    changes |= {"checkpoint__every": 2, "env__max_turns": 8, "sampler__context": 576, "evaluate__greedy": False}
     assert start(tmp_path / "a", **changes).returncode == 0
-    killed = start(tmp_path / "b", kill=("open .*/metrics[.]jsonl", 5), **changes)  # in the last step
+    killed = start(tmp_path / "b", kill=("open .*/metrics[.]jsonl", 6), **changes)  # in the last step
     assert killed.returncode == -signal.SIGKILL, killed.stdout
     resumed = start(tmp_path / "b", **changes)
-    assert resumed.returncode == 0 and "resuming at round 0, step 3" in resumed.stdout
+    assert resumed.returncode == 0 and "resuming at round 1, step 2" in resumed.stdout
     expected = contents(tmp_path / "a")
     assert_same(contents(tmp_path / "b"), expected)
     steps = expected["metrics.jsonl"]
-    assert [row["staleness"] for row in steps] == [0, 1, 1, 0, 1] and all(row["updates"] for row in steps)
-    episodes = [json.loads(line) for line in expected["rollouts/round_0.jsonl"].splitlines()]
-    versions = [{e["policy_version"] for e in episodes if e["step"] == step} for step in range(5)]
-    assert versions == [{0}, {0}, {1}, {3}, {3}]
-    refused = start(tmp_path / "b", **{**changes, "checkpoint__every": 2})
-    assert refused.returncode == 2 and "checkpoint.every (was 3, now 2)" in refused.stdout
+    assert [row["staleness"] for row in steps] == [0, 1, 0] * 2 and all(row["updates"] for row in steps)
+    episodes = [json.loads(line) for line in expected["rollouts/round_1.jsonl"].splitlines()]
+    assert [{e["policy_version"] for e in episodes if e["step"] == step} for step in range(3)] == [{3}, {3}, {5}]
+    assert {json.loads(line)["score"]["error"] for line in expected["rollouts/round_0.jsonl"].splitlines()} == {None}
+    assert set(expected["summary.json"]["rounds"][1]["pass_after"]["worlds"]) == {"data", "reasoning", "search"}
+    refused = start(tmp_path / "b", **{**changes, "checkpoint__every": 3})
+    assert refused.returncode == 2 and "checkpoint.every (was 2, now 3)" in refused.stdout

@@ -24,6 +24,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = REPOSITORY / "model" / "tiny_qwen3"
+REASONER = REPOSITORY / "model" / "tiny_reasoner"
 ARCHITECTURE = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
     "num_key_value_heads": 1, "head_dim": 16,
@@ -50,14 +51,14 @@ KEYS = {
 }
 
 
-def folder(path: Path) -> Path:
-    """Makes an HF folder without weights: the shipped tokenizer, a smaller architecture."""
+def folder(path: Path, base: Path = TINY, architecture: dict[str, Any] = ARCHITECTURE) -> Path:
+    """Makes an HF folder without weights: the tokenizer of a shipped base, a smaller architecture."""
     path.mkdir(parents=True)
-    for file in TINY.glob("*token*"):
+    for file in base.glob("*token*"):
         shutil.copy(file, path)
-    shutil.copy(TINY / "chat_template.jinja", path)
-    record = json.loads((TINY / "config.json").read_text())
-    (path / "config.json").write_text(json.dumps({**record, **ARCHITECTURE}))
+    shutil.copy(base / "chat_template.jinja", path)
+    record = json.loads((base / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**record, **architecture}))
     return path
 
 
