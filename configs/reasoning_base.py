@@ -1,8 +1,8 @@
 """How the base checkpoint of configs/reasoning_tiny.py is made (`make reasoning_base`).
 
 It begins with heads that copy (rl/induction.py). Drills first (copying, and transcripts without what stands before the
-question), then careful transcripts, then sloppy ones, so that RL has something to gain. Figures are in benchmarks/RESULTS.md. Roots, personas, names and tables are
-kept apart from those of RL.
+question), then careful transcripts, then sloppy ones, so that RL has something to gain. Figures are in
+benchmarks/RESULTS.md. Roots, personas, names and tables are kept apart from those of RL.
 """
 
 from ml_collections import config_dict

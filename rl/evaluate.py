@@ -43,7 +43,8 @@ def clustered_interval(by_root: Mapping[str, Sequence[float]], resamples: int, s
 def pass_rate(tasks: Sequence[Task | Question], trajectories: Sequence[Trajectory], resamples: int) -> dict[str, Any]:
     """The pass rate of trajectories of `tasks`: an Interval with "episodes", "faults" and "reward_mean" beside it.
 
-    Where the tasks are questions, "worlds" holds an Interval of each world's (none for a world whose episodes all failed).
+    Where the tasks are questions, "worlds" holds an Interval of each world's (none where all episodes
+    failed).
     Episodes whose infrastructure failed (reward None) are excluded and counted under "faults". Raises ValueError, with
     the first error, if all failed.
     """

@@ -1,8 +1,8 @@
 """Losses: pure functions of arrays.
 
 Legend: B batch (rows), T sequence, V vocabulary, K tokens of a keep-set. Index t of every [B, T] array is the
-prediction made at position t, that is, of the token that follows it (rl/packing.py shifts the record of an episode accordingly). Several sequences
-may share a row; segment_ids_BT (0 to T) tells them apart.
+prediction made at position t, that is, of the token that follows it (rl/packing.py shifts the record of an episode
+accordingly). Several sequences may share a row; segment_ids_BT (0 to T) tells them apart.
 
 A surrogate gives every token's loss; `aggregate` makes one number of them. In all of them `logprobs_BT` are of the
 policy being trained and carry the gradient, `old_logprobs_BT` of the policy that the ratio r is taken to, advantages

@@ -63,7 +63,8 @@ class Stats:
     """One run in numbers. Seconds are wall clock; `seconds` is the whole run, the other three are parts of it.
 
     episodes: that ended. paused: that were put aside. retries: attempts that failed and were played again; their turns
-    and tokens are among the engine's, for which see sampler.Stats. env_seconds: when the engine had nothing to do but wait for environments.
+    and tokens are among the engine's, for which see sampler.Stats. env_seconds: when the engine had nothing to do but
+    wait for environments.
     """
 
     episodes: int = 0

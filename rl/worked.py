@@ -64,7 +64,8 @@ class Questions:
 
     @functools.lru_cache(maxsize=4)
     def _searches(self, number: int, block: int) -> list[Question]:
-        return facts.questions(self._split, CORPUS_QUESTIONS, 1, number, random.Random(f"{self._seed}/{block}").randrange(2**32))
+        seed = random.Random(f"{self._seed}/{block}").randrange(2**32)
+        return facts.questions(self._split, CORPUS_QUESTIONS, 1, number, seed)
 
     @functools.cache
     def _analyses(self, number: int) -> list[Question]:
@@ -127,8 +128,8 @@ def _number(rng: random.Random) -> str:
 class Worked:
     """The stream of SFT batches of worked questions, as rl.sft.Demonstrations is of workflows.
 
-    First copies and a quarter of bare transcripts, then transcripts with a share of bare ones, then transcripts alone, of
-    which a share is sloppy.
+    First copies and a quarter of bare transcripts, then transcripts with a share of bare ones, then transcripts alone,
+    of which a share is sloppy.
     """
 
     def __init__(self, config: config_dict.ConfigDict, chat: Chat):
