@@ -11,6 +11,7 @@ from envs import world
 from envs.base import Score
 from rl import evaluate, trajectory
 from synth import domains, generate, operators, workflow
+from synth.question import Question
 
 
 def flat(interval):
@@ -100,6 +101,16 @@ def test_pass_rate_clusters_by_root():
     tasks = made()
     rewards = [float(task.root == tasks[0].root) for task in tasks]
     assert flat(evaluate.pass_rate(tasks, episodes(tasks, rewards), 1000)) == (0.0, 0.5, 1.0)
+
+
+def test_questions_have_a_pass_rate_per_world():
+    """By hand: both search roots fail, one of two problems passes; the agentic tasks above have no worlds."""
+    asked = [(env, f"{env}-{i}") for env in ("search", "reasoning") for i in range(2)]
+    tasks = [Question(root, root, "", "", 0, 0, env, "?", "1", {}) for env, root in asked]
+    found = evaluate.pass_rate(tasks, episodes(tasks, [0.5, 0.0, 1.0, 0.9]), 200)
+    assert found["mean"] == 0.25 and list(found["worlds"]) == ["reasoning", "search"]
+    assert flat(found["worlds"]["search"]) == (0.0, 0.0, 0.0) and flat(found["worlds"]["reasoning"]) == (0.0, 0.5, 1.0)
+    assert "worlds" not in evaluate.pass_rate(made(), episodes(made(), [1.0] * 4), 10)
 
 
 def test_constant_policies_by_hand():

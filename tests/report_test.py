@@ -135,6 +135,15 @@ def test_table_by_hand(workdir):
     assert " ".join(second.split()) == f"1 {cells}"
 
 
+def test_worlds_of_reasoning_rounds_have_lines_of_their_own(workdir):
+    rounds = report.summary(workdir)["rounds"]
+    assert report.world_table(rounds) == ""
+    for phase, mean in (("pass_initial", 0.1), ("pass_before", 0.2), ("pass_after", 0.7)):
+        rounds[1][phase]["worlds"] = {"data": {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}}
+    _, line = report.world_table(rounds).splitlines()
+    assert " ".join(line.split()) == "1 data 10.0 [0.0, 20.0] 20.0 [10.0, 30.0] 70.0 [60.0, 80.0] +50.0"
+
+
 def test_plot_draws_the_curves(workdir):
     steps, rounds = report.plot(workdir).axes
     np.testing.assert_allclose(steps.lines[0].get_ydata(), np.arange(6) / 10)
