@@ -29,7 +29,7 @@ def evaluate(tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:  # the policy is loaded once for all tests
             parts[:] = parts or [setup.build(config)]
             parts[0].config = config
-            patch.setattr(setup, "build", lambda config: parts[0])
+            patch.setattr(setup, "build", lambda config, workdir=None: parts[0])
             stages.evaluate(config, folder)
         return json.loads((folder / "evaluation" / "report.json").read_text())
 
