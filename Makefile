@@ -27,9 +27,10 @@ base: $(VENV)/.runtime
 
 reasoning_base: $(VENV)/.runtime
 	$(RUN) -m rl.tiny reasoning runs/reasoner_untrained
+	cp runs/reasoner_untrained/* model/tiny_reasoner/
 	$(RUN) main.py --config=configs/reasoning_base.py --workdir=runs/reasoning_base --stage=sft \
 		--config.model.checkpoint=runs/reasoner_untrained
-	cp runs/reasoning_base/sft/policy/* model/tiny_reasoner/
+	cp runs/reasoning_base/sft/policy/model.safetensors model/tiny_reasoner/
 
 benchmarks: $(VENV)/.dev $(VENV)/.tunix
 	$(RUN) -m benchmarks.model

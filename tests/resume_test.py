@@ -136,6 +136,7 @@ def test_stage_by_stage(start, reference, tmp_path):
     run("--stage=synth", rl__rounds=1)
     assert not (tmp_path / "checkpoints").exists()
     (tmp_path / "tasks" / "preview.json").unlink()  # stage=synth shows what it has made
+    shutil.rmtree(tmp_path / "tasks" / "preview")
     trained = run("--stage=rl", rl__rounds=1)
     assert len(trained["metrics.jsonl"]) == 2 and "summary.json" not in trained
     measured = run("--stage=evaluate", rl__rounds=1, evaluate__trials=2)
