@@ -450,7 +450,6 @@ class Engine:
             samples.append((i, sample))
         return samples
 
-
     def _consume(self, running: Sequence[int]) -> None:
         """Tells the turns' constraints the one token that was drawn since."""
         constrained = [i for i in running if self._slots[i].request.constraint is not None]
