@@ -3,10 +3,10 @@
     .venv/bin/python -m benchmarks.selection --workdir=runs/selection [--seeds=3] [--config.section.key=value ...]
 
 For every seed the demo's loop runs once per way of selecting (synth.selection: failures, random, resample), with the
-same base, roots, steps and episodes. Then each final policy plays the held-out tasks of the last round of the runs whose
-trees grew (failures and random), the same tasks and seeds for all. Prints one JSON line: the pass rate of each way with its
-95 % interval clustered by root, and the differences to "failures", paired by root. Hours on two cores; the same command
-takes up a killed run where it was, and reuses finished ones.
+same base, roots, steps and episodes. Then each final policy plays the held-out tasks of the last round of the runs
+whose trees grew (failures and random), the same tasks and seeds for all. Prints one JSON line: the pass rate of each
+way with its 95 % interval clustered by root, and the differences to "failures", paired by root. An hour on two cores;
+the same command takes up a killed run where it was, and reuses finished ones.
 """
 
 import json

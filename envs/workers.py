@@ -26,8 +26,10 @@ Work = Generator[Step, str, None]  # steps, the last without a call; what is sen
 
 
 class Slips:
-    """Whether something goes wrong: `slips("skip")` is true at the rate of "skip", see synth.question.SLIPS; rng: for how
-    it goes wrong."""
+    """Whether something goes wrong: `slips("skip")` is true at the rate of "skip", see synth.question.SLIPS.
+
+    rng: for how it goes wrong.
+    """
 
     def __init__(self, rates: Mapping[str, float], rng: random.Random):
         self._rates, self.rng = rates, rng

@@ -91,7 +91,8 @@ class Sampling:
         own = jax.local_device_count()
         if own % (kept["expert"] * kept["tensor"]):
             raise ValueError(
-                f"mesh: a process samples on its own {own} devices, which mesh.expert and mesh.tensor, {kept}, do not divide"
+                f"mesh: a process samples on its own {own} devices, "
+                f"which mesh.expert and mesh.tensor, {kept}, do not divide"
             )
         devices = [[d for d in mesh.devices.flat if d.process_index == p] for p in range(jax.process_count())]
         meshes = [sharding.make_mesh({**kept, "fsdp": -1}, group) for group in devices]

@@ -37,8 +37,8 @@ class Batch:
     sampler_logprobs, advantages: float32 [M, R, T], of the target; 0 where the mask is 0.
     old_logprobs, reference_logprobs: float32 [M, R, T], of the target under the learner's policy before the step's
         updates and under a frozen reference (see learner.make_scorer); None where nothing asks for them.
-    kept: int32 [M, R, T, K], the ids that the target was drawn from, then -1; all -1 where it could be any; None without
-        truncated sampling.
+    kept: int32 [M, R, T, K], the ids that the target was drawn from, then -1; all -1 where it could be any; None
+        without truncated sampling.
     used: int32 [], the micro-batches that hold anything; the rest are padding and are never computed.
     denominator, sequences: float32 [], loss tokens and episodes with a loss token in the whole batch.
     """
@@ -189,7 +189,8 @@ def pack(
         for at, ids in enumerate(t.kept[place.first + 1 : place.stop + 1], place.start):
             if len(ids) > most_kept:
                 name = f"task {t.task_id!r} member {t.member}"
-                raise ValueError(f"{name}: a keep-set of {len(ids)} tokens, expected at most {most_kept} (sampler.top_k)")
+                expected = f"expected at most {most_kept} (sampler.top_k)"
+                raise ValueError(f"{name}: a keep-set of {len(ids)} tokens, {expected}")
             if ids:
                 arrays["kept"][row, at, : len(ids)] = ids
     if share_prefix:

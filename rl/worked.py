@@ -72,7 +72,9 @@ class Questions:
         return tables.questions(self._split, TABLE_QUESTIONS, 1, number, self._seed)
 
 
-def demonstrate(question: Question, rates: Mapping[str, float], chat: Chat, seed: object, bare: bool = False) -> Trajectory:
+def demonstrate(
+    question: Question, rates: Mapping[str, float], chat: Chat, seed: object, bare: bool = False
+) -> Trajectory:
     """Plays a question with an agent of the given rates of slips (none: the careful one), token by token.
 
     bare: without the system message and the tools, which are most of what a transcript has to say.
@@ -128,8 +130,8 @@ def _number(rng: random.Random) -> str:
 class Worked:
     """The stream of SFT batches of worked questions, as rl.sft.Demonstrations is of workflows.
 
-    First copies and a quarter of bare transcripts, then transcripts with a share of bare ones, then transcripts alone,
-    of which a share is sloppy.
+    First three quarters of copies and one of bare transcripts; then transcripts beside rl.sft_drill_share of drills,
+    half of them copies, half bare transcripts; then transcripts alone, of which a share is sloppy.
     """
 
     def __init__(self, config: config_dict.ConfigDict, chat: Chat):
@@ -156,9 +158,12 @@ class Worked:
         """The demonstration of an index, which stands at `place` in [0, 1) of its step's batch."""
         c = self._config
         drill, clean = step < c.sft_drill_steps, step < c.sft_clean_steps
-        if drill and place < 0.75:
+        if not clean:
+            share = (0.0, 0.0)  # up to where a batch has copies, and up to where bare transcripts
+        else:
+            share = (0.75, 1.0) if drill else (c.sft_drill_share / 2, c.sft_drill_share)
+        if place < share[0]:
             return copies(self._names, self._chat, c.row_length // 3, self._seed, index)
-        bare = drill or clean and place < c.sft_drill_share
         flawed = not clean and (index * SLIPPING) % 1 < c.sft_flawed_share
         rates = self._rates if flawed else {}
-        return demonstrate(self._questions.draw(index), rates, self._chat, f"{self._seed}/{index}", bare)
+        return demonstrate(self._questions.draw(index), rates, self._chat, f"{self._seed}/{index}", place < share[1])

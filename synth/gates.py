@@ -153,7 +153,8 @@ class Seen:
     """Everything accepted before, all splits and rounds, and what no task may resemble.
 
     corpus: texts whose 13-grams no task may hold. max_turns: assistant turns an episode may take. distinct: refuse a
-    task whose whole tree (domain, action, conditions) also stands in another split; those of a single branch cannot differ.
+    task whose whole tree (domain, action, conditions) also stands in another split; those of a single branch cannot
+    differ.
     """
 
     def __init__(self, corpus: Corpus | None = None, max_turns: int = 0, distinct: bool = False):

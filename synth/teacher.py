@@ -1,8 +1,8 @@
 """Teachers: what proposes domains, wordings and expansions. A teacher writes prose and structure; code decides truth.
 
 Whatever a teacher proposes is checked here and then goes through the same operators, inversion and gates as everything
-else. Where a model's answers stay malformed, the program's own proposal takes their place, so no tree is lost. Where the
-endpoint does not answer at all, the run stops: started again it goes on from the answers it has, to the same trees.
+else. Where a model's answers stay malformed, the program's own proposal takes their place, so no tree is lost. Where
+the endpoint does not answer at all, the run stops: started again it goes on from the answers it has, to the same trees.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def test_a_right_command_line(base, tmp_path):
         ("--config.serve.context=9", "serve.context must be >= sampler.prefill_chunk = 64, got 9"),
         ("--config.synth.selection=worst", "synth.selection must be one of 'failures', 'even', 'random', 'resample'"),
         ("--config.synth.operator_quota=0", "synth.operator_quota must be > 0 and <= 1, got 0"),
-        ("--config.synth.operators=guard,gaurd", "synth.operators: unknown ['gaurd'], expected 'all' or some of guard,"),
+        ("--config.synth.operators=guard,gaurd", "synth.operators: unknown ['gaurd'], expected 'all' or some of guard"),
         ("--config.synth.processes=0", "synth.processes must be >= 1, got 0"),
         ("--config.synth.refused_share=2", "synth.refused_share must be between 0 and 1, got 2"),
         ("--config.synth.runner=dask", "synth.runner must be one of 'local', 'beam', got 'dask'"),
@@ -104,7 +104,7 @@ def test_a_right_command_line(base, tmp_path):
         ("--config.rl.kl_coef=0.1 --config.rl.kl_estimator=k1", "rl.kl_estimator must be 'k2' or 'k3' in the loss"),
         ("--config.rl.algorithm=cispo --config.rl.dual_clip=3", "rl.dual_clip must be 0 with cispo"),
         ("--config.rl.algorithm=reinforce++ --config.rl.max_refills=1", "rl.max_refills must be 0 with reinforce++"),
-        ("--stage=serve --config.sampler.constrain_calls=True", "sampler.constrain_calls must be False for stage serve"),
+        ("--stage=serve --config.sampler.constrain_calls=True", "sampler.constrain_calls must be False"),
         (
             "--stage=evaluate --config.sampler.constrain_calls=True --config.evaluate.suites=bfcl",
             "evaluate.suites must be 'agentic' with sampler.constrain_calls",

@@ -1,4 +1,4 @@
-"""Constrained tool calls: whatever is drawn, a call that ends is one of a tool that exists, with arguments that parse."""
+"""Constrained tool calls: whatever is drawn, a call that ends names a tool that exists, with arguments that parse."""
 
 import functools
 import json

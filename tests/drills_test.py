@@ -16,7 +16,9 @@ from synth import domains, workflow
 
 TOKENIZER = Path(__file__).parents[1] / "model" / "tiny_qwen3"
 LENGTH = 336
-CHECK = re.compile(r'"(\w+)": ("?\w+"?), rule "\1" (is|at most|at least) ("?\w+"?), else (decline|transfer): (yes|no)\.')
+CHECK = re.compile(
+    r'"(\w+)": ("?\w+"?), rule "\1" (is|at most|at least) ("?\w+"?), else (decline|transfer): (yes|no)\.'
+)
 
 
 @functools.cache

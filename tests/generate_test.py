@@ -107,7 +107,8 @@ def test_pass_rate_of_a_few_episodes_is_not_taken_for_certain():
 
 def test_grow_uses_operators_evenly():
     flows = roots("train", 22)
-    counts = Counter(flow.operator for flow in selection.grow(flows, outcomes(flows, 0), OPERATORS, Selection(share=1.0), 0))
+    grown = selection.grow(flows, outcomes(flows, 0), OPERATORS, Selection(share=1.0), 0)
+    counts = Counter(flow.operator for flow in grown)
     assert sorted(counts.values()) == [5, 5, 6, 6]
 
 
@@ -115,7 +116,8 @@ def test_failures_choose_among_the_least_used_operators():
     (flow,) = roots("train", 1)
     for kind, fitting in (("confirm", {"confirm"}), ("ask", {"missing"}), ("guard", {"guard", "hidden"})):
         failed = {flow.id: Outcome(8, 2, (kind,) * 5 + ("none",))}
-        assert {selection.grow([flow], failed, OPERATORS, Selection(share=1.0), seed)[0].operator for seed in range(12)} == fitting
+        grown = [selection.grow([flow], failed, OPERATORS, Selection(share=1.0), seed)[0] for seed in range(12)]
+        assert {one.operator for one in grown} == fitting
     unmeasured = {selection.grow([flow], {}, OPERATORS, Selection(share=1.0), seed)[0].operator for seed in range(40)}
     assert unmeasured == {operator.name for operator in OPERATORS}
 
@@ -205,7 +207,8 @@ for split in ("train", "heldout"):
         for task in generate.tasks(flows, 2, 0.5, 11):
             digest.update(task.to_json().encode())
         chosen = operators.select("all")
-        grown = selection.grow(flows, {f.id: selection.Outcome(4, i % 5) for i, f in enumerate(flows)}, chosen, selection.Selection(share=0.7), 11)
+        seen = {flow.id: selection.Outcome(4, i % 5) for i, flow in enumerate(flows)}
+        grown = selection.grow(flows, seen, chosen, selection.Selection(share=0.7), 11)
         flows = grown if split == "train" else selection.grow_like(flows, grown, 11)
 print(digest.hexdigest())
 """

@@ -159,8 +159,8 @@ def test_stage_by_stage(start, reference, tmp_path):
 
 def test_a_reasoning_run_that_samples_ahead_replays_and_resumes(start, tmp_path):
     """Problems, search and data, in batches a step behind, except right after a checkpoint; killed in the second round,
-    whose problems have grown by what failed in the first, the run ends the same. With adapters, whose moments lie in the
-    host's memory.
+    whose problems have grown by what failed in the first, the run ends the same. With adapters, whose moments lie in
+    the host's memory.
     """
     changes = {"reasoning__rounds": 2, "reasoning__train_roots": 4, "reasoning__heldout_roots": 4, "rl__rounds": 0}
     changes |= {"rl__max_staleness": 1, "rl__minibatches": 1, "rl__groups": 4, "rl__steps": 3, "rl__sft_steps": 0}

@@ -180,7 +180,8 @@ def test_faults_end_only_their_own_episode():
 def test_a_fault_says_what_happened_and_hides_nothing():
     """Where it was raised; what failed before it; and what was known of an episode that fails when it is closed."""
     params = parts()[3]
-    step, close, both = (make_rollouts().run(params, [task("x", 3, m)], [0], 0)[0] for m in ("step", "close", "step close"))
+    faults = ("step", "close", "step close")
+    step, close, both = (make_rollouts().run(params, [task("x", 3, fault)], [0], 0)[0] for fault in faults)
     assert "step: ConnectionError('backend lost in step')" in step.score.error
     assert "Traceback" in step.score.error and "rollout_test.py" in step.score.error and "in fail" in step.score.error
     assert close.score.subgoals == {"heard": True} and close.reward is None

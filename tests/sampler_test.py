@@ -168,7 +168,8 @@ def test_truncated_sampling_records_what_it_drew_from():
     """Through the engine: with top_k 2 no token is less probable than the second most probable one."""
     engine = make_engine(truncation=draw.Truncation(2, 0.95))
     prompt = prompt_of(9)
-    sample = engine.turn(engine.place(tiny()[1]), [sampler.Request(1, prompt, draw.turn_keys(0, ["t"], [0], [0])[0])])[0]
+    request = sampler.Request(1, prompt, draw.turn_keys(0, ["t"], [0], [0])[0])
+    sample = engine.turn(engine.place(tiny()[1]), [request])[0]
     row = np.zeros((1, CONTEXT), np.int32)
     row[0, : len(prompt) + len(sample.tokens)] = prompt + sample.tokens
     for i, (token, logprob) in enumerate(zip(sample.tokens, sample.logprobs, strict=True)):
@@ -243,7 +244,8 @@ def test_a_request_may_have_a_smaller_budget():
     engine = make_engine(stop_ids=[])
     keys = draw.turn_keys(0, ["t"] * 4, range(4), [0] * 4)
     budgets = [1, 3, None, 6]
-    samples = engine.turn(engine.place(tiny()[1]), [sampler.Request(s, [5], keys[s], None, n) for s, n in enumerate(budgets)])
+    requests = [sampler.Request(s, [5], keys[s], None, n) for s, n in enumerate(budgets)]
+    samples = engine.turn(engine.place(tiny()[1]), requests)
     assert [len(sample.tokens) for sample in samples] == [1, 3, 6, 6]
     assert {sample.finish_reason for sample in samples} == {"length"}
 

@@ -92,8 +92,8 @@ def test_rollout_metrics_leave_faults_out_of_the_rates():
         episode(None, member=3, reason=trajectory.ERROR, mask=(0, 1, 1, 1, 1, 1, 1)),
     ]
     stats = rollout.Stats(
-        turns=6, retries=4, paused=2, prefill_tokens=8, shared_tokens=5, sampled_tokens=30, slot_steps=48, prefill_seconds=0.25,
-        decode_seconds=1.0, env_seconds=0.5, seconds=2.0,
+        turns=6, retries=4, paused=2, prefill_tokens=8, shared_tokens=5, sampled_tokens=30, slot_steps=48,
+        prefill_seconds=0.25, decode_seconds=1.0, env_seconds=0.5, seconds=2.0,
     )  # fmt: skip
     found = measure.of_rollouts(items, 2, stats)
     expected = {
