@@ -22,7 +22,7 @@ from synth.keys import Keys
 from synth.script import Step
 from synth.similarity import GRAM, NEAR, Corpus, Neighbours
 from synth.task import Task
-from synth.workflow import Workflow
+from synth.workflow import SIMPLIFY, Workflow
 
 Reward = Callable[[Task, Sequence[Step]], float]
 Figures = dict[str, Any]
@@ -267,14 +267,15 @@ def replay_failures(
     """Expanded workflow id -> what went wrong: a branch of its parent that it has lost, or whose oracle fails there.
 
     Every branch of the parent must still be gone through by some branch of the child that adds nodes but leaves none
-    out, and that branch's task must still be solvable.
+    out, and that branch's task must still be solvable. Of a tree that was put back to a simpler one, its own branches.
     """
     parents, found = {workflow.id: workflow for workflow in before}, {}
     for child in after:
         if not child.operator:
             continue
         kept = [(_steps(branch), branch) for branch in tree.branches(child.tree)]
-        for branch in tree.branches(parents[child.parent].tree):
+        known = child if child.operator == SIMPLIFY else parents[child.parent]
+        for branch in tree.branches(known.tree):
             wanted = _steps(branch)
             heirs = [b for steps, b in kept if _within(wanted, steps)]
             if not heirs:

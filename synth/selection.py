@@ -63,8 +63,11 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """How to select: a mode, the share of trees that are expanded, and which share of these at most one operator may
-    make and one domain may have."""
+    """How to select.
+
+    mode: one of MODES. share: of trees that are expanded. operator_quota, domain_quota: which share of the expansions at
+    most one operator may make and one domain may have; never less than an even share, which could not be filled.
+    """
 
     mode: str = "even"
     share: float = 1.0
@@ -156,8 +159,10 @@ def _by_failure(
     measured = {w.id: outcomes.get(w.id, Outcome()) for w in workflows}
     plan: Plan = {}
     ranked = sorted(workflows, key=lambda w: (measured[w.id].saturated, measured[w.id].pass_rate, w.id))
+    among = {w.domain for w in workflows}
     of_operator, of_domain = (
-        math.ceil(quota * count) for quota in (selection.operator_quota, selection.domain_quota)
+        math.ceil(max(quota, 1 / max(1, number)) * count)
+        for quota, number in ((selection.operator_quota, len(chosen)), (selection.domain_quota, len(among)))
     )
     used: Counter[str] = Counter()
     domains: Counter[str] = Counter()

@@ -12,12 +12,15 @@ from synth.domains import Action, Domain
 from synth.task import Task
 
 
+SIMPLIFY = "simplify"  # stands where an operator's name does, if a tree was put back to the one it grew from
+
+
 @dataclasses.dataclass(frozen=True)
 class Workflow:
     """One tree of one round.
 
     id: "<root>@r<round>". root: the round-0 workflow it descends from. parent: the workflow it was expanded from, "" in
-    round 0. operator: what was applied to the parent ("simplify": it was put in its place). split: "base" | "train" |
+    round 0. operator: what was applied to the parent (SIMPLIFY: it was put in its place). split: "base" | "train" |
     "heldout", inherited from the root.
     history: (operator, tree) of the ancestors that it grew from, oldest first. wording: a teacher's templates of the
     policy (synth/teacher.PLACEHOLDERS), () for the built-in ones.
@@ -60,7 +63,7 @@ class Workflow:
     def simplified(self) -> "Workflow":
         """The tree it grew from, carried into the next round in its place. Raises IndexError for a root's."""
         simpler = self.history[-1][1]
-        return dataclasses.replace(self.kept(), operator="simplify", tree=simpler, history=self.history[:-1])
+        return dataclasses.replace(self.kept(), operator=SIMPLIFY, tree=simpler, history=self.history[:-1])
 
     def kept(self) -> "Workflow":
         """The same tree carried into the next round unexpanded."""

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import call, play, say, steps_of
 
+from configs import default
+from rl import agentic
 from synth import domains, failures, invert, operators, selection, tree, workflow
 from synth.selection import Outcome, Selection
 from synth.workflow import Workflow
@@ -46,7 +48,7 @@ def test_mistakes_choose_the_operator():
 def test_hopeless_trees_go_back_to_what_they_grew_from_and_saturated_ones_come_last():
     outcomes = {w.id: Outcome(32, passes) for w, passes in zip(GROWN, [0] * 10 + [32] * 19 + [16] * 19)}
     found = selection.grow(GROWN, outcomes, CHOSEN, Selection("failures", 0.5), 0)
-    assert [w.operator for w in found[:10]] == ["simplify"] * 10
+    assert [w.operator for w in found[:10]] == [workflow.SIMPLIFY] * 10
     for before, after in zip(GROWN[:10], found):
         assert (after.tree, after.parent, after.round) == (tree.number(linear(before)), before.id, 2)
         assert Workflow.from_dict(after.to_dict()) == after and after.history == ()
@@ -54,6 +56,25 @@ def test_hopeless_trees_go_back_to_what_they_grew_from_and_saturated_ones_come_l
     assert sum(count) <= 24 and count[1] == 19, "every tree that is neither is expanded before a saturated one"
     roots = {w.id: Outcome(32, 0) for w in FLOWS}
     assert {w.operator for w in selection.grow(FLOWS, roots, CHOSEN, Selection("failures"), 0)} == {""}
+
+
+def test_a_hopeless_tree_is_simpler_in_the_next_round():
+    config = default.get_config()
+    roots = {split: workflow.roots(split, 3, domains.select("all"), 0) for split in agentic.SPLITS}
+    grown = {
+        split: [operators.expand(flow, operators.OPERATORS["guard"], 0) for flow in flows]
+        for split, flows in roots.items()
+    }
+    found = agentic.next_workflows(config, grown, {flow.id: Outcome(64, 0) for flow in grown["train"]})
+    assert [(flow.operator, flow.tree) for flow in found["train"]] == [
+        (workflow.SIMPLIFY, linear(flow)) for flow in grown["train"]
+    ]
+
+
+def test_a_quota_below_an_even_share_is_an_even_share():
+    flows = [flow for flow in FLOWS if flow.domain == FLOWS[0].domain]
+    found = selection.grow(flows, {}, [operators.OPERATORS["guard"]], Selection("failures", 1.0, 0.1, 0.1), 0)
+    assert [flow.operator for flow in found] == ["guard"] * len(flows)
 
 
 def linear(flow):
