@@ -170,8 +170,8 @@ class Llm:
         return [task if words is None else utterances.reworded(task, words) for task, words in zip(tasks, answers)]
 
     def spent(self) -> str:
-        """The client's ledger."""
-        return f"teacher: {self.client.ledger.told()}"
+        """The client's ledger, and what all its answers took in this run and before."""
+        return f"teacher: {self.client.told()}"
 
 
 def _ask(text: str) -> list[Message]:

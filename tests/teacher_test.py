@@ -83,6 +83,73 @@ def test_every_fault_is_survived_and_nothing_paid_for_twice(server, tmp_path):
     assert ours.ledger.retries + ours.ledger.repairs == 24 and ours.ledger.repairs > 8
 
 
+NO_ANSWERS = {
+    "cut off": b'{"id": "x", "cho', "empty": b"", "page": b"<html>bad gateway</html>", "list": b"[1]",
+    "error": b'{"error": {"message": "overloaded"}}', "deep": b"[" * 100_000,
+    "no choices": scripted_endpoint.completion("", choices=None),
+    "no choice": scripted_endpoint.completion("", choices=[]),
+    "no message": scripted_endpoint.completion("", choices=[{"index": 0, "finish_reason": "stop", "message": None}]),
+    "timeout": 408, "conflict": 409, "overloaded": 529,
+}  # fmt: skip
+
+
+def test_what_is_no_answer_is_asked_for_again(server, tmp_path):
+    """Whatever comes instead of a completion is not kept and costs no repair; where it never ends, the run says what."""
+    left = {f"{i} + {i}": [fault] for i, fault in enumerate(NO_ANSWERS.values(), 1)}
+    server.fault = lambda question, turns: left[question].pop() if left[question] else None
+    ours = client(tmp_path)
+    assert ours.ask_all(SUMS) == [{"sum": 2 * i} for i in range(1, 13)] and not any(left.values())
+    assert (ours.ledger.answers, ours.ledger.retries, ours.ledger.repairs) == (12, 12, 0)
+    assert len(list(tmp_path.iterdir())) == 12
+    server.fault = lambda question, turns: NO_ANSWERS["page"]
+    with pytest.raises(llm.NoAnswer, match="2 attempts: .* no chat completion: '<html>bad gateway"):
+        client(tmp_path / "other", attempts=2).ask_all(SUMS[:1])
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"total_tokens": 15, "completion_tokens": 5}, [3], {"prompt_tokens": "9"}])
+def test_an_answer_counts_whatever_it_says_of_its_tokens(server, tmp_path, usage):
+    server.fault = lambda question, turns: scripted_endpoint.completion('{"sum": 2}', usage=usage)
+    ours = client(tmp_path)
+    assert ours.ask_all(SUMS[:1]) == [{"sum": 2}] and ours.ledger.answers == len(server.requests) == 1
+    assert (ours.ledger.prompt_tokens, ours.ledger.completion_tokens) == (0, 5 if usage and "total_tokens" in usage else 0)
+
+
+def test_an_endpoint_says_when_it_wants_to_be_asked_again(server, tmp_path, monkeypatch):
+    slept, sleep = [], asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda seconds: slept.append(seconds) or sleep(0))
+    for asked in ("7", "0.5", "900", "Fri, 31 Dec 1999 23:59:59 GMT", "-1", "nan", ""):
+        server.retry_after, faults = asked, iter([429])
+        server.fault = lambda question, turns, faults=faults: next(faults, None)
+        client(tmp_path / asked[:3], timeout=60.0).ask_all(SUMS[:1])
+    assert slept[:3] == [7, 0.5, 60] and all(0.005 <= seconds <= 0.015 for seconds in slept[3:]) and len(slept) == 7
+
+
+def test_texts_that_no_file_can_hold_are_sent_back(server, tmp_path, monkeypatch):
+    bad = ['{"sum": "\\ud800"}', '{"sum": NaN}', "\ud800"]
+    monkeypatch.setattr(llm, "REPAIRS", len(bad))
+    server.fault = lambda question, turns, left=iter(bad): next(left, None)
+    assert client(tmp_path).ask_all(SUMS[:1]) == [{"sum": 2}]
+    sent = [message["content"] for message in server.requests[-1][2]["messages"]]
+    assert sent[1::2] == [*bad[:2], "?"] and all("not JSON in UTF-8" in complaint for complaint in sent[2::2])
+
+
+def test_what_was_spent_is_known_after_a_kill(server, tmp_path):
+    """Answers are priced at what they cost when they were asked for."""
+    prices = llm.Prices(prompt=2e5, completion=4e5)
+    first = client(tmp_path, prices=prices)
+    first.ask_all(SUMS[:4])
+    assert first.ledger.cost == pytest.approx(4 * (10 * 0.2 + 5 * 0.4)) == first.total().cost
+    second = client(tmp_path, prices=llm.Prices(prompt=1e5))
+    second.ask_all(SUMS[:6])
+    assert second.ledger == llm.Ledger(2, 4, 0, 0, 0, 20, 10, pytest.approx(2.0))
+    assert second.total() == llm.Ledger(6, 0, 0, 0, 0, 60, 30, pytest.approx(18.0))
+    assert teacher.Llm(second).spent().endswith("; in all 6 answers, 60 prompt tokens, 30 completion tokens, 18.0 cost")
+    unpriced = client(tmp_path / "other")
+    unpriced.ask_all(SUMS[:1])
+    assert "cost" not in teacher.Llm(unpriced).spent()
+
+
 def test_an_answer_that_does_not_come_is_asked_for_again(server, tmp_path):
     faults = iter(["hang"])
     server.fault = lambda question, turns: next(faults, None)
@@ -197,7 +264,7 @@ def test_a_model_teaches_a_round_from_end_to_end(server, tmp_path, monkeypatch, 
     assert {task.policy.split("\n")[0] for task in tasks} == {"You serve hotels.", "You serve bakery."}
     assert any(re.search(r'^Fine when ".*; otherwise transfer\.$', task.policy, re.M) for task in tasks)
     answers = len(list((workdir / "teacher").iterdir()))
-    assert f"teacher: {answers} answers, 0 cached, " in capsys.readouterr().out
+    assert f"teacher: {answers} answers, " in (printed := capsys.readouterr().out) and f"; in all {answers} " in printed
     assert ledger.failures == 0 and ledger.repairs > 0 and set(server.paid.values()) == {1}
     server.fault, count = plain, len(server.requests)
     (tmp_path / "replay").mkdir()

@@ -124,4 +124,4 @@ def test_a_dry_run_counts_what_is_asked_for(server, tmp_path):
     kept = llm.Client("scripted", tmp_path / "other")
     (spoken,) = teacher.Llm(kept).speak(tasks[:1])
     assert teacher.Llm(estimate.Estimate("scripted", tmp_path / "other", len)).speak(tasks[:1]) == [spoken] != tasks[:1]
-    assert estimate.Counts(prompt_tokens=2_000_000, completion_tokens=500_000).cost(0.5, 4.0) == 3.0
+    assert llm.Prices(0.5, 4.0).cost(2_000_000, 500_000) == 3.0
