@@ -136,8 +136,8 @@ class Llm:
                 f"Word the policy of a {workflow.domain} desk, workflow {workflow.root}, as short templates: "
                 f"placeholders in braces, these and no others: { {k: sorted(v) for k, v in PLACEHOLDERS.items()} }. "
                 "intro names the desk; rule and owner_rule say that something is allowed only if {rule} holds, else "
-                "(or: otherwise) {outcome}, in this order; consent says that changes need the user's consent. Negate "
-                f"nothing. State conditions, no procedures. Schema: {WORDING}"
+                "(or: otherwise) {outcome}, in this order; consent says, with this word, that changes need the user's "
+                f"consent. Negate nothing. State conditions, no procedures. Schema: {WORDING}"
             )
             questions.append(Question(_ask(text), WORDING, _check_wording, invert.policy_text(workflow)))
         answers = self.client.ask_all(questions)

@@ -235,7 +235,8 @@ def test_faults_halve_the_limit_and_answers_widen_it():
 def arguments(policy, workdir, **changes):
     changes = {"synth__teacher": "llm", "synth__teacher_model": "scripted", "synth__teacher_domains": 1,
                "synth__operators": "guard,hidden,boundary,misdirect", "synth__train_roots": 6,
-               "synth__domains": "hotels", **changes}  # fmt: skip
+               "synth__domains": "hotels", "synth__teacher_concurrency": 3, "synth__prompt_price": 1e6,
+               **changes}  # fmt: skip
     return main.parse([*small_run.arguments(policy, **changes), f"--workdir={workdir}", "--stage=synth"])[:2]
 
 
@@ -269,6 +270,7 @@ def test_a_model_teaches_a_round_from_end_to_end(server, tmp_path, monkeypatch, 
     answers = len(list((workdir / "teacher").iterdir()))
     assert f"teacher: {answers} answers, " in (printed := capsys.readouterr().out) and f"; in all {answers} " in printed
     assert ledger.failures == 0 and ledger.repairs > 0 and set(server.paid.values()) == {1}
+    assert server.most <= 3 and ledger.cost == ledger.prompt_tokens == 10 * answers
     server.fault, count = plain, len(server.requests)
     (tmp_path / "replay").mkdir()
     (workdir / "teacher").rename(tmp_path / "replay" / "teacher")
