@@ -36,6 +36,10 @@ FLAGS = (
     ("workdir", "", WORKDIR),
     ("stage", "flywheel", "what to run: " + ", ".join(STAGES)),
 )
+# Beginnings of the keys that results do not depend on.
+FREE = ("rl.compare", "rl.offload_optimiser", "checkpoint.", "plan.", "serve.", "mesh.processes", "synth.dry_run",
+        "synth.prompt_price", "synth.completion_price", "synth.teacher_concurrency", "synth.teacher_attempts",
+        "synth.teacher_timeout")  # fmt: skip
 Command = tuple[config_dict.ConfigDict, Path, str, bool]
 
 
@@ -66,6 +70,10 @@ def parse(argv: Sequence[str]) -> Command:
         raise ValueError(f"--workdir={workdir}: is a file, not a folder")
     if values.stage != "plan":
         check_workdir(values.config, workdir, values.stage)
+    if "llm" in (values.config.synth.teacher, values.config.rl.reward):
+        from rl import clients  # not at the top: no other run needs the OpenAI client
+
+        clients.require_key(values.config, values.stage)
     return values.config, workdir, values.stage, values.only_check_args
 
 
@@ -82,17 +90,14 @@ def check_reasoning(config: config_dict.ConfigDict) -> None:
 def check_workdir(config: config_dict.ConfigDict, workdir: Path, stage: str) -> None:
     """Raises ValueError naming the keys in which the config differs from the one the workdir was made with.
 
-    These may change: rl.rounds upwards, rl.compare*, rl.offload_optimiser, checkpoint.* (but for checkpoint.every with
-    rl.max_staleness, whose results depend on it), plan.*, serve.*, mesh.processes, those of a dry run, and evaluate.*
-    for stage=evaluate.
+    These may change: those of FREE (but for checkpoint.every with rl.max_staleness, whose results depend on it),
+    rl.rounds upwards, and evaluate.* for stage=evaluate.
     """
     path = workdir / "config.json"
     if not path.exists():
         return
     old, new = (dict(validate.leaves(c)) for c in (json.loads(path.read_text()), config))
-    free = ["rl.compare", "rl.offload_optimiser", "checkpoint.", "plan.", "serve.", "mesh.processes"]
-    free += ["synth.dry_run", "synth.prompt_price", "synth.completion_price"]
-    free = (*free, "evaluate.") if stage == "evaluate" else tuple(free)
+    free = (*FREE, "evaluate.") if stage == "evaluate" else FREE
     changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and not k.startswith(free))
     if new["rl.max_staleness"] and old.get("checkpoint.every") != new["checkpoint.every"]:
         changed.append("checkpoint.every")

@@ -56,8 +56,11 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.synth.teacher_model = ""  # the endpoint's name of the model that teaches
     c.synth.teacher_domains = 0  # domains that it proposes beside synth.domains
     c.synth.teacher_users = False  # whether it words what users say; the facts have to stay the same
+    c.synth.teacher_concurrency = 8  # most requests to it at a time; faults of the endpoint make them fewer
+    c.synth.teacher_attempts = 5  # times a request is sent before a fault of the endpoint stops the run
+    c.synth.teacher_timeout = 120.0  # seconds that a request may take
     c.synth.dry_run = False  # of stage=synth: only say what a model as teacher will be asked for; nothing is sent
-    c.synth.prompt_price = 0.0  # of a million tokens of its prompts, for dry_run
+    c.synth.prompt_price = 0.0  # of a million tokens of its prompts, for dry_run and the ledger; 0: not known
     c.synth.completion_price = 0.0  # of a million tokens of its answers
     c.synth.rounds = 1  # rounds of tasks that stage=synth makes; more than one go to WORKDIR/synth
     c.synth.runner = "local"  # what makes a round's tasks: "local" or "beam" (Apache Beam); they are the same

@@ -51,6 +51,8 @@ RULES: dict[str, Rule] = {
     "synth.runner": _one_of("local", "beam"),
     "synth.teacher": _one_of("program", "llm", "replay"),
     "synth.teacher_domains": _at_least(0),
+    **{f"synth.teacher_{key}": _at_least(1) for key in ("concurrency", "attempts")},
+    "synth.teacher_timeout": _POSITIVE,
     "synth.expand_share": _SHARE,
     **{f"synth.{key}": (lambda x: 0 < x <= 1, "> 0 and <= 1") for key in ("operator_quota", "domain_quota")},
     **{f"synth.{key}": _SHARE for key in ("legal_share", "refused_share")},

@@ -16,10 +16,9 @@ from typing import Any
 from ml_collections import config_dict
 
 from envs import world
-from rl import candidates, hosts, show
+from rl import candidates, clients, hosts, show
 from rl.trajectory import Trajectory
 from synth import dataset, domains, failures, gates, operators, selection, similarity, teacher, tree, workflow
-from synth.llm import Client
 from synth.question import Question
 from synth.selection import Outcome, Selection
 from synth.task import Task
@@ -32,8 +31,7 @@ PROGRAM = teacher.Program()
 
 def make_teacher(config: config_dict.ConfigDict, workdir: Path) -> Teacher:
     """The teacher of a config; a model's answers are kept in workdir/teacher."""
-    model = config.synth.teacher_model
-    return teacher.create(config.synth.teacher, lambda offline: Client(model, workdir / "teacher", offline=offline))
+    return teacher.create(config.synth.teacher, lambda offline: clients.teacher(config, workdir, offline))
 
 
 def register(config: config_dict.ConfigDict, by: Teacher) -> list[domains.Domain]:

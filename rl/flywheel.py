@@ -30,7 +30,7 @@ from ml_collections import config_dict
 from model import load, lora, tokenizer
 from rl import agentic, checkpoint, evaluate, hosts, measure, reasoning, report, rollout, setup, sft, show, train
 from rl.trajectory import Trajectory
-from synth import dataset, llm, operators
+from synth import dataset, operators
 from synth.problems.growth import Pattern
 from synth.question import Question
 from synth.task import Task
@@ -154,8 +154,6 @@ class Flywheel:
         self.config, self.workdir, self.read_only = config, workdir, read_only
         self.started = time.perf_counter()
         operators.select(config.synth.operators)  # wrong names fail here, before anything is loaded
-        if config.rl.reward == "llm" and not read_only:
-            llm.require_key()
         self.teacher = agentic.make_teacher(config, workdir)
         self.progress = begin(config, self.teacher)
         if config.rl.sft_steps:  # the warm start's policy is the one this run starts from

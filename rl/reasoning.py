@@ -16,9 +16,9 @@ from typing import Any
 from ml_collections import config_dict
 
 from envs import actors, answers, base, data, registry, search
-from rl import show, train
+from rl import clients, show, train
 from rl.trajectory import Trajectory
-from synth import dataset, facts, gates, llm, tables
+from synth import dataset, facts, gates, tables
 from synth.problems import catalogue, files, generate, growth, operators, rewrite
 from synth.problems.growth import Outcome, Pattern
 from synth.question import Question, parse_weights
@@ -136,7 +136,7 @@ def rewrites(
     if not path.exists():
         return [], {}
     failed = [Question.from_json(text) for text in json.loads(path.read_text())]
-    client = llm.Client(config.synth.teacher_model, workdir / "teacher", offline=config.synth.teacher == "replay")
+    client = clients.teacher(config, workdir, offline=config.synth.teacher == "replay")
     return rewrite.rewrite(failed, number, config.seed, client.ask_all, answers.same)
 
 

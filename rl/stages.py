@@ -15,7 +15,7 @@ from model import tokenizer
 from rl import agentic, benchmark, candidates, flywheel, hosts, plan_search, planning, scoreboard, setup, show, suites
 from rl import compare as comparison
 from rl import sft as warm_start
-from synth import dataset, drawing, estimate, gates, operators, preview, teacher, tree
+from synth import dataset, drawing, estimate, gates, llm, operators, preview, teacher, tree
 from synth.question import Question
 from synth.task import Task
 
@@ -68,7 +68,8 @@ def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
 def _dry_run(config: config_dict.ConfigDict, workdir: Path) -> None:
     """Goes through what stage=synth would ask a teacher for, and says what that will cost."""
     c, encode = config.synth, tokenizer.load(config.model.checkpoint).encode
-    client = estimate.Estimate(c.teacher_model, workdir / "teacher", lambda text: len(encode(text)))
+    prices = llm.Prices(c.prompt_price, c.completion_price)
+    client = estimate.Estimate(c.teacher_model, workdir / "teacher", lambda text: len(encode(text)), prices)
     by = teacher.Llm(client)
     trees = agentic.first_workflows(config, by)
     for number in range(c.rounds):
@@ -78,11 +79,11 @@ def _dry_run(config: config_dict.ConfigDict, workdir: Path) -> None:
             for split in flywheel.SPLITS:
                 for _ in candidates.spoken(config, trees[split], by):
                     pass
-    counts, prices = client.ledger, (c.prompt_price, c.completion_price)
+    counts = client.ledger
     print(
         f"would ask {counts.answers} times ({counts.cached} answers are there or asked for twice): "
         f"{counts.prompt_tokens} prompt tokens, about {counts.completion_tokens} completion tokens, "
-        f"cost {counts.cost(*prices):.2f}"
+        f"cost {counts.cost:.2f}"
     )
 
 

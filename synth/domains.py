@@ -235,6 +235,14 @@ DOMAINS: dict[str, Domain] = {
 }  # fmt: skip
 
 
+# What stands for something in every domain: tools and outcomes, what subgoals are called by (synth/rubric.py), reasons
+# that are no field's, and what an agent asks in (synth/script.py), which a user would take for the detail of that name.
+RESERVED = frozenset(
+    "all get find write decline transfer stop read found asked policy unavailable id confirm please which of".split()
+)
+_IDENTIFIERS = frozenset((*_RECORD_IDS, *_OWNER_IDS, *_LINK_IDS))
+
+
 def check(domain: Domain) -> None:
     """Raises ValueError if a domain's names could be read in two ways.
 
@@ -242,17 +250,19 @@ def check(domain: Domain) -> None:
     """
     fields = [name for entity in domain.entities for name in entity.fields]
     kinds = [name for entity in domain.entities for name in (entity.kind, entity.collection)]
-    slots = [action.slot for action in domain.actions]
+    verbs = [action.verb for action in domain.actions]
+    slots = {action.slot for action in domain.actions}  # two actions may ask for the same detail
     values = [str(v) for entity in domain.entities for options in entity.fields.values() for v in options]
     values += [choice for action in domain.actions for choice in action.choices]
-    verbs = [action.verb for action in domain.actions]
-    names = [*fields, *kinds]
-    twice = sorted({name for name in names if names.count(name) > 1} | set(slots) & set(names))
-    if twice or len(set(verbs)) < len(verbs):
-        raise ValueError(f"domain {domain.name!r}: {twice or verbs} stand for two things")
-    odd = [word for word in (*names, *slots, *values, *verbs) if not re.fullmatch(r"[a-z]+|[0-9]+", word)]
-    if odd or "confirm" in {*names, *slots, *values, *verbs}:
-        raise ValueError(f"domain {domain.name!r}: names are lower-case words other than 'confirm', got {odd}")
+    names = [*fields, *kinds, *verbs, *slots]
+    odd = [word for word in (domain.name, *names, *values) if not re.fullmatch(r"[a-z]+|[0-9]+", word)]
+    if odd:
+        raise ValueError(f"domain {domain.name!r}: names are lower-case words, got {odd}")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"domain {domain.name!r}: {twice} stand for two things")
+    taken = RESERVED & {domain.name, *names} | _IDENTIFIERS & {*names, *values} | {"confirm"} & set(values)
+    if taken:
+        raise ValueError(f"domain {domain.name!r}: {sorted(taken)} mean something in every domain")
     for action in domain.actions:
         if not isinstance(domain.record.fields.get(action.copied, ("",))[0], int):
             raise ValueError(f"domain {domain.name!r}: {action.copied!r} is not a number of the {domain.record.kind}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,15 +9,6 @@ from typing import Any
 
 from synth import llm
 from synth.llm import Question
-
-
-@dataclasses.dataclass
-class Counts(llm.Ledger):
-    """What would be asked for, as if it had been."""
-
-    def cost(self, prompt_price: float, completion_price: float) -> float:
-        """The cost at these prices of a million tokens."""
-        return (self.prompt_tokens * prompt_price + self.completion_tokens * completion_price) / 1e6
 
 
 class Estimate:
@@ -29,14 +19,18 @@ class Estimate:
     repetition, and the chat format's own tokens are not foreseen.
 
     Args:
-      model, cache: as of the client. count: tokens of a text.
+      model, cache, prices: as of the client. count: tokens of a text.
     """
 
-    def __init__(self, model: str, cache: Path, count: Callable[[str], int]):
-        self.ledger = Counts()
-        self._count = count
+    def __init__(self, model: str, cache: Path, count: Callable[[str], int], prices: llm.Prices = llm.Prices()):
+        self.ledger = llm.Ledger()  # what would be asked for, as if it had been
+        self._count, self._prices = count, prices
         self._kept = llm.Client(model, cache, offline=True)
         self._asked: set[str] = set()
+
+    def told(self) -> str:
+        """The ledger in words."""
+        return f"would take {self.ledger.told()}"
 
     def ask_all(self, questions: Sequence[Question]) -> list[Any]:
         """Counts the questions that are not answered by the cache."""
@@ -49,9 +43,11 @@ class Estimate:
             found, asked = None, json.dumps(question.messages)
             if asked not in self._asked:
                 self._asked.add(asked)
-                self.ledger.answers += 1
-                self.ledger.prompt_tokens += sum(self._count(message["content"]) for message in question.messages)
-                self.ledger.completion_tokens += self._count(question.typical or json.dumps(question.schema))
+                tokens = (
+                    sum(self._count(message["content"]) for message in question.messages),
+                    self._count(question.typical or json.dumps(question.schema)),
+                )
+                self.ledger.add(*tokens, self._prices.cost(*tokens))
                 return None
         self.ledger.cached += 1
         return found

@@ -31,6 +31,9 @@ def check(expr: Expr) -> None:
             raise ValueError(f"condition {expr!r}: {op} compares with an integer")
         if op == "in" and not isinstance(expr["value"], list):
             raise ValueError(f"condition {expr!r}: 'in' takes a list of values")
+        compared = expr["value"] if op == "in" else [expr["value"]]
+        if not all(type(value) in (str, int) for value in compared):
+            raise ValueError(f"condition {expr!r}: values are texts and integers")
     elif op in ("and", "or", "not"):
         arguments = expr.get("args")
         if not isinstance(arguments, list) or not arguments or (op == "not" and len(arguments) != 1):

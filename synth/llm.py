@@ -13,7 +13,8 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,15 @@ Message = dict[str, str]
 Schema = dict[str, Any]
 Check = Callable[[Any], None]
 REPAIRS = 2  # times a malformed answer is sent back with what is wrong with it
+TRY_AGAIN = (408, 409, 429)  # statuses that may be others the next time, as all from 500 on may
+# What makes the body of a response an answer; everything else is a fault of the endpoint. Its usage may be absent.
+COMPLETION = jsonschema.Draft202012Validator({
+    "type": "object", "required": ["choices"],
+    "properties": {"choices": {"type": "array", "minItems": 1, "items": {
+        "type": "object", "required": ["message"],
+        "properties": {"message": {"type": "object", "properties": {"content": {"type": ["string", "null"]}}}},
+    }}},
+})  # fmt: skip
 
 
 class NoAnswer(Exception):
@@ -45,7 +55,8 @@ class Question:
 
 @dataclasses.dataclass
 class Ledger:
-    """What a run asked for. tokens: of answers that were not in the cache, as the endpoint counts them."""
+    """What was asked for. tokens: of answers that were not in the cache, as far as the endpoint counts them. cost: of
+    these tokens, where prices are known."""
 
     answers: int = 0  # requests the endpoint answered
     cached: int = 0  # requests answered from the cache
@@ -54,10 +65,31 @@ class Ledger:
     failures: int = 0  # questions whose answers stayed malformed
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cost: float = 0.0
+
+    def add(self, prompt_tokens: int, completion_tokens: int, cost: float) -> None:
+        """Counts an answer of the endpoint."""
+        self.answers += 1
+        self.prompt_tokens += prompt_tokens
+        self.completion_tokens += completion_tokens
+        self.cost += cost
 
     def told(self) -> str:
-        """The ledger in words."""
-        return ", ".join(f"{count} {name}" for name, count in dataclasses.asdict(self).items())
+        """The ledger in words, without what it has none of."""
+        counts = dataclasses.asdict(self).items()
+        return ", ".join(f"{round(count, 4)} {name.replace('_', ' ')}" for name, count in counts if count) or "nothing"
+
+
+@dataclasses.dataclass(frozen=True)
+class Prices:
+    """Prices of a million tokens; 0: not known."""
+
+    prompt: float = 0.0
+    completion: float = 0.0
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """What so many tokens cost."""
+        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
 
 
 class _Limit:
@@ -88,21 +120,35 @@ class Client:
       cache: folder of answers, one file per request.
       concurrency: most requests under way at a time.
       attempts: times a request is sent before a fault of the endpoint counts as its answer.
-      timeout: seconds a request may take. backoff: seconds before the first repetition, doubled each time.
+      timeout: seconds a request may take. backoff: seconds before the first repetition, doubled each time; longer
+        where the endpoint asks for it, but no longer than a request may take.
       offline: answer from the cache alone.
+      prices: of what is asked from now on.
     """
 
     def __init__(
         self, model: str, cache: Path, concurrency: int = 8, attempts: int = 5, timeout: float = 120.0,
-        backoff: float = 1.0, offline: bool = False,
+        backoff: float = 1.0, offline: bool = False, prices: Prices = Prices(),
     ):
         self.ledger = Ledger()
         self._asking = 0  # questions under way; they share what follows, which belongs to their event loop
         self._endpoint: openai.AsyncOpenAI | None = None
         self._limit = _Limit(concurrency)
         self._under_way: dict[str, asyncio.Lock] = {}
-        self._model, self._cache, self._offline = model, cache, offline
+        self._model, self._cache, self._offline, self._prices = model, cache, offline, prices
         self._concurrency, self._attempts, self._timeout, self._backoff = concurrency, attempts, timeout, backoff
+
+    def total(self) -> Ledger:
+        """What the answers in the cache took when they were asked for, in this run and before."""
+        found = Ledger()
+        for path in sorted(self._cache.glob("*.json")):
+            record = json.loads(path.read_text())
+            found.add(*(record.get(name, 0) for name in ("prompt_tokens", "completion_tokens", "cost")))
+        return found
+
+    def told(self) -> str:
+        """The ledger and the total in words."""
+        return f"{self.ledger.told()}; in all {self.total().told()}"
 
     def ask_all(self, questions: Sequence[Question]) -> list[Any]:
         """The answers, in order; None where they stayed malformed (ledger.failures).
@@ -157,40 +203,69 @@ class Client:
                 return json.loads(path.read_text())["text"]
             if self._offline:
                 raise NoAnswer(f"{path.name}: not in the cache")
-            found = await self._send(request, random.Random(key))
-            text = (found.choices[0].message.content if found.choices else None) or ""
-            self._keep(path, request, text)
-        self.ledger.answers += 1
-        if found.usage:
-            self.ledger.prompt_tokens += found.usage.prompt_tokens
-            self.ledger.completion_tokens += found.usage.completion_tokens
+            text, *usage = await self._send(request, random.Random(key))
+            usage = (*usage, self._prices.cost(*usage))
+            self._keep(path, request, text, usage)
+        self.ledger.add(*usage)
         return text
 
-    async def _send(self, request: dict[str, Any], rng: random.Random) -> openai.types.chat.ChatCompletion:
-        """The endpoint's answer to a request, sent again after its faults. Raises NoAnswer."""
+    async def _send(self, request: dict[str, Any], rng: random.Random) -> tuple[str, int, int]:
+        """The endpoint's answer to a request, sent again after its faults: (text, prompt tokens, completion tokens).
+
+        Raises NoAnswer.
+        """
         require_key()
         if self._endpoint is None:  # retries are ours, so that faults narrow the limit
             self._endpoint = openai.AsyncOpenAI(timeout=self._timeout, max_retries=0)
+        create, form = self._endpoint.chat.completions.with_raw_response.create, {"type": "json_object"}
         for attempt in range(self._attempts):
             if attempt:
                 self.ledger.retries += 1
-                await asyncio.sleep(self._backoff * 2 ** (attempt - 1) * rng.uniform(0.5, 1.5))
+                await asyncio.sleep(max(wait, self._backoff * 2 ** (attempt - 1) * rng.uniform(0.5, 1.5)))
+            wait = 0.0
             try:
                 async with self._limit:
-                    form = {"type": "json_object"}
-                    return await self._endpoint.chat.completions.create(**request, response_format=form)
-            except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
-                problem = error  # timeouts are connection errors too
+                    return _read((await create(**request, response_format=form)).text)
             except openai.APIStatusError as error:
-                raise NoAnswer(f"the endpoint refuses: {error.message}") from error
+                if error.status_code < 500 and error.status_code not in TRY_AGAIN:
+                    raise NoAnswer(f"the endpoint refuses: {error.message}") from error
+                problem, wait = error, min(_seconds(error.response.headers), self._timeout)
+            except (openai.APIConnectionError, _NoCompletion) as error:
+                problem = error  # timeouts are connection errors too
         raise NoAnswer(f"{self._attempts} attempts: {problem}")
 
-    def _keep(self, path: Path, request: dict[str, Any], text: str) -> None:
-        """Writes an answer to the cache in one rename."""
+    def _keep(self, path: Path, request: dict[str, Any], text: str, usage: tuple[int, int, float]) -> None:
+        """Writes an answer, and what it took, to the cache in one rename."""
         self._cache.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({"request": request, "text": text}, indent=1))
+        partial, record = path.with_suffix(".partial"), {"request": request, "text": text}
+        record |= zip(("prompt_tokens", "completion_tokens", "cost"), usage)
+        partial.write_text(json.dumps(record, indent=1))
         os.replace(partial, path)
+
+
+class _NoCompletion(Exception):
+    """What came is no answer at all."""
+
+
+def _read(body: str) -> tuple[str, int, int]:
+    """(text, prompt tokens, completion tokens) of a response's body. Raises _NoCompletion."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        found = None
+    if not COMPLETION.is_valid(found):
+        raise _NoCompletion(f"the endpoint's response is no chat completion: {body[:100]!r}")
+    text = found["choices"][0]["message"].get("content") or ""
+    usage = found["usage"] if isinstance(found.get("usage"), dict) else {}
+    counts = (usage.get(name) for name in ("prompt_tokens", "completion_tokens"))
+    # A lone surrogate, which neither a file nor a further request can hold, becomes a question mark.
+    return text.encode(errors="replace").decode(), *(count if isinstance(count, int) else 0 for count in counts)
+
+
+def _seconds(headers: Mapping[str, str]) -> float:
+    """For how long the endpoint asks not to be asked again (Retry-After; its other form, a date, counts as 0)."""
+    asked = headers.get("retry-after", "")
+    return float(asked) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", asked) else 0.0
 
 
 def require_key() -> None:
@@ -203,8 +278,9 @@ def _parse(text: str, question: Question) -> tuple[Any, str | None]:
     """(the answer, None) or (None, what is wrong with it)."""
     try:
         answer = json.loads(text)
+        json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()  # what is made of it has to be written
     except (ValueError, RecursionError):
-        return None, "it is not JSON"
+        return None, "it is not JSON in UTF-8"
     faults = jsonschema.Draft202012Validator(question.schema).iter_errors(answer)
     if fault := jsonschema.exceptions.best_match(faults):
         return None, f"{fault.json_path}: {fault.message}"

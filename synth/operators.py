@@ -152,6 +152,9 @@ def _check_rule(
         raise ValueError(f"operator {name}: numbers are compared by le, ge, lt or gt and words by eq, ne or in")
     if name == "boundary" and not isinstance(values[0], int):
         raise ValueError(f"operator {name}: {field} is not a number")
+    wanted = condition["value"] if condition["op"] == "in" else [condition["value"]]
+    if not isinstance(values[0], int) and (not set(wanted) <= set(values) or len(set(wanted)) < len(wanted)):
+        raise ValueError(f"operator {name}: {wanted} for {field}, expected some of {values}, each once")
     if len({expr.holds(condition, {field: value}) for value in values}) < 2:
         raise ValueError(f"operator {name}: {condition} does not tell the values of {field} apart: {values}")
 

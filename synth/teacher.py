@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 import string
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 from synth import domains, invert, operators, preview, selection, utterances
@@ -94,6 +95,9 @@ _TEMPLATE = {"type": "string", "maxLength": 120, "pattern": '^[^"\\n]+$'}
 PLACEHOLDERS = {
     "intro": {"domain"}, "rule": {"rule", "outcome"}, "owner_rule": {"owner", "rule", "outcome"}, "consent": set(),
 }  # fmt: skip
+# What has to stand in a template, in these words and in this order, so that it cannot be read the other way round.
+_RULE = ("{rule}, then 'else' or 'otherwise', then {outcome}", r"\{rule\}.*\b(else|otherwise)\b.*\{outcome\}")
+SAID = {"rule": _RULE, "owner_rule": _RULE, "consent": ("'consent'", r"\bconsent\b")}
 WORDING = _object(**{name: _TEMPLATE for name in PLACEHOLDERS})
 _SYSTEM = {"role": "system", "content": "You design customer-service workflows. You answer with one JSON object."}
 
@@ -109,19 +113,20 @@ class Llm:
         """Domains that the model proposes and `domains.check` accepts; those it does not are left out."""
         if count in self._proposed:
             return self._proposed[count]
-        questions = []
-        for number in range(count):
+        found: list[Domain] = []
+        for number in range(count):  # one after the other: each has to differ from those before it
+            taken = [*domains.DOMAINS, *(domain.name for domain in found)]
             text = (
-                f"Proposal {number + 1}: invent a line of business other than {', '.join(domains.DOMAINS)}. A record "
+                f"Proposal {number + 1}: invent a line of business other than {', '.join(taken)}. A record "
                 "(three fields of four words each, and the name of one number) belongs to an owner (two fields), which "
                 "is linked to a third kind of record (two fields). Two actions change the record; each needs a detail "
                 f"(slot) with three choices. All names are single lower-case words, no two alike. Schema: {DOMAIN}"
             )
             typical = json.dumps(dataclasses.asdict(domains.DOMAINS["orders"]))
-            questions.append(Question(_ask(text), DOMAIN, lambda answer: domains.check(_domain(answer)), typical))
-        found = [_domain(answer) for answer in self.client.ask_all(questions) if answer is not None]
-        self._proposed[count] = list({domain.name: domain for domain in found}.values())
-        return self._proposed[count]
+            question = Question(_ask(text), DOMAIN, functools.partial(_check_domain, taken), typical)
+            found += [_domain(answer) for answer in self.client.ask_all([question]) if answer is not None]
+        self._proposed[count] = found
+        return found
 
     def word(self, workflows: Sequence[Workflow]) -> list[Workflow]:
         """The model's wording of each policy; the built-in one where it has none."""
@@ -131,8 +136,8 @@ class Llm:
                 f"Word the policy of a {workflow.domain} desk, workflow {workflow.root}, as short templates: "
                 f"placeholders in braces, these and no others: { {k: sorted(v) for k, v in PLACEHOLDERS.items()} }. "
                 "intro names the desk; rule and owner_rule say that something is allowed only if {rule} holds, else "
-                "{outcome}; consent says that changes need the user's consent. State conditions, no procedures. "
-                f"Schema: {WORDING}"
+                "(or: otherwise) {outcome}, in this order; consent says, with this word, that changes need the user's "
+                f"consent. Negate nothing. State conditions, no procedures. Schema: {WORDING}"
             )
             questions.append(Question(_ask(text), WORDING, _check_wording, invert.policy_text(workflow)))
         answers = self.client.ask_all(questions)
@@ -162,7 +167,8 @@ class Llm:
                 f"A customer of a {task.domain} desk says these things, each under its name: {json.dumps(said)}. Say "
                 "the same in other words, as that person would. Keep everything in quotes with its quotes, and all "
                 "names, verbs of the request, fields and values; add none. "
-                f'"yes" has to say yes and "no" has to say no. Schema: {_said(said)}'
+                "Negate nothing and call nothing off that they do not. "
+                f"{' '.join(map(_answer_words, utterances.ANSWERS))} Schema: {_said(said)}"
             )
             check = functools.partial(utterances.check, task)
             questions.append(Question(_ask(text), _said(said), check, json.dumps(said)))
@@ -170,8 +176,8 @@ class Llm:
         return [task if words is None else utterances.reworded(task, words) for task, words in zip(tasks, answers)]
 
     def spent(self) -> str:
-        """The client's ledger."""
-        return f"teacher: {self.client.ledger.told()}"
+        """The client's ledger, and what all its answers took in this run and before."""
+        return f"teacher: {self.client.told()}"
 
 
 def _ask(text: str) -> list[Message]:
@@ -209,12 +215,32 @@ def _rule_question(workflow: Workflow, operator: Operator) -> Question:
     return Question(_ask(text), schema, check, json.dumps(typical))
 
 
+def _answer_words(name: str) -> str:
+    """Which words an answer to a request for consent may have."""
+    return f'"{name}" has to say {name}, in these words alone: {" ".join(sorted(utterances.ANSWERS[name]))}.'
+
+
 def _check_wording(answer: dict[str, str]) -> None:
-    """Raises ValueError unless every template has its placeholders and no others."""
+    """Raises ValueError unless every template has its placeholders, bare and no others, and turns nothing round."""
     for name, wanted in PLACEHOLDERS.items():
-        found = {field for _, field, _, _ in string.Formatter().parse(answer[name]) if field is not None}
-        if found != wanted:
-            raise ValueError(f"{name}: placeholders {sorted(found)}, expected {sorted(wanted)}")
+        parts = list(string.Formatter().parse(answer[name]))
+        found = [field for _, field, _, _ in parts if field is not None]
+        if set(found) != wanted or any(spec or conversion for _, _, spec, conversion in parts):
+            raise ValueError(f"{name}: placeholders {found}, expected {sorted(wanted)}, with nothing but the name")
+        utterances.check_line(name, answer[name])
+        negated = utterances.refusals(answer[name])
+        if negated and (name, negated) != ("consent", ["no", "without"]):  # as in: no change without consent
+            raise ValueError(f"{name}: must do without {negated}")
+        expected, pattern = SAID.get(name, ("", ""))
+        if not re.search(pattern, answer[name]):
+            raise ValueError(f"{name}: expected {expected}, got {answer[name]!r}")
+
+
+def _check_domain(taken: Collection[str], answer: dict[str, Any]) -> None:
+    """Raises ValueError unless the answer is a domain whose names are clear, its own among them."""
+    domains.check(_domain(answer))
+    if answer["name"] in taken:
+        raise ValueError(f"domain {answer['name']!r}: there is another one of that name")
 
 
 def _domain(answer: dict[str, Any]) -> Domain:

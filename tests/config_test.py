@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,9 @@ def test_a_right_command_line(base, tmp_path):
             "rl.turn_credit must be False with rl.reward = 'llm'",
         ),
         ("--config.synth.teacher=llm", "synth.teacher_model must be the endpoint's name of the model, got ''"),
+        ("--config.synth.teacher_attempts=0", "synth.teacher_attempts must be >= 1, got 0"),
+        ("--config.synth.teacher_concurrency=0", "synth.teacher_concurrency must be >= 1, got 0"),
+        ("--config.synth.teacher_timeout=0", "synth.teacher_timeout must be > 0, got 0"),
         ("--config.rl.kl_coef=0.1 --config.rl.kl_estimator=k1", "rl.kl_estimator must be 'k2' or 'k3' in the loss"),
         ("--config.rl.algorithm=cispo --config.rl.dual_clip=3", "rl.dual_clip must be 0 with cispo"),
         ("--config.rl.algorithm=reinforce++ --config.rl.max_refills=1", "rl.max_refills must be 0 with reinforce++"),
@@ -203,6 +207,22 @@ def test_help_names_every_stage(capsys):
     assert main.main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(f"\n  {stage} " in text for stage in main.STAGES)
+
+
+def test_a_model_needs_a_key_before_anything_is_written(base, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    teaches = ["--config.synth.teacher=llm", "--config.synth.teacher_model=m"]
+    judges = ["--config.rl.reward=llm", "--config.env.model=m", "--config.env.simulator=llm"]
+    for asking in ([*teaches, "--stage=synth"], teaches, judges, [*judges, "--stage=rl"]):
+        assert main.main([*base, *asking]) == 2
+        assert re.fullmatch(r"main.py: .* OPENAI_API_KEY is not set\n", capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+    teaches[0] = "--config.synth.teacher=replay"
+    dry = ["--config.synth.teacher=llm", "--config.synth.dry_run=True", "--stage=synth"]
+    for silent in (teaches, [*teaches, *dry], [*judges, "--stage=synth"]):
+        main.parse([*base, *silent])
+    monkeypatch.setenv("OPENAI_API_KEY", "key")
+    main.parse([*base, *judges])
 
 
 def test_validation_depends_on_the_stage(tmp_path):

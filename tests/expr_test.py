@@ -138,6 +138,8 @@ def test_solve_treats_fields_that_nothing_links_apart():
         ({"op": "le", "field": "e.a", "value": "2"}, "le compares with an integer"),
         ({"op": "ge", "field": "e.a", "value": True}, "ge compares with an integer"),
         ({"op": "in", "field": "e.a", "value": "xyz"}, "'in' takes a list"),
+        ({"op": "in", "field": "e.a", "value": ["x", {"y": 1}]}, "values are texts and integers"),
+        ({"op": "eq", "field": "e.a", "value": None}, "values are texts and integers"),
         ({"op": "and", "args": []}, "and needs arguments"),
         ({"op": "or"}, "or needs arguments"),
         ({"op": "not", "args": [{"op": "eq", "field": "e.a", "value": 1}] * 2}, "not needs one argument"),

@@ -1,8 +1,8 @@
 """An OpenAI-compatible endpoint on loopback, a real HTTP server that is at fault as its test says.
 
 The fixture `server` has the attributes answer (question -> what a good model answers), fault (question, number of
-messages -> None or what goes wrong: a status, "hang", "drop" or a text to be answered instead), delay; and what it
-noticed: requests, paid (how often each request was answered), most (requests at a time).
+messages -> None or what goes wrong: a status, "hang", "drop", a text to be answered instead or, as bytes, the whole body
+of a response that says that all is well), retry_after (of statuses, the header), delay; and what it noticed: requests, paid (how often each request was answered), most (requests at a time).
 """
 
 import collections
@@ -14,6 +14,15 @@ import time
 import pytest
 
 from synth import domains
+
+
+def completion(text, **changes):
+    """The body of a response that answers `text`."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    record = {"id": "x", "object": "chat.completion", "created": 0, "model": "scripted", "choices": [choice],
+              "usage": usage, **changes}  # fmt: skip
+    return json.dumps(record).encode()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -41,22 +50,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         elif isinstance(fault, int):
             status = fault
-        elif fault is not None:
+        elif isinstance(fault, str):
             text = fault
-        if status == 200 and fault != "hang":
-            with server.lock:
-                server.paid[json.dumps(body["messages"])] += 1
-        usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
-        message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        record = {"id": "x", "object": "chat.completion", "created": 0, "model": body["model"], "usage": usage,
-                  "choices": [choice]} if status == 200 else {"error": {"message": "no"}}  # fmt: skip
-        data = json.dumps(record).encode()
+        if isinstance(fault, bytes):
+            data = fault
+        else:
+            data = completion(text) if status == 200 else json.dumps({"error": {"message": "no"}}).encode()
+            if status == 200 and fault != "hang":
+                with server.lock:
+                    server.paid[json.dumps(body["messages"])] += 1
         with server.lock:
             server.active -= 1
         try:
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", "text/html" if data.startswith(b"<") else "application/json")
+            if status != 200 and server.retry_after:
+                self.send_header("Retry-After", server.retry_after)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
@@ -73,6 +82,7 @@ def server(monkeypatch):
     found.lock, found.requests, found.paid = threading.Lock(), [], collections.Counter()
     found.released, found.answer = threading.Event(), lambda question: {}
     found.active, found.most, found.delay, found.fault = 0, 0, 0.0, lambda question, turns: None
+    found.retry_after = ""
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{found.server_port}/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "secret-of-the-test")
     monkeypatch.setattr(domains, "DOMAINS", dict(domains.DOMAINS))

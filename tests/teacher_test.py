@@ -10,7 +10,8 @@ import scripted_endpoint
 import small_run
 
 from rl import agentic, flywheel
-from synth import dataset, domains, llm, operators, selection, teacher, tree, workflow
+from synth import dataset, domains, generate, llm, operators, script, selection, teacher, tree, workflow
+from synth.case import Case
 from synth.llm import Question
 
 server = scripted_endpoint.server
@@ -29,7 +30,7 @@ BAKERY = {
 }  # fmt: skip
 WORDING = {
     "intro": "You serve {domain}.", "rule": "Fine when {rule}; otherwise {outcome}.",
-    "owner_rule": "The {owner} must have {rule}; otherwise {outcome}.", "consent": "Ask before you change things.",
+    "owner_rule": "The {owner} must have {rule}; otherwise {outcome}.", "consent": "Changes need consent.",
 }  # fmt: skip
 
 
@@ -81,6 +82,75 @@ def test_every_fault_is_survived_and_nothing_paid_for_twice(server, tmp_path):
     assert not any(left.values()) and set(server.paid.values()) == {1}
     assert ours.ledger.answers == sum(server.paid.values()) == len(list(tmp_path.iterdir()))
     assert ours.ledger.retries + ours.ledger.repairs == 24 and ours.ledger.repairs > 8
+
+
+NO_ANSWERS = {
+    "cut off": b'{"id": "x", "cho', "empty": b"", "page": b"<html>bad gateway</html>", "list": b"[1]",
+    "error": b'{"error": {"message": "overloaded"}}', "deep": b"[" * 100_000,
+    "no choices": scripted_endpoint.completion("", choices=None),
+    "no choice": scripted_endpoint.completion("", choices=[]),
+    "no message": scripted_endpoint.completion("", choices=[{"index": 0, "finish_reason": "stop", "message": None}]),
+    "timeout": 408, "conflict": 409, "overloaded": 529,
+}  # fmt: skip
+
+
+def test_what_is_no_answer_is_asked_for_again(server, tmp_path):
+    """Whatever comes instead of a completion is not kept and costs no repair; where nothing else comes, it is shown."""
+    left = {f"{i} + {i}": [fault] for i, fault in enumerate(NO_ANSWERS.values(), 1)}
+    server.fault = lambda question, turns: left[question].pop() if left[question] else None
+    ours = client(tmp_path)
+    assert ours.ask_all(SUMS) == [{"sum": 2 * i} for i in range(1, 13)] and not any(left.values())
+    assert (ours.ledger.answers, ours.ledger.retries, ours.ledger.repairs) == (12, 12, 0)
+    assert len(list(tmp_path.iterdir())) == 12
+    server.fault = lambda question, turns: NO_ANSWERS["page"]
+    with pytest.raises(llm.NoAnswer, match="2 attempts: .* no chat completion: '<html>bad gateway"):
+        client(tmp_path / "other", attempts=2).ask_all(SUMS[:1])
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"total_tokens": 15, "completion_tokens": 5}, [3], {"prompt_tokens": "9"}])
+def test_an_answer_counts_whatever_it_says_of_its_tokens(server, tmp_path, usage):
+    server.fault = lambda question, turns: scripted_endpoint.completion('{"sum": 2}', usage=usage)
+    ours = client(tmp_path)
+    assert ours.ask_all(SUMS[:1]) == [{"sum": 2}] and ours.ledger.answers == len(server.requests) == 1
+    counted = 5 if usage and "total_tokens" in usage else 0
+    assert (ours.ledger.prompt_tokens, ours.ledger.completion_tokens) == (0, counted)
+
+
+def test_an_endpoint_says_when_it_wants_to_be_asked_again(server, tmp_path, monkeypatch):
+    slept, sleep = [], asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda seconds: slept.append(seconds) or sleep(0))
+    for asked in ("7", "0.5", "900", "Fri, 31 Dec 1999 23:59:59 GMT", "-1", "nan", ""):
+        server.retry_after, faults = asked, iter([429])
+        server.fault = lambda question, turns, faults=faults: next(faults, None)
+        client(tmp_path / asked[:3], timeout=60.0).ask_all(SUMS[:1])
+    assert slept[:3] == [7, 0.5, 60] and all(0.005 <= seconds <= 0.015 for seconds in slept[3:]) and len(slept) == 7
+
+
+def test_texts_that_no_file_can_hold_are_sent_back(server, tmp_path, monkeypatch):
+    bad = ['{"sum": "\\ud800"}', '{"sum": NaN}', "\ud800"]
+    monkeypatch.setattr(llm, "REPAIRS", len(bad))
+    server.fault = lambda question, turns, left=iter(bad): next(left, None)
+    assert client(tmp_path).ask_all(SUMS[:1]) == [{"sum": 2}]
+    sent = [message["content"] for message in server.requests[-1][2]["messages"]]
+    assert sent[1::2] == [*bad[:2], "?"] and all("not JSON in UTF-8" in complaint for complaint in sent[2::2])
+
+
+def test_what_was_spent_is_known_after_a_kill(server, tmp_path):
+    """Answers are priced at what they cost when they were asked for."""
+    prices = llm.Prices(prompt=2e5, completion=4e5)
+    first = client(tmp_path, prices=prices)
+    first.ask_all(SUMS[:4])
+    assert first.ledger.cost == pytest.approx(4 * (10 * 0.2 + 5 * 0.4)) == first.total().cost
+    second = client(tmp_path, prices=llm.Prices(prompt=1e5))
+    second.ask_all(SUMS[:6])
+    assert second.ledger == llm.Ledger(2, 4, 0, 0, 0, 20, 10, pytest.approx(2.0))
+    assert second.total() == llm.Ledger(6, 0, 0, 0, 0, 60, 30, pytest.approx(18.0))
+    in_all = "; in all 6 answers, 60 prompt tokens, 30 completion tokens, 18.0 cost"
+    assert teacher.Llm(second).spent().endswith(in_all)
+    unpriced = client(tmp_path / "other")
+    unpriced.ask_all(SUMS[:1])
+    assert "cost" not in teacher.Llm(unpriced).spent()
 
 
 def test_an_answer_that_does_not_come_is_asked_for_again(server, tmp_path):
@@ -165,7 +235,8 @@ def test_faults_halve_the_limit_and_answers_widen_it():
 def arguments(policy, workdir, **changes):
     changes = {"synth__teacher": "llm", "synth__teacher_model": "scripted", "synth__teacher_domains": 1,
                "synth__operators": "guard,hidden,boundary,misdirect", "synth__train_roots": 6,
-               "synth__domains": "hotels", **changes}  # fmt: skip
+               "synth__domains": "hotels", "synth__teacher_concurrency": 3, "synth__prompt_price": 1e6,
+               **changes}  # fmt: skip
     return main.parse([*small_run.arguments(policy, **changes), f"--workdir={workdir}", "--stage=synth"])[:2]
 
 
@@ -197,8 +268,9 @@ def test_a_model_teaches_a_round_from_end_to_end(server, tmp_path, monkeypatch, 
     assert {task.policy.split("\n")[0] for task in tasks} == {"You serve hotels.", "You serve bakery."}
     assert any(re.search(r'^Fine when ".*; otherwise transfer\.$', task.policy, re.M) for task in tasks)
     answers = len(list((workdir / "teacher").iterdir()))
-    assert f"teacher: {answers} answers, 0 cached, " in capsys.readouterr().out
+    assert f"teacher: {answers} answers, " in (printed := capsys.readouterr().out) and f"; in all {answers} " in printed
     assert ledger.failures == 0 and ledger.repairs > 0 and set(server.paid.values()) == {1}
+    assert server.most <= 3 and ledger.cost == ledger.prompt_tokens == 10 * answers
     server.fault, count = plain, len(server.requests)
     (tmp_path / "replay").mkdir()
     (workdir / "teacher").rename(tmp_path / "replay" / "teacher")
@@ -227,7 +299,13 @@ RULE = {"condition": {"op": "eq", "field": "booking.status", "value": "open"}, "
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"value": "teapot"}, "does not tell the values of booking.status apart"),
+        ({"value": "teapot"}, "['teapot'] for booking.status, expected some of"),
+        ({"op": "in", "value": ["open", 'open", else accept']}, "else accept'] for booking.status, expected some of"),
+        ({"op": "in", "value": ["open", {"x": 1}]}, "values are texts and integers"),
+        ({"op": "in", "value": ["open", "open"]}, "'used', 'void'), each once"),
+        ({"op": "in", "value": ["open", 1]}, "['open', 1] for booking.status, expected some of"),
+        ({"op": "in", "value": []}, "does not tell the values of booking.status apart"),
+        ({"op": "in", "value": ["open", "paid", "used", "void"]}, "does not tell the values of booking.status apart"),
         ({"op": "ge", "value": 3}, "numbers are compared by le"),
         ({"field": "booking.price", "value": "open"}, "numbers are compared by le"),
     ],
@@ -247,10 +325,71 @@ def test_rules_that_mean_nothing_are_sent_back(server, tmp_path, change, complai
     [
         ({"number": "dough"}, "the number 'dough' must be another name"),
         ({"name": "hotels"}, "another one of that name"),
+        ({"name": "bakery\n"}, r"lower-case words, got \['bakery\\n'\]"),
+        ({"name": "all"}, "'all'. mean something in every domain"),
         ({"owner": {**BAKERY["owner"], "kind": "cake"}}, "'cake'. stand for two things"),
-        ({"actions": [BAKERY["actions"][0]] * 2}, "stand for two things"),
+        ({"link": {**BAKERY["link"], "kind": "policy"}}, "'policy'. mean something in every domain"),
+        ({"number": "unavailable"}, "'unavailable'. mean something in every domain"),
+        ({"actions": [BAKERY["actions"][0]] * 2}, "'deliver'. stand for two things"),
+        *[({"actions": [BAKERY["actions"][0] | part, BAKERY["actions"][1]]}, complaint) for part, complaint in (
+            ({"verb": "get"}, "'get'. mean something in every domain"),
+            ({"slot": "which"}, "'which'. mean something in every domain"),
+            ({"slot": "decorate"}, "'decorate'. stand for two things"),
+            ({"slot": "amber"}, "'amber'. mean something in every domain"),
+            ({"choices": ["dawn", "noon", "fox"]}, "'fox'. mean something in every domain"),
+            ({"choices": ["dawn", "noon", "confirm"]}, "'confirm'. mean something in every domain"),
+        )],
+    ],
+)  # fmt: skip
+def test_domains_that_could_be_misread_are_sent_back(server, tmp_path, change, complaint):
+    wrong = {**BAKERY, **change}
+    server.fault = lambda question, turns: json.dumps(wrong) if turns < 4 else None
+    assert teacher.Llm(client(tmp_path)).domains(1) == [teacher._domain(BAKERY)]
+    assert re.search(complaint, server.requests[-1][2]["messages"][-1]["content"])
+    with pytest.raises(ValueError, match=complaint):
+        domains.register([teacher._domain(wrong)])
+
+
+def test_a_second_domain_is_another_one(server, tmp_path):
+    """A name that was proposed before is sent back; where it comes again and again, one domain is left."""
+    other = {**BAKERY, "name": "zoo"}
+    server.fault = lambda question, turns: json.dumps(other) if turns > 2 else None
+    found = teacher.Llm(client(tmp_path)).domains(2)
+    assert [domain.name for domain in found] == ["bakery", "zoo"]
+    server.fault = lambda question, turns: None
+    stubborn = teacher.Llm(client(tmp_path / "other"))
+    assert [domain.name for domain in stubborn.domains(3)] == ["bakery"] and stubborn.client.ledger.failures == 2
+    domains.register(found)
+
+
+def test_what_agents_ask_in_is_reserved():
+    """A detail of such a name would be told by a user who was asked for something else."""
+    (task,) = generate.tasks(workflow.roots("train", 1, domains.select("hotels"), 0), 1, 0.5, 0)
+    case = Case.of(task)
+    asked = script.ask_text(case.action.slot) + script.confirm_text(case) + script.which_text(case)
+    own = {case.action.slot, case.action.verb, case.record_id, case.owner_id, "booking", "booking_id", "guest"}
+    assert set(re.findall(r"\w+", asked.lower())) - own == {"which", "of", "please", "confirm"} <= domains.RESERVED
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"rule": "Fine when {rule:d}; otherwise {outcome}."}, "rule: placeholders .* with nothing but the name"),
+        ({"rule": "Fine when {rule:.0s}; otherwise {outcome}."}, "rule: placeholders"),
+        ({"rule": "Fine when {rule!x}; otherwise {outcome}."}, "rule: placeholders"),
+        ({"rule": "Fine when {rule:{outcome}}; otherwise {outcome}."}, "rule: placeholders"),
+        ({"rule": "Fine when {rule.real}; otherwise {outcome}."}, "rule: placeholders"),
+        ({"rule": "Fine when {; otherwise {outcome}."}, "unexpected '{' in field name"),
+        ({"rule": "Fine when {rule}; otherwise {outcome}.\n"}, "rule: expected one line of printable characters"),
+        ({"rule": "Never when {rule}, otherwise {outcome}."}, r"rule: must do without \['never'\]"),
+        ({"owner_rule": "{outcome} if the {owner} has {rule}, otherwise fine."}, "owner_rule: expected {rule}, then"),
+        ({"consent": "No consent is ever needed."}, r"consent: must do without \['no'\]"),
+        ({"consent": "Changes are made."}, "consent: expected 'consent'"),
     ],
 )
-def test_domains_that_could_be_misread_are_refused(change, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        domains.register([teacher._domain({**BAKERY, **change})])
+def test_wordings_that_say_something_else_are_sent_back(server, tmp_path, change, complaint):
+    server.fault = lambda question, turns: json.dumps({**WORDING, **change} if turns < 4 else WORDING)
+    flow = workflow.roots("train", 1, domains.select("hotels"), 0)[0]
+    (worded,) = teacher.Llm(client(tmp_path)).word([flow])
+    assert worded.wording == tuple(WORDING.values())
+    assert re.search(complaint, server.requests[-1][2]["messages"][-1]["content"])

@@ -53,7 +53,8 @@ def test_no_fact_can_be_lost_or_added(seed):
     lost = '"'.join([*quoted[:fact], "", *quoted[fact + 1 :]])
     domain = domains.DOMAINS[task.domain]
     value = rng.choice([str(v) for values in domain.record.fields.values() for v in values])
-    for changed in (lost, said["request"] + f' And "{value}".', said["request"] + " I am 90."):
+    no = rng.choice(["I do not need you to do this: ", "Never ", "I wouldn't want: ", "Do refrain: ", "CANCEL this: "])
+    for changed in (lost, said["request"] + f' And "{value}".', said["request"] + " I am 90.", no + said["request"]):
         with pytest.raises(ValueError, match="^request: "):
             utterances.check(task, {**said, "request": changed})
 
@@ -62,7 +63,13 @@ def test_no_fact_can_be_lost_or_added(seed):
     ("change", "complaint"),
     [
         ({"yes": "Sure."}, "yes: must say yes"),
-        ({"yes": "Yes, but not now."}, "yes: must say yes"),
+        ({"yes": "Yes, but not now."}, r"yes: must say yes, without \['but', 'not', 'now'\]"),
+        ({"yes": "Yes, but wait, I want to think it over, hold off."}, "yes: must say yes, without"),
+        ({"yes": "Yes?"}, r"yes: must say yes, without \['yes\?'\]"),
+        ({"no": "No problem, go ahead, do it."}, r"no: must say no, without \['ahead', 'do', 'go', 'problem'\]"),
+        ({"no": "No, don\u2019t leave it."}, r"no: must say no, without \[\"don't\"\]"),
+        ({"no": "No.\u2028Yes."}, "no: expected one line"),
+        ({"insists_1": "Please, don\u2019t do that."}, r"insists_1: negations must be \[\], got \['not'\]"),
         ({"no": "Yes? No."}, "no: must say no"),
         ({"no": "Leave it."}, "no: must say no"),
         ({"insists_0": "But it is true."}, "insists_0: quotes must be"),
@@ -124,4 +131,4 @@ def test_a_dry_run_counts_what_is_asked_for(server, tmp_path):
     kept = llm.Client("scripted", tmp_path / "other")
     (spoken,) = teacher.Llm(kept).speak(tasks[:1])
     assert teacher.Llm(estimate.Estimate("scripted", tmp_path / "other", len)).speak(tasks[:1]) == [spoken] != tasks[:1]
-    assert estimate.Counts(prompt_tokens=2_000_000, completion_tokens=500_000).cost(0.5, 4.0) == 3.0
+    assert llm.Prices(0.5, 4.0).cost(2_000_000, 500_000) == 3.0
