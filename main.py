@@ -91,7 +91,8 @@ def check_workdir(config: config_dict.ConfigDict, workdir: Path, stage: str) -> 
     """Raises ValueError naming the keys in which the config differs from the one the workdir was made with.
 
     These may change: those of FREE (but for checkpoint.every with rl.max_staleness, whose results depend on it),
-    rl.rounds upwards, and evaluate.* for stage=evaluate.
+    rl.rounds upwards, synth.teacher between llm and replay, which gives the same answers, and evaluate.* for
+    stage=evaluate.
     """
     path = workdir / "config.json"
     if not path.exists():
@@ -103,6 +104,8 @@ def check_workdir(config: config_dict.ConfigDict, workdir: Path, stage: str) -> 
         changed.append("checkpoint.every")
     if "rl.rounds" in changed and new["rl.rounds"] > old.get("rl.rounds", 0):
         changed.remove("rl.rounds")
+    if {old.get("synth.teacher"), new["synth.teacher"]} == {"llm", "replay"}:
+        changed.remove("synth.teacher")
     if changed:
         listed = ", ".join(f"{k} (was {old.get(k)!r}, now {new.get(k)!r})" for k in changed)
         raise ValueError(f"--workdir={workdir} was made with another config: {listed}; use another workdir")

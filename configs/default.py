@@ -44,10 +44,9 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.synth.operators = "all"  # operators the flywheel may apply: names from synth/operators.py
     c.synth.selection = "failures"  # which trees grow and how: "failures", "even", "random" or "resample" (none)
     c.synth.expand_share = 1.0  # share of train trees expanded per round
-    # Of "failures": the share of a round's expansions that one operator may make, and that one domain may have. Less
-    # than an even share counts as an even share.
-    c.synth.operator_quota = 0.25
-    c.synth.domain_quota = 0.25
+    # Of "failures"; less than an even share counts as an even share.
+    c.synth.operator_quota = 0.25  # share of a round's expansions that one operator may make
+    c.synth.domain_quota = 0.25  # share of them that one domain may have
     c.synth.variants = 2  # tasks per branch: other state, wording and identifiers
     c.synth.legal_share = 0.45  # share of tasks that end in the write (from round 1 on)
     c.synth.refused_share = 0.45  # share in which a rule stands in its way; in the rest the user refuses consent or the

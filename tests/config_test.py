@@ -296,6 +296,11 @@ def test_a_workdir_keeps_its_config(base, tmp_path):
         with pytest.raises(ValueError, match=f"another config: {key} .*use another workdir"):
             main.parse([*base, *wrong])
     assert main.main([*base, "--config.seed=1", "--only_check_args"]) == 2
+    config.synth.teacher, config.synth.teacher_model = "llm", "m"
+    main.save_config(config, workdir)
+    main.parse([*base, "--config.synth.teacher=replay", "--config.synth.teacher_model=m"])
+    with pytest.raises(ValueError, match="another config: synth.teacher "):
+        main.parse([*base, "--config.synth.teacher_model=m"])
 
 
 def test_every_key_has_a_comment():
