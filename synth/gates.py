@@ -7,16 +7,13 @@ synth does not know the executable world; it is given `reward(task, steps) -> fl
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import jsonschema
-
-from synth import adversaries, expr, invert, personas, script, tree, twin
+from synth import adversaries, invert, personas, prose, script, shape, tree, twin
 from synth.case import Case, true_branch
 from synth.keys import Keys
 from synth.script import Step
@@ -28,32 +25,6 @@ Reward = Callable[[Task, Sequence[Step]], float]
 Figures = dict[str, Any]
 Verdict = tuple[str | None, Figures]  # the first gate that a task fails or None, what the gates saw
 Note = Callable[[Figures], None]
-
-
-@functools.lru_cache(maxsize=4096)  # tasks of one workflow share their schemas, and checking one is slow
-def _schema_fault(parameters: str) -> str | None:
-    """What is wrong with a JSON schema, given as text."""
-    try:
-        jsonschema.Draft202012Validator.check_schema(json.loads(parameters))
-    except jsonschema.SchemaError as error:
-        return error.message
-    return None
-
-
-def _schemas_valid(task: Task) -> str | None:
-    """What is wrong with the task's schemas or with the oracle's arguments under them, if anything."""
-    parameters = {tool["function"]["name"]: tool["function"]["parameters"] for tool in task.tools}
-    for name, schema in parameters.items():
-        if fault := _schema_fault(json.dumps(schema)):
-            return f"{name}: {fault}"
-    for step in task.oracle:
-        if "call" not in step:
-            continue
-        if step["call"] not in parameters or step["call"] not in task.effects:
-            return f"oracle calls {step['call']}, which is not among the tools"
-        for error in jsonschema.Draft202012Validator(parameters[step["call"]]).iter_errors(step["args"]):
-            return f"oracle's {step['call']}: {error.message}"
-    return None
 
 
 def check(task: Task, reward: Reward) -> str | None:
@@ -70,11 +41,12 @@ def examine(task: Task, reward: Reward) -> tuple[str | None, Figures]:
     one).
     """
     figures: Figures = {}
-    problem = _schemas_valid(task)
-    if problem:
-        return f"schema: {problem}", figures
+    if problem := shape.fault(task):
+        return problem, figures
     if problem := _leaf(task):
         return f"tree: {problem}", figures
+    if problem := prose.fault(task):
+        return f"prose: {problem}", figures
     for gate in (_oracle, _adversaries, _mutants, _twin):
         if problem := gate(task, reward, figures):
             return problem, figures
@@ -82,16 +54,12 @@ def examine(task: Task, reward: Reward) -> tuple[str | None, Figures]:
 
 
 def _leaf(task: Task) -> str | None:
-    """What is wrong with the tree, unless it is well-formed and state and user make exactly the task's branch right."""
-    try:
-        root = tree.from_dict(task.tree)
-        for node in tree.nodes(root):
-            if node.kind == "guard":
-                expr.check(node.spec["condition"])
-        right = [node.id for node, _ in true_branch(root, Case.of(task))]
-    except ValueError as error:
-        return str(error)
-    return None if right == task.branch else f"{task.branch} is not the branch that fires, {right}"
+    """What is wrong with the branch, unless state and user make exactly the task's right."""
+    right = true_branch(tree.from_dict(task.tree), Case.of(task))
+    if (fires := [node.id for node, _ in right]) != task.branch:
+        return f"{task.branch} is not the branch that fires, {fires}"
+    legal = set(tree.outcomes(right)) == {"write"}
+    return None if legal == task.legal else f"legal is {task.legal} where the branch makes it {legal}"
 
 
 def _oracle(task: Task, reward: Reward, figures: Figures) -> str | None:
