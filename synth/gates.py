@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from synth import adversaries, invert, personas, prose, script, shape, tree, twin
+from synth import adversaries, invert, personas, prose, script, shape, similarity, tree, twin
 from synth.case import Case, true_branch
 from synth.keys import Keys
 from synth.script import Step
@@ -127,19 +127,23 @@ class Seen:
 
     def __init__(self, corpus: Corpus | None = None, max_turns: int = 0, distinct: bool = False):
         self.corpus, self.max_turns, self.distinct = corpus, max_turns, distinct
-        self._keys = Keys()  # fingerprints -> task ids, canonical trees -> splits
+        self._keys = Keys()  # fingerprints -> task ids, canonical trees and 13-grams -> splits
         self._neighbours = Neighbours()
 
     def add(self, task: Task) -> None:
         """Takes up an accepted task."""
         self._keys.add(("task", fingerprint(task)), task.id)
         self._keys.add(("tree", canonical(task)), task.split)
+        self._keys.add_all((("gram", gram) for gram in similarity.grams(similarity.prose(task), GRAM)), task.split)
         self._neighbours.add(task)
 
     def examine(self, task: Task) -> tuple[str | None, Figures]:
         """(the first gate that the task fails beside what was seen, or None; the figures of these gates)."""
         near = self._neighbours.nearest(task)
-        figures: Figures = {"nearest": near, "turns": len(task.oracle)}
+        grams = similarity.grams(similarity.prose(task), GRAM)
+        shared = sum(any(split != task.split for split in self._keys.find(("gram", gram))) for gram in grams)
+        # Only told, not refused: policies share sentences by design.
+        figures: Figures = {"nearest": near, "turns": len(task.oracle), "other_split": {"grams": shared}}
         if first := self._keys.find(("task", fingerprint(task))):
             return f"duplicate: of {first[0]}", figures
         if near and near[1] >= NEAR:
@@ -164,10 +168,11 @@ def canonical(task: Task) -> str:
 
 @dataclasses.dataclass
 class Report:
-    """Counts of a gating run: tasks seen, passed, and rejections by gate with an example each."""
+    """Counts of a gating run: tasks seen, passed, legal ones of these, and rejections by gate with an example each."""
 
     seen: int = 0
     passed: int = 0
+    legal: int = 0
     rejected: Counter = dataclasses.field(default_factory=Counter)
     examples: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -208,6 +213,7 @@ def passing(examined: Iterable[tuple[Task, Verdict]], seen: Seen, report: Report
             continue
         seen.add(task)
         report.passed += 1
+        report.legal += task.legal
         yield task
 
 

@@ -48,7 +48,8 @@ def change(task, **changes):
 
 def test_every_generated_task_passes():
     accepted, report = gates.select(TASKS, world.reward, gates.Seen())
-    assert report.to_dict() == {"seen": 200, "passed": 200, "rejected": {}, "examples": {}}
+    legal = sum(task.legal for task in TASKS)
+    assert report.to_dict() == {"seen": 200, "passed": 200, "legal": legal, "rejected": {}, "examples": {}}
     assert accepted == TASKS
     outcomes = {(task.legal, tuple(sorted(set(kinds(task))))) for task in TASKS}
     assert len(outcomes) > 8, "the sample should hold many kinds of branches"
@@ -230,7 +231,7 @@ def changed(path, value):
         ("tree.spec", None, "tree: tree node 'n0': expected id"),
         ("tree.spec.entity", "moon", "tree: node n0: entity 'moon', expected "),
         ("tree.children.0.node.spec.condition.field", "moon.phase", "tree: node n1: condition "),
-        ("tree.children.0.node.spec.otherwise", "stop", "tree: node n1: otherwise 'stop', expected decline or transfer"),
+        ("tree.children.0.node.spec.otherwise", "stop", "tree: node n1: otherwise 'stop', expected decline or "),
         ("tree.children.0.node.children.1.node.spec.reason", "moon", "tree: node n3: "),
         ("user.later", [], "tree: user.later: expected none for this tree"),
     ],
@@ -303,7 +304,7 @@ def test_duplicates_are_rejected_within_and_across_splits():
     seen = gates.Seen()
     accepted, report = gates.select([task, again, other], world.reward, seen)
     assert accepted == [task, other]
-    record = {"seen": 3, "passed": 2, "rejected": {"duplicate": 1}}
+    record = {"seen": 3, "passed": 2, "legal": task.legal + other.legal, "rejected": {"duplicate": 1}}
     record["examples"] = {"duplicate": f"{again.id}: duplicate: of {task.id}"}
     assert json.loads(json.dumps(report.to_dict())) == record
     accepted, report = gates.select([again], world.reward, seen)
@@ -387,6 +388,51 @@ def test_tasks_that_repeat_a_benchmark_are_rejected(tmp_path):
     assert similarity.Corpus.read("") is None
     with pytest.raises(ValueError, match="synth.benchmarks: no such file or folder: .*nowhere"):
         similarity.Corpus.read(f"{tmp_path}, {tmp_path / 'nowhere'}")
+
+
+@pytest.mark.parametrize("suffix", ["md", "json", "jsonl"])
+def test_a_policy_is_found_in_whatever_file_it_stands(tmp_path, suffix):
+    task = max(TASKS, key=lambda t: len(t.policy))
+    record = {"id": 1, "info": [{"policy": task.policy}], task.user["record_id"]: None}
+    texts = {"md": task.policy, "json": json.dumps(record, indent=1), "jsonl": f'{{"id": 0}}\n{json.dumps(record)}\n'}
+    (tmp_path / f"file.{suffix}").write_text(texts[suffix])
+    found = similarity.Corpus.read(str(tmp_path)).shared(task)
+    assert found["grams"] >= len(similarity.grams(task.policy, 13)) > 2
+    assert found["entities"] == ([task.user["record_id"]] if suffix != "md" else [])
+
+
+def test_benchmarks_that_are_installed_go_by_name(tmp_path, monkeypatch):
+    (tmp_path / "tau2").mkdir()
+    (tmp_path / "tau2" / "tasks.json").write_text('[{"id": "amber"}]')
+    monkeypatch.setenv("TAU2_DATA_DIR", str(tmp_path))
+    assert similarity.Corpus.read("tau2")._words == {"id", "amber"}
+    (tmp_path / "tau2" / "tasks.json").write_text('[{"id": ]')
+    with pytest.raises(ValueError, match="synth.benchmarks: .*tasks.json is not JSON: .* line 1 column 9"):
+        similarity.Corpus.read("tau2")
+    monkeypatch.delenv("TAU2_DATA_DIR")
+    with pytest.raises(ValueError, match="synth.benchmarks: tau2 needs TAU2_DATA_DIR"):
+        similarity.Corpus.read("tau2")
+    monkeypatch.setattr(similarity.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="synth.benchmarks: bfcl needs the package of requirements-bfcl.txt"):
+        similarity.Corpus.read("bfcl")
+
+
+def test_the_bfcl_that_evaluation_uses_is_the_one_that_is_read():
+    backend = pytest.importorskip("envs.bfcl_backend", exc_type=ImportError)
+    assert similarity.BENCHMARKS["bfcl"]() == backend._DATA
+    record = backend.lines("BFCL_v4_multi_turn_base.json")[0]
+    (text,) = similarity._texts(backend._DATA / "BFCL_v4_multi_turn_base.json")
+    assert record["question"][0][0]["content"] in text
+
+
+def test_words_shared_with_the_other_split_are_told():
+    task = max(TASKS, key=lambda t: len(similarity.prose(t)))
+    seen = gates.Seen()
+    seen.add(task)
+    again = change(task, id="again", policy=f"Otherwise: {task.policy}")
+    everything = len(similarity.grams(similarity.prose(task), 13))
+    for root, wanted in ((task.root, 0), (task.root.replace("train", "heldout"), everything)):
+        assert seen.examine(change(again, root=root))[1]["other_split"] == {"grams": wanted}
 
 
 def test_what_takes_too_long_or_stands_in_training_too_is_rejected():
