@@ -123,8 +123,8 @@ def gated_splits(
 
     Tasks are made when they are asked for, which has to be in the order of the splits; what was rejected is complete
     after the last. With synth.teacher_users the teacher words what users say. What the gates saw of every task goes to
-    tasks/gates_<number>.jsonl; a line is shown if too few or too many training tasks are legal. Asking raises
-    ValueError, naming the gates and an example each, if a split has no task left.
+    tasks/gates_<number>.jsonl. Asking raises ValueError, naming the gates and an example each, if a split has no task
+    left.
     """
     seen = gates.Seen(
         similarity.Corpus.read(config.synth.benchmarks), config.env.max_turns, config.synth.distinct_trees
@@ -153,14 +153,17 @@ def gated_splits(
         reports[split] = report.to_dict()
         if not report.passed:
             raise ValueError(f"round {number}: no {split} task passed the gates: {reports[split]}")
-        share = report.legal / report.passed
-        if split == "train" and number > config.reasoning.rounds and not LEGAL[0] <= share <= LEGAL[1]:
-            low, high = LEGAL
-            show.line(f"round {number}: {share:.0%} of the train tasks are legal, expected {low:.0%} to {high:.0%}")
         if leaks := sides.leaks():
             raise ValueError(f"round {number}: on both sides of the split: {leaks[:5]}")
 
     return {split: passing(split) for split in SPLITS}, reports
+
+
+def watch_legal_share(number: int, report: Mapping[str, Any]) -> None:
+    """Shows a line if too few or too many training tasks of a grown round are legal. report: of gates.Report."""
+    share, (low, high) = report["legal"] / report["passed"], LEGAL
+    if not low <= share <= high:
+        show.line(f"round {number}: {share:.0%} of the train tasks are legal, expected {low:.0%} to {high:.0%}")
 
 
 def describe(trees: dict[str, list[Workflow]], tasks: dict[str, list[Task]]) -> dict[str, float]:

@@ -30,7 +30,7 @@ def _policy(task: Task, workflow: Workflow) -> str | None:
     for line, parts in zip(lines, wanted):
         told = " ".join(parts)
         missing = [part for part in parts if part not in line]
-        # The number is a part's last word, and "at most 1" stands in "at most 10" too.
+        # "at most 1" stands in "at most 10" too.
         missing += set(re.findall(r"\d+", told)) - set(re.findall(r"\d+", line))
         if missing or not line.strip():
             return f"policy line {line!r} lacks {missing or 'words'}"
