@@ -65,7 +65,8 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.synth.runner = "local"  # what makes a round's tasks: "local" or "beam" (Apache Beam); they are the same
     c.synth.processes = 1  # of "local": processes that make and play tasks; they are the same for any number
     c.synth.beam_options = "--runner=DirectRunner"  # of "beam": options of the pipeline, with spaces between them
-    c.synth.benchmarks = ""  # files and folders, comma-separated, of which no task may repeat 13 words in a row
+    c.synth.benchmarks = ""  # of which no task may repeat 13 words in a row: files and folders, comma-separated; also
+    # "bfcl" (the data of the installed package) and "tau2" (of the checkout that TAU2_DATA_DIR names)
     c.synth.distinct_trees = True  # no tree with branches on both sides of the split
 
     c.reasoning = config_dict.ConfigDict()  # files: repo-relative or absolute, "" for none

@@ -26,6 +26,7 @@ from synth.teacher import Teacher
 from synth.workflow import Workflow
 
 SPLITS = ("train", "heldout")
+LEGAL = (0.4, 0.6)  # shares of a grown round's training tasks that may be legal: else refusing or obeying blindly pays
 PROGRAM = teacher.Program()
 
 
@@ -154,6 +155,13 @@ def gated_splits(
             raise ValueError(f"round {number}: on both sides of the split: {leaks[:5]}")
 
     return {split: passing(split) for split in SPLITS}, reports
+
+
+def watch_legal_share(number: int, report: Mapping[str, Any]) -> None:
+    """Shows a line if too few or too many training tasks of a grown round are legal. report: of gates.Report."""
+    share, (low, high) = report["legal"] / report["passed"], LEGAL
+    if not low <= share <= high:
+        show.line(f"round {number}: {share:.0%} of the train tasks are legal, expected {low:.0%} to {high:.0%}")
 
 
 def describe(trees: dict[str, list[Workflow]], tasks: dict[str, list[Task]]) -> dict[str, float]:

@@ -108,6 +108,8 @@ def write_round(
         else:
             found = agentic.gated_splits(config, workdir, round_number, trees, by)
         store(directory, *found)
+        if round_number > config.reasoning.rounds:
+            agentic.watch_legal_share(round_number, found[1]["train"])
         if config.synth.teacher_users:
             show.line(by.spent())
     hosts.wait(f"tasks of round {round_number}")

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Expr = dict[str, Any]
-_ORDERED = {"le", "ge", "lt", "gt"}
-_LEAVES = {"eq", "ne", "in", *_ORDERED}
+ORDERED = {"le", "ge", "lt", "gt"}
+_LEAVES = {"eq", "ne", "in", *ORDERED}
 _NEGATED = {"eq": "ne", "ne": "eq"}
 
 
@@ -27,7 +27,7 @@ def check(expr: Expr) -> None:
     if op in _LEAVES:
         if set(expr) != {"op", "field", "value"} or not _is_reference(expr["field"]):
             raise ValueError(f"condition {expr!r}: expected keys op, field ('entity.field'), value")
-        if op in _ORDERED and (isinstance(expr["value"], bool) or not isinstance(expr["value"], int)):
+        if op in ORDERED and (isinstance(expr["value"], bool) or not isinstance(expr["value"], int)):
             raise ValueError(f"condition {expr!r}: {op} compares with an integer")
         if op == "in" and not isinstance(expr["value"], list):
             raise ValueError(f"condition {expr!r}: 'in' takes a list of values")
@@ -87,7 +87,7 @@ def negate(expr: Expr) -> Expr:
 
 def boundary(expr: Expr) -> list[int]:
     """The integers next to the limits of `expr`: where an off-by-one reading of the rule shows."""
-    if expr["op"] in _ORDERED:
+    if expr["op"] in ORDERED:
         return [expr["value"] - 1, expr["value"], expr["value"] + 1]
     return [v for a in expr.get("args", []) for v in boundary(a)]
 

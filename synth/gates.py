@@ -7,16 +7,13 @@ synth does not know the executable world; it is given `reward(task, steps) -> fl
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import jsonschema
-
-from synth import adversaries, expr, invert, personas, script, tree, twin
+from synth import adversaries, invert, personas, prose, script, shape, similarity, tree, twin
 from synth.case import Case, true_branch
 from synth.keys import Keys
 from synth.script import Step
@@ -28,32 +25,6 @@ Reward = Callable[[Task, Sequence[Step]], float]
 Figures = dict[str, Any]
 Verdict = tuple[str | None, Figures]  # the first gate that a task fails or None, what the gates saw
 Note = Callable[[Figures], None]
-
-
-@functools.lru_cache(maxsize=4096)  # tasks of one workflow share their schemas, and checking one is slow
-def _schema_fault(parameters: str) -> str | None:
-    """What is wrong with a JSON schema, given as text."""
-    try:
-        jsonschema.Draft202012Validator.check_schema(json.loads(parameters))
-    except jsonschema.SchemaError as error:
-        return error.message
-    return None
-
-
-def _schemas_valid(task: Task) -> str | None:
-    """What is wrong with the task's schemas or with the oracle's arguments under them, if anything."""
-    parameters = {tool["function"]["name"]: tool["function"]["parameters"] for tool in task.tools}
-    for name, schema in parameters.items():
-        if fault := _schema_fault(json.dumps(schema)):
-            return f"{name}: {fault}"
-    for step in task.oracle:
-        if "call" not in step:
-            continue
-        if step["call"] not in parameters or step["call"] not in task.effects:
-            return f"oracle calls {step['call']}, which is not among the tools"
-        for error in jsonschema.Draft202012Validator(parameters[step["call"]]).iter_errors(step["args"]):
-            return f"oracle's {step['call']}: {error.message}"
-    return None
 
 
 def check(task: Task, reward: Reward) -> str | None:
@@ -70,11 +41,12 @@ def examine(task: Task, reward: Reward) -> tuple[str | None, Figures]:
     one).
     """
     figures: Figures = {}
-    problem = _schemas_valid(task)
-    if problem:
-        return f"schema: {problem}", figures
+    if problem := shape.fault(task):
+        return problem, figures
     if problem := _leaf(task):
         return f"tree: {problem}", figures
+    if problem := prose.fault(task):
+        return f"prose: {problem}", figures
     for gate in (_oracle, _adversaries, _mutants, _twin):
         if problem := gate(task, reward, figures):
             return problem, figures
@@ -82,16 +54,12 @@ def examine(task: Task, reward: Reward) -> tuple[str | None, Figures]:
 
 
 def _leaf(task: Task) -> str | None:
-    """What is wrong with the tree, unless it is well-formed and state and user make exactly the task's branch right."""
-    try:
-        root = tree.from_dict(task.tree)
-        for node in tree.nodes(root):
-            if node.kind == "guard":
-                expr.check(node.spec["condition"])
-        right = [node.id for node, _ in true_branch(root, Case.of(task))]
-    except ValueError as error:
-        return str(error)
-    return None if right == task.branch else f"{task.branch} is not the branch that fires, {right}"
+    """What is wrong with the branch, unless state and user make exactly the task's right."""
+    right = true_branch(tree.from_dict(task.tree), Case.of(task))
+    if (fires := [node.id for node, _ in right]) != task.branch:
+        return f"{task.branch} is not the branch that fires, {fires}"
+    legal = set(tree.outcomes(right)) == {"write"}
+    return None if legal == task.legal else f"legal is {task.legal} where the branch makes it {legal}"
 
 
 def _oracle(task: Task, reward: Reward, figures: Figures) -> str | None:
@@ -159,19 +127,23 @@ class Seen:
 
     def __init__(self, corpus: Corpus | None = None, max_turns: int = 0, distinct: bool = False):
         self.corpus, self.max_turns, self.distinct = corpus, max_turns, distinct
-        self._keys = Keys()  # fingerprints -> task ids, canonical trees -> splits
+        self._keys = Keys()  # fingerprints -> task ids, canonical trees and 13-grams -> splits
         self._neighbours = Neighbours()
 
     def add(self, task: Task) -> None:
         """Takes up an accepted task."""
         self._keys.add(("task", fingerprint(task)), task.id)
         self._keys.add(("tree", canonical(task)), task.split)
+        self._keys.add_all((("gram", gram) for gram in similarity.grams(similarity.prose(task), GRAM)), task.split)
         self._neighbours.add(task)
 
     def examine(self, task: Task) -> tuple[str | None, Figures]:
         """(the first gate that the task fails beside what was seen, or None; the figures of these gates)."""
         near = self._neighbours.nearest(task)
-        figures: Figures = {"nearest": near, "turns": len(task.oracle)}
+        grams = similarity.grams(similarity.prose(task), GRAM)
+        shared = sum(any(split != task.split for split in self._keys.find(("gram", gram))) for gram in grams)
+        # Only told, not refused: policies share sentences by design.
+        figures: Figures = {"nearest": near, "turns": len(task.oracle), "other_split": {"grams": shared}}
         if first := self._keys.find(("task", fingerprint(task))):
             return f"duplicate: of {first[0]}", figures
         if near and near[1] >= NEAR:
@@ -196,10 +168,11 @@ def canonical(task: Task) -> str:
 
 @dataclasses.dataclass
 class Report:
-    """Counts of a gating run: tasks seen, passed, and rejections by gate with an example each."""
+    """Counts of a gating run: tasks seen, passed, legal ones of these, and rejections by gate with an example each."""
 
     seen: int = 0
     passed: int = 0
+    legal: int = 0
     rejected: Counter = dataclasses.field(default_factory=Counter)
     examples: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -240,6 +213,7 @@ def passing(examined: Iterable[tuple[Task, Verdict]], seen: Seen, report: Report
             continue
         seen.add(task)
         report.passed += 1
+        report.legal += task.legal
         yield task
 
 

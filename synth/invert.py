@@ -62,37 +62,47 @@ def rule_text(workflow: Workflow, condition: expr.Expr, outcome: str, hidden: bo
 
 def policy_text(workflow: Workflow) -> str:
     """The standard operating procedure of a whole tree; its wording is a function of the root."""
+    return "\n".join(line for line, _ in statements(workflow))
+
+
+def statements(workflow: Workflow) -> list[tuple[str, tuple[str, ...]]]:
+    """The lines of the policy, each with what it has to hold in any wording; () where only its being there counts."""
     intro, _, _, consent = _wording(workflow)
     kinds = {n.kind for n in tree.nodes(workflow.tree)}
     stated = rules(workflow.tree)
-    lines = [intro.format(domain=workflow.domain)]
+    found = [(intro.format(domain=workflow.domain), (workflow.domain,))]
     if "goals" in kinds:
-        lines.append(_GOALS)
+        found.append(_fixed(_GOALS))
     for node in stated:
-        lines += _rule_lines(workflow, node)
+        found += _rule_lines(workflow, node)
     if any(node.spec.get("claim") for node in stated):
-        lines.append(_CLAIMS)
+        found.append(_fixed(_CLAIMS))
     if "find" in kinds:
-        lines.append(_FIND.format(collection=workflow.spec.record.collection))
+        found.append(_fixed(_FIND.format(collection=workflow.spec.record.collection)))
     if kinds & {"confirm", "review"}:
-        lines.append(consent)
+        found.append((consent, ()))
     if "attempt" in kinds:
-        lines.append(_ATTEMPT)
-    return "\n".join(lines)
+        found.append(_fixed(_ATTEMPT))
+    return found
 
 
-def _rule_lines(workflow: Workflow, node: tree.Node) -> list[str]:
+def _fixed(line: str) -> tuple[str, tuple[str, ...]]:
+    """A line that has one wording."""
+    return line, (line,)
+
+
+def _rule_lines(workflow: Workflow, node: tree.Node) -> list[tuple[str, tuple[str, ...]]]:
     """What the policy says of a rule and of the exception to it; the exception's own node says nothing."""
-    condition, outcome = node.spec["condition"], node.spec["otherwise"]
+    condition, outcome, hidden = node.spec["condition"], node.spec["otherwise"], node.spec["hidden"]
     if node.spec.get("exception"):
         return []
+    rule, (entity, field) = expr.render(condition), condition["field"].split(".")
     if node.spec.get("urgent"):
-        return [_URGENT.format(rule=expr.render(condition), outcome=outcome)]
-    lines = [rule_text(workflow, condition, outcome, node.spec["hidden"])]
+        return [_fixed(_URGENT.format(rule=rule, outcome=outcome))]
+    lines = [(rule_text(workflow, condition, outcome, hidden), (rule, outcome, *([entity] if hidden else [])))]
     excuse = node.child("fails")
     if excuse.kind == "guard":
-        rule = condition["field"].split(".")[1]
-        lines.append(_EXEMPT.format(rule=rule, exception=expr.render(excuse.spec["condition"])))
+        lines.append(_fixed(_EXEMPT.format(rule=field, exception=expr.render(excuse.spec["condition"]))))
     return lines
 
 
@@ -189,18 +199,22 @@ def _claim(
     return f'"{field.split(".")[1]}" is {expr.quote(claimed)}'
 
 
+def tool_specs(workflow: Workflow) -> tuple[list[dict], dict[str, dict]]:
+    """(OpenAI function schemas, tool name -> effect) of a tree; to the write's effect a task may add "faults"."""
+    spec, kinds = workflow.spec, {n.kind for n in tree.nodes(workflow.tree)}
+    read = {n.spec["entity"] for n in tree.nodes(workflow.tree) if n.kind == "action"}
+    entities = [entity.kind for entity in spec.entities if entity is spec.record or entity.kind in read]
+    return domains.tool_specs(spec, workflow.action, entities, find="find" in kinds, several="goals" in kinds)
+
+
 def assemble(
     workflow: Workflow, branch: Branch, name: str, seed: int, persona: str, state: dict, user: dict,
     faults: dict[str, str],
 ) -> Task:
     """The task of a branch whose state, user script and write faults ({record id: edge}) are settled."""
-    spec, action = workflow.spec, workflow.action
-    kinds = {n.kind for n in tree.nodes(workflow.tree)}
-    read = {n.spec["entity"] for n in tree.nodes(workflow.tree) if n.kind == "action"}
-    entities = [entity.kind for entity in spec.entities if entity is spec.record or entity.kind in read]
-    schemas, effects = domains.tool_specs(spec, action, entities, find="find" in kinds, several="goals" in kinds)
+    schemas, effects = tool_specs(workflow)
     if faults:
-        effects[spec.write_tool(action)]["faults"] = faults
+        effects[workflow.spec.write_tool(workflow.action)]["faults"] = faults
     task = Task(
         id=name,
         root=workflow.root,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -22,6 +23,11 @@ class Keys:
         """Adds a value to a key; returns whether the key did not have it yet."""
         found = self._file.execute("INSERT OR IGNORE INTO keys VALUES (?, ?)", (_digest(key), value))
         return found.rowcount == 1
+
+    def add_all(self, keys: Iterable[tuple], value: Any = "") -> None:
+        """Adds a value to each of the keys."""
+        pairs = ((_digest(key), value) for key in keys)
+        self._file.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", pairs)
 
     def find(self, key: tuple) -> list[Any]:
         """The values of a key, in order."""

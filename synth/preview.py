@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from synth import expr, gates, script, similarity, tree
+from synth import expr, gates, script, tree
 from synth.keys import Keys
 from synth.task import Task
 
@@ -34,12 +34,14 @@ def figures(
     """
     outcomes: dict[str, Counter] = {}  # outcome of the last round -> tasks, and who passed them
     split_of, operators, names, known = Counter(), Counter(), set(), Keys()
-    count = Counter(dict.fromkeys(("legal", "turns", "trees", "shapes", "branches", "policies", "both", "sharing"), 0))
+    made, legal = Counter(), Counter()  # by round and split
+    count = Counter(dict.fromkeys(("turns", "trees", "shapes", "branches", "policies", "both"), 0))
     for split, task in tasks:
         split_of[split] += 1
         operators[task.operator or "none"] += 1
         names.add(task.domain)
-        count["legal"] += task.legal
+        made[task.round, split] += 1
+        legal[task.round, split] += task.legal
         count["turns"] += len(task.oracle)
         count["policies"] += known.add(("policy", task.policy))
         if known.add(("root", task.root, task.round)):
@@ -53,18 +55,14 @@ def figures(
             for name in script.CONSTANTS:
                 found[name] += reward(task, script.constant(task, name)) == 1.0
         canonical = gates.canonical(task)
-        grams = similarity.grams(similarity.prose(task), similarity.GRAM)
         if split == "train":
             known.add(("tree", canonical))
-            for gram in grams:
-                known.add(("gram", gram))
         else:
             count["both"] += known.add(("heldout tree", canonical)) and bool(known.find(("tree", canonical)))
-            count["sharing"] += any(known.find(("gram", gram)) for gram in grams)
     total = split_of.total()
     return {
         "tasks": dict(split_of),
-        "legal_share": round(count["legal"] / total, 3),
+        "legal_share": {f"round {k}, {split}": round(legal[k, split] / made[k, split], 3) for k, split in sorted(made)},
         "domains": len(names),
         "operators": dict(sorted(operators.items())),
         "trees": count["trees"],
@@ -73,7 +71,6 @@ def figures(
         "policies": count["policies"],
         "oracle_turns_mean": round(count["turns"] / total, 1),
         "heldout_trees_also_in_train": count["both"],
-        "heldout_tasks_sharing_13_words_with_train": count["sharing"],
         "last_round_by_outcome": {
             name: {"tasks": found["tasks"], **{c: round(found[c] / found["tasks"], 3) for c in script.CONSTANTS}}
             for name, found in [*sorted(outcomes.items()), ("all", sum(outcomes.values(), Counter()))]
@@ -93,13 +90,14 @@ def outcome(task: Task) -> str:
 def _gates(notes: Iterable[Figures]) -> Figures:
     """Sums over what the gates noted."""
     seen, rejected, worst = 0, Counter(), Counter()
-    mutants, survived, twins, flipped, oracle = 0, 0, 0, 0, 1.0
+    mutants, survived, twins, flipped, sharing, oracle = 0, 0, 0, 0, 0, 1.0
     for note in notes:
         seen += 1
         if note["problem"]:
             rejected[note["problem"].split(":")[0]] += 1
             continue
         oracle = min(oracle, *note["oracle"])
+        sharing += note["id"].startswith("heldout-") and note["other_split"]["grams"] > 0
         mutants += note["mutants"]["made"]
         survived += len(note["mutants"]["survived"])
         for name, reward in note["adversaries"].items():
@@ -118,6 +116,7 @@ def _gates(notes: Iterable[Figures]) -> Figures:
         "mutants_survived": survived,
         "twins": twins,
         "twins_flipped": flipped,
+        "heldout_tasks_sharing_13_words_with_train": sharing,
     }
 
 

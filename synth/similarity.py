@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ SHINGLE = 3  # words
 PERMUTATIONS = 128  # the estimate of a similarity is off by 1 / sqrt(128) = 0.09 at worst
 NEAR = 0.9  # estimated Jaccard similarity from which a task counts as a duplicate
 GRAM = 13  # words in a row: shorter runs are common speech (Brown et al. 2020, appendix C)
+_SPACE = re.compile(r"\s*")
 
 
 def words(text: str) -> list[str]:
@@ -113,11 +116,12 @@ class Corpus:
 
     @classmethod
     def read(cls, paths: str) -> "Corpus | None":
-        """The corpus of a comma-separated list of files and folders, None for an empty one.
+        """The corpus of a comma-separated list of files, folders and names in BENCHMARKS, None for an empty one.
 
-        Raises ValueError for a path that is not there.
+        Raises ValueError for a path that is not there, a benchmark that is not installed and JSON that is none.
         """
-        wanted = [Path(name.strip()) for name in paths.split(",") if name.strip()]
+        wanted = [name.strip() for name in paths.split(",") if name.strip()]
+        wanted = [BENCHMARKS[name]() if name in BENCHMARKS else Path(name) for name in wanted]
         missing = [str(path) for path in wanted if not path.exists()]
         if missing:
             raise ValueError(f"synth.benchmarks: no such file or folder: {', '.join(missing)}")
@@ -129,8 +133,49 @@ class Corpus:
         return {"grams": len(here), "entities": sorted(entities(task) & self._words)}
 
 
+def _bfcl() -> Path:
+    """The data folder of the installed package."""
+    if (package := importlib.util.find_spec("bfcl_eval")) is None:
+        raise ValueError("synth.benchmarks: bfcl needs the package of requirements-bfcl.txt")
+    return Path(package.origin).parent / "data"
+
+
+def _tau2() -> Path:
+    """The data of the checkout that evaluation uses (envs/tau2_backend.py)."""
+    if not (folder := os.environ.get("TAU2_DATA_DIR")):
+        raise ValueError("synth.benchmarks: tau2 needs TAU2_DATA_DIR, the folder data of a checkout of tau2-bench")
+    return Path(folder) / "tau2"
+
+
+BENCHMARKS = {"bfcl": _bfcl, "tau2": _tau2}
+
+
 def _texts(path: Path) -> Iterator[str]:
-    """The files at or under a path, as text."""
+    """The files at or under a path, as text; of JSON what its strings and numbers say."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     for file in files:
-        yield file.read_text(encoding="utf-8", errors="ignore")
+        text = file.read_text(encoding="utf-8", errors="ignore")
+        yield "\n".join(_said(list(_values(file, text)))) if file.suffix in (".json", ".jsonl") else text
+
+
+def _values(file: Path, text: str) -> Iterator[Any]:
+    """The JSON values of a file, one or one after the other: BFCL's .json files have one a line."""
+    decode, at = json.JSONDecoder().raw_decode, _SPACE.match(text).end()
+    while at < len(text):
+        try:
+            value, at = decode(text, at)
+        except ValueError as error:
+            raise ValueError(f"synth.benchmarks: {file} is not JSON: {error}") from error
+        yield value
+        at = _SPACE.match(text, at).end()
+
+
+def _said(value: Any) -> Iterator[str]:
+    """Every key, string and number of JSON data."""
+    if isinstance(value, dict):
+        value = [part for pair in value.items() for part in pair]
+    if isinstance(value, list):
+        for part in value:
+            yield from _said(part)
+    elif value is not None:
+        yield str(value)

@@ -34,6 +34,15 @@ EDGES = {
     "terminal": (),
 }
 OUTCOMES = ("write", "decline", "transfer", "stop")
+SPECS: dict[str, dict[str, type]] = {  # kind -> what its spec holds
+    "goals": {"count": int, "together": bool},
+    "find": {"entity": str},
+    "action": {"entity": str},
+    "guard": {"condition": dict, "otherwise": str, "hidden": bool},
+    "ask": {"slot": str},
+    "terminal": {"outcome": str, "reason": str},
+}
+MARKS = ("boundary", "urgent", "claim", "exception")  # what a guard's may hold further, true or false
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,9 +167,24 @@ def to_dict(node: Node) -> dict[str, Any]:
 
 def from_dict(data: dict[str, Any]) -> Node:
     """Inverse of `to_dict`. Raises ValueError naming the node that is malformed."""
-    if set(data) != {"id", "kind", "spec", "children"} or data["kind"] not in EDGES:
-        raise ValueError(f"tree node {data.get('id')!r}: expected id, kind ({', '.join(EDGES)}), spec, children")
-    edges = tuple(child.get("when") for child in data["children"] if "node" in child)
-    if edges != EDGES[data["kind"]]:
-        raise ValueError(f"tree node {data['id']!r}: edges {edges}, expected {EDGES[data['kind']]}")
-    return Node(data["kind"], data["spec"], tuple(from_dict(c["node"]) for c in data["children"]), data["id"])
+    name = data.get("id") if isinstance(data, dict) else data
+    whole = _has(data, {"id": str, "kind": str, "spec": dict, "children": list}) and data["kind"] in EDGES
+    if not whole or not all(_has(child, {"when": str, "node": dict}) for child in data["children"]):
+        raise ValueError(f"tree node {name!r}: expected id, kind ({', '.join(EDGES)}), spec, children (when, node)")
+    kind, spec = data["kind"], data["spec"]
+    if (edges := tuple(child["when"] for child in data["children"])) != EDGES[kind]:
+        raise ValueError(f"tree node {name!r}: edges {edges}, expected {EDGES[kind]}")
+    wanted = SPECS.get(kind, {}) | {mark: bool for mark in MARKS if kind == "guard" and mark in spec}
+    if not _has(spec, wanted):
+        told = ", ".join(f"{key} ({value.__name__})" for key, value in wanted.items())
+        raise ValueError(f"tree node {name!r}: spec of {kind} must have {told or 'nothing'}, got {spec}")
+    return Node(kind, spec, tuple(from_dict(c["node"]) for c in data["children"]), name)
+
+
+def _has(record: Any, types: dict[str, type]) -> bool:
+    """Whether it is an object with these keys and no others, each with a value of its type."""
+    return (
+        isinstance(record, dict)
+        and record.keys() == types.keys()
+        and all(type(record[key]) is wanted for key, wanted in types.items())
+    )

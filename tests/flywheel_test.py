@@ -192,6 +192,15 @@ def test_a_round_without_tasks_is_an_error_that_names_the_gates(policy, tmp_path
     assert not (workdir / "tasks" / "round_0").exists()
 
 
+def test_a_grown_round_that_is_nearly_all_legal_is_pointed_out(policy, tmp_path, capsys):
+    config, workdir = config_of(policy, tmp_path / "run")
+    trees = agentic.first_workflows(config)
+    flywheel.round_tasks(config, workdir, 0, trees)
+    assert "legal" not in capsys.readouterr().out, "linear trees have nothing else"
+    flywheel.round_tasks(config, workdir, 1, {split: [w.kept() for w in found] for split, found in trees.items()})
+    assert capsys.readouterr().out == "round 1: 100% of the train tasks are legal, expected 40% to 60%\n"
+
+
 def test_failures_are_charged_to_the_node_that_was_left(policy, tmp_path):
     """Counts of passes and first departures per tree; faults and replayed tasks do not count."""
     config, _ = config_of(policy, tmp_path / "run")

@@ -1,13 +1,20 @@
 """The gates let every generated task through and stop each kind of broken one at its gate."""
 
 import dataclasses
+import functools
 import json
+import operator
+import re
 
+import hypothesis
 import pytest
-from worlds import TASKS, kinds
+from hypothesis import strategies as st
+from worlds import TASKS, generated, kinds
 
 from envs import world
-from synth import adversaries, domains, gates, operators, selection, similarity, tree, workflow
+from synth import adversaries, domains, gates, invert, operators, prose, selection, similarity, tree, utterances
+from synth import workflow
+from synth.task import Task
 
 
 def first(wanted):
@@ -41,7 +48,8 @@ def change(task, **changes):
 
 def test_every_generated_task_passes():
     accepted, report = gates.select(TASKS, world.reward, gates.Seen())
-    assert report.to_dict() == {"seen": 200, "passed": 200, "rejected": {}, "examples": {}}
+    legal = sum(task.legal for task in TASKS)
+    assert report.to_dict() == {"seen": 200, "passed": 200, "legal": legal, "rejected": {}, "examples": {}}
     assert accepted == TASKS
     outcomes = {(task.legal, tuple(sorted(set(kinds(task))))) for task in TASKS}
     assert len(outcomes) > 8, "the sample should hold many kinds of branches"
@@ -140,13 +148,14 @@ def broken_schema(task, **changes):
     return change(task, tools=[changed, *task.tools[1:]])
 
 
-def test_malformed_schema_is_rejected():
+def test_tools_that_are_not_the_trees_are_rejected():
     task = TASKS[0]
     name = task.tools[0]["function"]["name"]
-    assert gates.check(broken_schema(task, type="objekt"), world.reward).startswith(f"schema: {name}: 'objekt'")
-    assert gates.check(broken_schema(task, required=["x"]), world.reward).startswith(f"schema: oracle's {name}: ")
-    assert gate(change(task, tools=task.tools[1:])) == "schema"
-    assert gate(change(task, effects={})) == "schema"
+    for tools in (broken_schema(task, type="objekt").tools, broken_schema(task, required=["x"]).tools, task.tools[1:]):
+        assert gates.check(change(task, tools=tools), world.reward).startswith(f"schema: tools.0: expected {name} as ")
+    assert gates.check(change(task, effects={}), world.reward).startswith(f"schema: effects.{name}: expected ")
+    wrong = [{**task.oracle[0], "args": {}}, *task.oracle[1:]]
+    assert gates.check(change(task, oracle=wrong), world.reward).startswith("schema: oracle.0.args: ")
 
 
 def test_malformed_tree_is_rejected():
@@ -158,6 +167,130 @@ def test_malformed_tree_is_rejected():
     assert gates.check(change(task, tree=looped), world.reward).startswith("tree: tree node 'n0'")
     assert gates.check(change(task, branch=[*task.branch[:-1], "n99"]), world.reward).startswith("tree: ['n0', ")
     assert gate(change(task, branch=task.branch[:-1])) == "tree"
+    problem = f"tree: legal is {not task.legal} where the branch makes it {task.legal}"
+    assert gates.check(change(task, legal=not task.legal), world.reward) == problem
+
+
+ALL = generated(roots=28, rounds=4, seed=0, names="all", chosen=operators.select("all"))
+
+
+def places(node, path=()):
+    """The path of every part of JSON data."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        yield *path, key
+        yield from places(value, (*path, key))
+
+
+ABSENT = object()
+
+
+@hypothesis.settings(max_examples=150)
+@hypothesis.given(st.data())
+def test_no_malformed_task_stops_the_gates(data):
+    """Anything may be missing or be something else: the task passes or is refused, and says where."""
+    record = {"reward_source": "code", **json.loads(data.draw(st.sampled_from(ALL)).to_json())}
+    for _ in range(data.draw(st.integers(1, 2))):
+        *path, last = data.draw(st.sampled_from(list(places(record))))
+        value = data.draw(st.sampled_from([None, {}, [], "", 0, 3, -1.5, True, "x", [[]], {"id": {}}, ABSENT]))
+        node = functools.reduce(operator.getitem, path, record)
+        if value is not ABSENT:
+            node[last] = value
+        elif path:  # a record that lacks a field is no task (synth/task.py)
+            del node[last]
+    task = Task(**record)
+    if problem := gates.check(task, world.reward):
+        assert len(problem.split(": ")) > 2 or problem.split(": ")[0] not in ("schema", "tree", "prose")
+    else:
+        gates.Seen(distinct=True).examine(task)
+        gates.Sides().add("train", task)
+
+
+def changed(path, value):
+    """A task of one rule with another value at this place of its JSON data."""
+    task = first(lambda t: kinds(t) == ["action", "guard", "terminal"] and t.legal)
+    record = {"reward_source": "code", **json.loads(task.to_json())}
+    *path, last = [int(key) if key.isdecimal() else key for key in path.split(".")]
+    functools.reduce(operator.getitem, path, record)[last] = value
+    return Task(**record)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        ("root", "zoo-1", "schema: root: 'zoo-1' belongs to no split"),
+        ("domain", "zoo", "schema: domain: unknown 'zoo'"),
+        ("user.verb", "fly", "schema: user.verb: "),
+        ("user.accepts", None, "schema: user.accepts: "),
+        ("state", {}, "schema: state: collections [], expected "),
+        ("subgoals", [], "schema: subgoals: "),
+        ("subgoals.0.weight", 0, "schema: subgoals.0.weight: "),
+        ("subgoals.0.node", "n99", "tree: subgoals.0.node: the tree has no 'n99'"),
+        ("tools", [{}], "schema: tools.0: expected get_"),
+        ("oracle.0", {"call": "get_order", "say": ""}, "schema: oracle.0._Call.args: "),
+        ("tree", {}, "tree: tree node None: expected id"),
+        ("tree.spec", None, "tree: tree node 'n0': expected id"),
+        ("tree.spec.entity", "moon", "tree: node n0: entity 'moon', expected "),
+        ("tree.children.0.node.spec.condition.field", "moon.phase", "tree: node n1: condition "),
+        ("tree.children.0.node.spec.otherwise", "stop", "tree: node n1: otherwise 'stop', expected decline or "),
+        ("tree.children.0.node.children.1.node.spec.reason", "moon", "tree: node n3: "),
+        ("user.later", [], "tree: user.later: expected none for this tree"),
+    ],
+)
+def test_what_is_malformed_is_named(path, value, problem):
+    assert gates.check(changed(path, value), world.reward).startswith(problem)
+
+
+WORDED = ("Ask for the {domain} desk.", "Fine when {rule}; if it is not, {outcome}.",
+          "The {owner} must have {rule}, or we {outcome}.", "Ask before you change things.")  # fmt: skip
+
+
+def test_prose_of_every_operator_in_any_wording_passes():
+    assert {task.operator for task in ALL} == {"", *operators.OPERATORS}
+    for task in ALL:
+        flow = dataclasses.replace(workflow.Workflow.of(task), wording=WORDED)
+        worded = change(task, policy=invert.policy_text(flow))
+        assert prose.fault(task) is prose.fault(worded) is None and worded.policy != task.policy
+
+
+def test_policies_that_say_something_else_than_the_tree_are_rejected():
+    task = first(lambda t: t.policy.count("\n") == 2 and "at most" in t.policy)
+    line = next(line for line in task.policy.split("\n") if "at most" in line)
+    limit = re.search(r"at most (\d+)", line)[1]
+    outcome, other = ("decline", "transfer") if "decline" in line else ("transfer", "decline")
+    for old, new, problem in (
+        (task.policy, "", "the policy has 1 lines, the tree needs 3"),
+        (task.policy, "Always refuse everything.", "the policy has 1 lines, the tree needs 3"),
+        (line, "", "policy line '' lacks "),
+        ("at most", "at least", f"policy line {line.replace('most', 'least')!r} lacks "),
+        (f"at most {limit}", f"at most {limit}0", f"policy line {line.replace(limit, limit + '0')!r} lacks "),
+        (line, f'{line} Only if "size" is "big", else decline.', "says more than"),
+        (outcome, other, f"lacks ['{outcome}']"),
+        (task.domain, "moons", f"policy line {task.policy.split(chr(10))[0].replace(task.domain, 'moons')!r} lacks "),
+    ):
+        found = gates.check(change(task, policy=task.policy.replace(old, new)), world.reward)
+        assert found.startswith("prose: ") and problem in found
+
+
+def test_every_fact_that_the_user_has_to_tell_is_needed():
+    """Whichever quoted fact or yes and no is taken out, or told unasked, is missed."""
+    for task in ALL[::8]:
+        slot = next(iter(task.user["slots"]))
+        for name, text in utterances.of(task).items():
+            if name.startswith("insists"):
+                continue
+            before_claim = text.split(' The "')[0]
+            facts = [name] if name in ("yes", "no") else [task.user["verb"], *re.findall(r'"([^"]*)"', before_claim)]
+            for fact in set(facts) - {slot}:
+                said = {**utterances.of(task), name: re.sub(rf"\b{fact}\b", "it", text, flags=re.I)}
+                problem = f"the user's {name} lacks ['{fact}']"
+                assert prose.fault(utterances.reworded(task, said)) == problem
+    withheld = first(has_ask)
+    (slot,) = withheld.user["withheld"]
+    told = {**withheld.user, "request": f'{withheld.user["request"]} With "{slot}": "x".'}
+    problem = f"prose: the user's request tells ['{slot}'] unasked"
+    assert gates.check(change(withheld, user=told), world.reward) == problem
+    greeting = change(withheld, user={**withheld.user, "request": "Hi."})
+    assert gates.check(greeting, world.reward).startswith("prose: the user's request lacks ['")
 
 
 def test_a_world_that_is_not_repeatable_is_rejected():
@@ -167,11 +300,11 @@ def test_a_world_that_is_not_repeatable_is_rejected():
 
 def test_duplicates_are_rejected_within_and_across_splits():
     task, other = TASKS[0], TASKS[1]
-    again = change(task, id="elsewhere@r0/n1/0", root="elsewhere", seed=9)
+    again = change(task, id="elsewhere@r0/n1/0", root="train-elsewhere", seed=9)
     seen = gates.Seen()
     accepted, report = gates.select([task, again, other], world.reward, seen)
     assert accepted == [task, other]
-    record = {"seen": 3, "passed": 2, "rejected": {"duplicate": 1}}
+    record = {"seen": 3, "passed": 2, "legal": task.legal + other.legal, "rejected": {"duplicate": 1}}
     record["examples"] = {"duplicate": f"{again.id}: duplicate: of {task.id}"}
     assert json.loads(json.dumps(report.to_dict())) == record
     accepted, report = gates.select([again], world.reward, seen)
@@ -255,6 +388,51 @@ def test_tasks_that_repeat_a_benchmark_are_rejected(tmp_path):
     assert similarity.Corpus.read("") is None
     with pytest.raises(ValueError, match="synth.benchmarks: no such file or folder: .*nowhere"):
         similarity.Corpus.read(f"{tmp_path}, {tmp_path / 'nowhere'}")
+
+
+@pytest.mark.parametrize("suffix", ["md", "json", "jsonl"])
+def test_a_policy_is_found_in_whatever_file_it_stands(tmp_path, suffix):
+    task = max(TASKS, key=lambda t: len(t.policy))
+    record = {"id": 1, "info": [{"policy": task.policy}], task.user["record_id"]: None}
+    texts = {"md": task.policy, "json": json.dumps(record, indent=1), "jsonl": f'{{"id": 0}}\n{json.dumps(record)}\n'}
+    (tmp_path / f"file.{suffix}").write_text(texts[suffix])
+    found = similarity.Corpus.read(str(tmp_path)).shared(task)
+    assert found["grams"] >= len(similarity.grams(task.policy, 13)) > 2
+    assert found["entities"] == ([task.user["record_id"]] if suffix != "md" else [])
+
+
+def test_benchmarks_that_are_installed_go_by_name(tmp_path, monkeypatch):
+    (tmp_path / "tau2").mkdir()
+    (tmp_path / "tau2" / "tasks.json").write_text('[{"id": "amber"}]')
+    monkeypatch.setenv("TAU2_DATA_DIR", str(tmp_path))
+    assert similarity.Corpus.read("tau2")._words == {"id", "amber"}
+    (tmp_path / "tau2" / "tasks.json").write_text('[{"id": ]')
+    with pytest.raises(ValueError, match="synth.benchmarks: .*tasks.json is not JSON: .* line 1 column 9"):
+        similarity.Corpus.read("tau2")
+    monkeypatch.delenv("TAU2_DATA_DIR")
+    with pytest.raises(ValueError, match="synth.benchmarks: tau2 needs TAU2_DATA_DIR"):
+        similarity.Corpus.read("tau2")
+    monkeypatch.setattr(similarity.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="synth.benchmarks: bfcl needs the package of requirements-bfcl.txt"):
+        similarity.Corpus.read("bfcl")
+
+
+def test_the_bfcl_that_evaluation_uses_is_the_one_that_is_read():
+    backend = pytest.importorskip("envs.bfcl_backend", exc_type=ImportError)
+    assert similarity.BENCHMARKS["bfcl"]() == backend._DATA
+    record = backend.lines("BFCL_v4_multi_turn_base.json")[0]
+    (text,) = similarity._texts(backend._DATA / "BFCL_v4_multi_turn_base.json")
+    assert record["question"][0][0]["content"] in text
+
+
+def test_words_shared_with_the_other_split_are_told():
+    task = max(TASKS, key=lambda t: len(similarity.prose(t)))
+    seen = gates.Seen()
+    seen.add(task)
+    again = change(task, id="again", policy=f"Otherwise: {task.policy}")
+    everything = len(similarity.grams(similarity.prose(task), 13))
+    for root, wanted in ((task.root, 0), (task.root.replace("train", "heldout"), everything)):
+        assert seen.examine(change(again, root=root))[1]["other_split"] == {"grams": wanted}
 
 
 def test_what_takes_too_long_or_stands_in_training_too_is_rejected():

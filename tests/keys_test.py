@@ -18,6 +18,9 @@ def test_it_is_a_map_to_sets(added):
     for key, value in added:
         assert ours.add(key, value) == (value not in theirs[key])
         theirs[key].add(value)
+    ours.add_all(theirs, "all")
+    for found in theirs.values():
+        found.add("all")
     for key in [*theirs, ("c", 0)]:
         assert ours.find(key) == sorted(theirs[key])
 

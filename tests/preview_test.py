@@ -114,8 +114,13 @@ def test_the_figures_are_those_of_the_tasks(runs):
     tasks = {s: [t for k in range(3) for t in dataset.read(folder / f"round_{k}", s)] for s in ("train", "heldout")}
     assert figures["tasks"] == {split: len(found) for split, found in tasks.items()}
     assert figures["domains"] == len({t.domain for found in tasks.values() for t in found})
+    for number, split in itertools.product(range(3), tasks):
+        legal = [t.legal for t in tasks[split] if t.round == number]
+        assert figures["legal_share"][f"round {number}, {split}"] == round(sum(legal) / len(legal), 3)
     notes = [json.loads(line) for k in range(3) for line in open(folder / f"gates_{k}.jsonl")]
     gates = figures["gates"]
+    sharing = [n for n in notes if n["id"].startswith("heldout") and not n["problem"] and n["other_split"]["grams"]]
+    assert gates["heldout_tasks_sharing_13_words_with_train"] == len(sharing) > 0
     assert gates["proposed"] == len(notes) and gates["kept"] == sum(figures["tasks"].values())
     assert (gates["oracle_worst"], gates["mutants_survived"], gates["twins"]) == (1.0, 0, gates["twins_flipped"])
     assert gates["twins"] > 10 and max(gates["adversaries_best"].values()) < 1

@@ -154,10 +154,13 @@ WRITE = {"id": "n1", "kind": "terminal", "spec": {"outcome": "write", "reason": 
         ({"id": "n0", "kind": "confirm"}, "'n0': expected id, kind"),
         (broken(children=[]), r"'n0': edges \(\)"),
         (broken(children=[{"when": "refused", "node": WRITE}, {"when": "accepted", "node": WRITE}]), "'n0': edges"),
-        (broken(children=[{"when": "accepted"}, {"when": "refused"}]), "'n0': edges"),
+        (broken(children=[{"when": "accepted"}, {"when": "refused"}]), "'n0': expected id, kind"),
+        (broken(spec=None), "'n0': expected id, kind"),
+        (broken(spec={"slot": "x"}), "'n0': spec of confirm must have nothing, got"),
+        (None, "None: expected id, kind"),
         (
             broken(children=[{"when": "accepted", "node": {**WRITE, "spec": {}}}, {"when": "refused", "node": WRITE}]),
-            "'n1': outcome",
+            r"'n1': spec of terminal must have outcome \(str\), reason \(str\), got \{\}",
         ),
     ],
 )

@@ -10,12 +10,12 @@ from synth import domains, generate, operators, selection, workflow
 OPERATORS = operators.select("guard,hidden,missing,confirm")  # the others: tests/growth_test.py
 
 
-def generated(roots, rounds, seed):
+def generated(roots, rounds, seed, names=tiny.DOMAINS, chosen=OPERATORS):
     """Ungated tasks of several rounds."""
-    flows, found = workflow.roots("train", roots, domains.select(tiny.DOMAINS), seed), []
+    flows, found = workflow.roots("train", roots, domains.select(names), seed), []
     for number in range(rounds):
         if number:
-            flows = selection.grow(flows, {}, OPERATORS, selection.Selection(), seed)
+            flows = selection.grow(flows, {}, chosen, selection.Selection(), seed)
         found += generate.tasks(flows, 2, 0.5, seed)
     return found
 
