@@ -98,6 +98,8 @@ def _find(question: Question, slips: Slips) -> Work:
         page = yield {"call": "open", "args": {"id": json.loads(said)[0]["id"]}, "say": ""}
         text = json.loads(page)["text"]
         told = {r.name: found for r in facts.RELATIONS if (found := re.search(r.sentence.format(name, r"(\w+)"), text))}
+        if not told:  # nothing leads on from here, which a wrong turn has led to
+            break
         lost = slips("misread") or relation.name not in told  # after a wrong turn there may be no such sentence
         found = told[slips.rng.choice(list(told)) if lost else relation.name]
         sentence, name = found[0], found[1]
