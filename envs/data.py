@@ -1,8 +1,8 @@
 """The data-analysis world: DuckDB over generated tables or a folder of the user's, questions that code has answered.
 
-Tools list the tables, describe one, run a query (one SELECT, bounded as envs/sql.py says, on a database that can reach no
-file and no network) and run Python on the rows of the last query. Reward: 1.0 for a right answer after a
-query that ran, 0.5 for one without (it was guessed), 0 for a wrong one.
+Tools list the tables, describe one, run a query (one SELECT, bounded in rows, text, time and memory, on a database that
+can reach no file and no network: envs/sql.py) and run Python on the rows of the last query. Reward: 1.0 for a right
+answer after a query that ran, 0.5 for one without (it was guessed), 0 for a wrong one.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Databases for untrusted queries: a pool of processes (envs/sql_worker.py) that hold them and can be killed.
 
 What this promises of a query, whatever it says: it changes nothing, reads no file and no network, takes a bounded time
-(SECONDS of CPU) and memory (sql_worker.MEMORY, twice), and returns a bounded number of rows and bytes. A query that runs
+(SECONDS of CPU) and memory (twice sql_worker.MEMORY), and returns a bounded number of rows and bytes. A query that runs
 over, or crashes DuckDB, is an error for the caller to tell; the next one finds the same tables. It does not promise the
-same answer twice from queries that look at the clock or at DuckDB itself (now(), txid_current(), duckdb_memory(), ...);
-random(), samples and uuid() repeat.
+same answer twice from queries that look at the clock or at DuckDB itself: now(), txid_current(), duckdb_memory() and
+their like. random(), samples and uuid() repeat.
 """
 
 from __future__ import annotations

@@ -187,7 +187,7 @@ def test_every_type_of_duckdb_can_be_shown():
 
 
 def test_many_episodes_at_once_and_processes_that_die():
-    """One that dies between queries is replaced; what dies in one through no fault of the query's is no tool message."""
+    """One that dies between queries is replaced; one that is killed in a query is a fault, and no tool message."""
     tasks = TASKS["train"][:6]
 
     async def ask(task):
