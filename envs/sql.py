@@ -10,7 +10,6 @@ their like. random(), samples and uuid() repeat.
 from __future__ import annotations
 
 import atexit
-import functools
 import json
 import os
 import signal
@@ -25,7 +24,6 @@ from envs import python_worker, sql_worker
 
 REPOSITORY = Path(__file__).parents[1]
 SECONDS = 10  # CPU time of one call
-MOST_WORKERS = 8
 
 
 class Unreadable(ValueError):
@@ -55,8 +53,7 @@ class Database:
         return tuple(self._ask("query", sql))
 
     def _ask(self, method: str, *arguments: str) -> Any:
-        workers = _workers()
-        worker = workers[zlib.crc32(self._source.encode()) % len(workers)]  # always the same, so tables are made once
+        worker = WORKERS[zlib.crc32(self._source.encode()) % len(WORKERS)]  # always the same: tables are made once
         message = {"source": self._source, "method": method, "arguments": arguments, "seconds": SECONDS}
         answer = worker.call(message)
         if "unreadable" in answer:
@@ -66,20 +63,12 @@ class Database:
         return answer["value"]
 
 
-@functools.cache
-def _workers() -> list[_Worker]:
-    """The pool of this process, stopped when it ends."""
-    workers = [_Worker() for _ in range(min(MOST_WORKERS, os.cpu_count() or 1))]
-    for worker in workers:
-        atexit.register(worker.stop)
-    return workers
-
-
 class _Worker:
     """A process that answers one call at a time, started at the first and again after one that ended it."""
 
     def __init__(self):
         self._lock, self._process = threading.Lock(), None
+        atexit.register(self.stop)
 
     def call(self, message: dict[str, Any]) -> dict[str, Any]:
         """The answer of sql_worker.answer, or {"error"} for a call that ended the process.
@@ -134,3 +123,6 @@ def _start() -> subprocess.Popen:
         cwd="/",
         start_new_session=True,
     )
+
+
+WORKERS = [_Worker() for _ in range(min(8, os.cpu_count() or 1))]

@@ -49,6 +49,7 @@ class Database:
             self._notes = _fill_from_folder(self._connection, source)
         else:
             self._notes = _fill(self._connection, tables.tables(**source))
+        # The tables themselves may take what the machine has.
         ((held,),) = self._connection.execute("select sum(memory_usage_bytes) from duckdb_memory()").fetchall()
         self._connection.execute(f"set memory_limit = '{held + MEMORY} bytes'")
         self._connection.execute("set global TimeZone = 'UTC'")

@@ -212,7 +212,7 @@ def test_many_episodes_at_once_and_processes_that_die():
 
 
 def kill_workers():
-    for worker in sql._workers():
+    for worker in sql.WORKERS:
         if process := worker._process:
             process.kill()
             process.wait()
