@@ -82,10 +82,12 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.reasoning.teacher_rewrites = 0  # failed problems per round that the teacher (synth.teacher) rewrites
     c.reasoning.problems = ""  # comma-separated JSONL files or TFDS folders (question, answer) to train on in round 0
     c.reasoning.evaluation = ""  # ditto, but held out: round 0's held-out tasks, which no training task may resemble
-    c.reasoning.search_corpus = ""  # JSONL of pages (id, title, text) that search_questions are about
+    c.reasoning.search_corpus = ""  # JSONL of pages (id, title, text) that the next two are about
     c.reasoning.search_questions = ""  # JSONL (question, answer, evidence) to train on in round 0
-    c.reasoning.data_folder = ""  # folder of Parquet and CSV files that data_questions are about
+    c.reasoning.search_evaluation = ""  # ditto, but held out like reasoning.evaluation
+    c.reasoning.data_folder = ""  # folder of Parquet, CSV and TSV files that the next two are about
     c.reasoning.data_questions = ""  # JSONL (question, answer) to train on in round 0
+    c.reasoning.data_evaluation = ""  # ditto, but held out like reasoning.evaluation
 
     c.env = config_dict.ConfigDict()
     c.env.simulator = "code"  # what plays tools and users in training: "code" or "llm" (with rl.reward = "llm")

@@ -278,12 +278,16 @@ def _check_relations(values: dict[str, Any]) -> None:
 
 def _check_files(values: dict[str, Any]) -> None:
     """Files of the reasoning section exist, and questions come with what they are about."""
-    for key in ("problems", "evaluation", "search_corpus", "search_questions", "data_folder", "data_questions"):
+    worlds = {"search": "search_corpus", "data": "data_folder"}
+    sets = [f"{world}_{kind}" for world in worlds for kind in ("questions", "evaluation")]
+    for key in ("problems", "evaluation", *worlds.values(), *sets):
         for path in filter(None, (part.strip() for part in values[f"reasoning.{key}"].split(","))):
             _require((REPOSITORY / path).exists(), f"reasoning.{key}", "an existing file or folder", path)
-    for questions, about in (("search_questions", "search_corpus"), ("data_questions", "data_folder")):
-        both = bool(values[f"reasoning.{questions}"]) == bool(values[f"reasoning.{about}"])
-        _require(both, f"reasoning.{about}", f"set together with reasoning.{questions}", values[f"reasoning.{about}"])
+    for world, about in worlds.items():
+        asked = values[f"reasoning.{world}_questions"] or values[f"reasoning.{world}_evaluation"]
+        both = bool(asked) == bool(values[f"reasoning.{about}"])
+        text = f"set together with reasoning.{world}_questions or reasoning.{world}_evaluation"
+        _require(both, f"reasoning.{about}", text, values[f"reasoning.{about}"])
 
 
 def _check_checkpoint(key: str, value: str, weights: bool) -> None:

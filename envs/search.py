@@ -12,7 +12,9 @@ import functools
 import json
 import logging
 import os
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ from synth.question import Question
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # it announces every index
 
 MOST_RESULTS = 10
-
+# Scripts that put no spaces between words: Thai to Lao, Burmese, Khmer, kana, Han.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 
 TOOLS = [
     tools.schema(
@@ -65,7 +68,10 @@ class Index:
 
 
 def _words(text: str) -> list[str]:
-    return "".join(c if c.isalnum() else " " for c in text.casefold()).split()
+    """Words without regard to case and composition (NFKC); each character is one where none are set apart by spaces."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    spaced = _UNSPACED.sub(r" \g<0> ", folded)
+    return "".join(c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in spaced).split()
 
 
 @functools.lru_cache(maxsize=8)
@@ -76,11 +82,16 @@ def _index(corpus: str) -> Index:
 
 
 def read_corpus(path: str | os.PathLike) -> list[dict[str, str]]:
-    """The pages of a JSONL file. Raises ValueError naming the line of one without id, title or text, or an id twice."""
+    """The pages of a JSONL file.
+
+    Raises ValueError naming the line of one without id, title or text, or without a word, or whose id stands twice.
+    """
     pages: dict[str, dict[str, str]] = {}
     for number, record in _records(path):
         if not all(isinstance(record.get(key), str) for key in ("id", "title", "text")):
             raise ValueError(f"{path}, line {number}: expected a page with the texts id, title and text")
+        if not (record["id"].strip() and _words(f"{record['title']} {record['text']}")):
+            raise ValueError(f"{path}, line {number}: expected an id, and a word in title or text to find the page by")
         if record["id"] in pages:
             raise ValueError(f"{path}, line {number}: the id {record['id']!r} stands twice")
         pages[record["id"]] = {key: record[key] for key in ("id", "title", "text")}
@@ -97,30 +108,40 @@ def read_questions(path: str | os.PathLike, corpus: str | os.PathLike, split: st
     known, found = {page["id"] for page in read_corpus(corpus)}, []
     for number, record in _records(path):
         evidence = record.get("evidence")
-        if not (isinstance(evidence, list) and evidence and "question" in record and "answer" in record):
-            raise ValueError(f"{path}, line {number}: expected question, answer and evidence")
+        if not (isinstance(evidence, list) and evidence and all(isinstance(page, str) for page in evidence)):
+            raise ValueError(f"{path}, line {number}: expected evidence, a list of the ids of pages")
+        prompt, answer = (_text(record.get(key)) for key in ("question", "answer"))
+        if not (prompt and answer):
+            raise ValueError(f"{path}, line {number}: expected question and answer, texts that are not empty")
         if unknown := [page for page in evidence if page not in known]:
             raise ValueError(f"{path}, line {number}: the corpus {corpus} has no pages {unknown}")
         root = f"{split}-search-{Path(path).stem}-{number - 1:05d}"
         source = {"corpus": os.fspath(corpus), "evidence": evidence}
-        prompt, answer = str(record["question"]), str(record["answer"])
         found.append(Question(f"{root}@r0/0", root, "", "", 0, 0, "search", prompt, answer, source))
+    if not found:
+        raise ValueError(f"{path}: no question in it")
     return found
 
 
-def _records(path: str | os.PathLike) -> list[tuple[int, dict[str, Any]]]:
-    """(line number, object) of a JSONL file."""
-    found = []
-    with open(path, encoding="utf-8") as file:
+def _text(value: Any) -> str:
+    """A text or number as text; empty for anything else."""
+    return str(value).strip() if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
+
+
+def _records(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of a JSONL file in UTF-8; blank lines are none."""
+    with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                record = json.loads(line)
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                if not text.strip():
+                    continue
+                record = json.loads(text)
             except ValueError as error:
-                raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
+                raise ValueError(f"{path}, line {number}: not JSON in UTF-8 ({error})") from error
             if not isinstance(record, dict):
                 raise ValueError(f"{path}, line {number}: expected an object")
-            found.append((number, record))
-    return found
+            yield number, record
 
 
 class Search(asking.Asking):
@@ -140,7 +161,7 @@ class Search(asking.Asking):
     async def call(self, name: str, arguments: dict[str, Any]) -> tuple[bool, str]:
         """Searches or opens a page."""
         if name == "search":
-            return True, json.dumps(self._index.search(arguments["query"], arguments["k"]), ensure_ascii=False)
+            return True, json.dumps(self._index.search(arguments["query"], int(arguments["k"])), ensure_ascii=False)
         page = self._index.pages.get(arguments["id"])
         if page is None:
             return False, json.dumps({"error": f"no page {arguments['id']}"})

@@ -2,7 +2,7 @@
 
 A round's tasks are problems, search questions and data questions in the shares of reasoning.weights. Problems grow
 where the policy failed (synth/problems); search and data questions take one step more every round. Round 0 also holds
-the user's own sets: problems, search and data questions to train on, and the evaluation set, which is held out.
+the user's own sets: problems, search and data questions to train on, and evaluation sets of each, which are held out.
 """
 
 from __future__ import annotations
@@ -177,17 +177,25 @@ def _paths(text: str) -> list[str]:
 def own_sets(config: config_dict.ConfigDict) -> list[Question]:
     """The user's questions to train on. Raises ValueError or FileNotFoundError for a set that is none."""
     c = config.reasoning
-    found = [question for path in _paths(c.problems) for question in files.read(path, "train")]
-    if c.search_questions:
-        found += search.read_questions(c.search_questions, c.search_corpus, "train")
-    if c.data_questions:
-        found += data.read_questions(c.data_questions, c.data_folder, "train")
-    return found
+    return _sets(config, "train", c.problems, c.search_questions, c.data_questions)
 
 
 def evaluation_set(config: config_dict.ConfigDict) -> list[Question]:
-    """The user's problems that are held out. Raises ValueError or FileNotFoundError for a set that is none."""
-    return [question for path in _paths(config.reasoning.evaluation) for question in files.read(path, "heldout")]
+    """The user's questions that are held out. Raises ValueError or FileNotFoundError for a set that is none."""
+    c = config.reasoning
+    return _sets(config, "heldout", c.evaluation, c.search_evaluation, c.data_evaluation)
+
+
+def _sets(
+    config: config_dict.ConfigDict, split: str, problems: str, search_file: str, data_file: str
+) -> list[Question]:
+    """Questions of the user's files, to stand in a split."""
+    found = [question for path in _paths(problems) for question in files.read(path, split)]
+    if search_file:
+        found += search.read_questions(search_file, config.reasoning.search_corpus, split)
+    if data_file:
+        found += data.read_questions(data_file, config.reasoning.data_folder, split)
+    return found
 
 
 def first_gate(question: Question, forbidden: set[tuple[str, ...]], max_turns: int) -> str | None:

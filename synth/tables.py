@@ -209,9 +209,9 @@ def _gap(data: Tables, rng: random.Random) -> tuple[str, Any, str]:
     del rng  # nothing to choose
     s = data.subject
     (_, high), (_, second) = _totals(data.clean, "owner").most_common(2)
-    prompt = (
-        f"Rank every {s.owner} by total {s.measure}. By how many {s.units[0].name}s does the first exceed the second?"
-    )
+    unit = s.units[0].name
+    units = unit if unit.endswith("s") else f"{unit}s"  # celsius has no plural
+    prompt = f"Rank every {s.owner} by total {s.measure}. By how many {units} does the first exceed the second?"
     sql = (
         "select t1 - t2 from (select max(t) as t1, max(t) filter (n = 2) as t2 from (select sum(m) as t, row_number() "
     )

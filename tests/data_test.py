@@ -1,12 +1,15 @@
 """The data world: answers two ways, queries that can only read, limits, Python on rows, a user's own folder."""
 
+import asyncio
 import json
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
 import pytest
 
-from envs import actors, base, data
+from envs import actors, base, data, sql, sql_worker
 from synth import tables
 
 TASKS = {split: data.tasks(split, roots=8) for split in ("train", "heldout")}
@@ -110,7 +113,11 @@ def test_python_works_on_the_rows_of_the_last_query():
         "export database '/tmp/harm'", "select * from read_csv('/etc/passwd')", "select * from '/etc/passwd'", "",
         "select * from read_text('/etc/passwd')", "select * from glob('/*')", "select getenv('HOME')", "-- x",
         "select * from read_parquet('http://127.0.0.1/x')", "prepare p as select 1", "call force_checkpoint()",
-        "checkpoint", "explain select 1", "create table t(a int)",
+        "checkpoint", "explain select 1", "create table t(a int)", "select '\ud800'",
+        "with x as (update patients set cover = 'a' returning 1) select count(*) from x",
+        "with x as (delete from patients returning 1) select count(*) from x",
+        "with x as (insert into patients select 'x', repeat('y', 1000) from range(9) returning 1) select * from x",
+        "with x as (create table t(a int)) select 1", "select * from query('drop table patients')",
     ],
 )  # fmt: skip
 def test_queries_can_only_read_the_tables(sql):
@@ -121,16 +128,94 @@ def test_queries_can_only_read_the_tables(sql):
 
 
 def test_queries_end(monkeypatch):
-    monkeypatch.setattr(data, "SECONDS", 0.2)
+    monkeypatch.setattr(sql, "SECONDS", 0.2)
     task = TASKS["train"][0]
-    endless = "select sum(a.range * b.range) from range(1000000000) a, range(1000000000) b"
-    assert json.loads(result(task, query(endless))) == {"error": "the query took more than 0.2 s"}
-    monkeypatch.setattr(data, "SECONDS", 10)
-    big = json.loads(result(task, query("select string_agg(repeat('x', 1000000), '') from range(2000)")))
-    assert "emory" in big["error"]
+    for slow in (
+        "select sum(a.range * b.range) from range(1000000000) a, range(1000000000) b",
+        "select levenshtein(repeat('a', 50000), repeat('b', 50000))",  # one call, which cannot be interrupted
+        "select sleep_ms(60000)",
+    ):
+        assert json.loads(result(task, query(slow))) == {"error": "the query took more than 0.2 s"}
+    monkeypatch.setattr(sql, "SECONDS", 10)
+    for large in ("string_agg(repeat('x', 1000000), '')", "repeat('x', 1000000)", "length(repeat('x', 1500000000))"):
+        told = json.loads(result(task, query(f"select {large} from range(2000)")))
+        assert told == {"error": "the query ran out of memory"}
     assert json.loads(result(task, query("select 2")))["rows"] == [[2]]
     random = query("select random(), random() from range(2)")
     assert result(task, random) == result(task, random)
+
+
+def test_results_are_bounded_and_say_so():
+    task = TASKS["train"][0]
+    count = {"call": "python", "args": {"code": "len(rows)"}, "say": ""}
+    few = json.loads(result(task, query("select range from range(5000)")))
+    assert (len(few["rows"]), few["not_shown"]) == (data.MAX_ROWS, sql_worker.KEPT_ROWS - data.MAX_ROWS)
+    messages, _ = play(task, query("select range from range(5001)"), count)
+    told = json.loads(messages[3]["content"])
+    assert told["rows"] == few["rows"] and messages[5]["content"] == "5000"
+    assert told["not_shown"] == "more than 4950; in Python, rows holds the first 5000 only"
+    messages, _ = play(task, query("select repeat('x', 1000000) from range(10)"), count)
+    told = json.loads(messages[3]["content"])
+    assert told["not_shown"] == "more than 4; in Python, rows holds the first 4 only" and messages[5]["content"] == "4"
+
+
+@pytest.mark.parametrize(
+    "value, told",
+    [
+        ("timestamptz '2020-01-01 02:00:00+02'", "2020-01-01T00:00:00+00:00"),
+        ("170141183460469231731687303715884105727::hugeint", 2**127 - 1),
+        ("'9'::bignum", "9"),
+        ("-1e308 * 10", -float("inf")),
+        ("[{'a': 1.5::decimal(4, 2)}]", ["{'a': Decimal('1.50')}"]),
+        ("date '4000-01-01 (BC)'", "4000-01-01 (BC)"),
+        ("blob 'x'", "b'x'"),
+        ("interval '200000000 months'", None),
+        ("interval '200000000 months'::varchar", "16666666 years 8 months"),
+    ],
+)
+def test_values_of_every_type_become_json(value, told):
+    said = json.loads(result(TASKS["train"][0], query(f"select {value}")))
+    if told is None:
+        assert said["error"].endswith("cast it to varchar")
+    else:
+        assert said["rows"] == [[told]]
+
+
+def test_every_type_of_duckdb_can_be_shown():
+    columns, rows, more = sql.Database(TASKS["train"][0].source["tables"]).query("select * from test_all_types()")
+    assert len(columns) > 50 and len(rows) == 3 and not more
+
+
+def test_many_episodes_at_once_and_processes_that_die():
+    """One that dies between queries is replaced; one that is killed in a query is a fault, and no tool message."""
+    tasks = TASKS["train"][:6]
+
+    async def ask(task):
+        env = data.make(task)
+        return [(await env.call("query", {"sql": task.source["sql"]}))[1] for _ in range(3)]
+
+    async def gather():
+        return await asyncio.gather(*(ask(task) for task in tasks))
+
+    answers = base.run(gather())
+    for task, told in zip(tasks, answers, strict=True):
+        assert len(set(told)) == 1 and str(json.loads(told[0])["rows"][0][0]) == task.answer
+    kill_workers()
+    assert base.run(gather()) == answers
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(result, tasks[0], query("select sleep_ms(60000)"))
+        while not future.done():
+            time.sleep(0.05)
+            kill_workers()
+        with pytest.raises(RuntimeError, match="ended with status -9"):
+            future.result()
+
+
+def kill_workers():
+    for worker in sql.WORKERS:
+        if process := worker._process:
+            process.kill()
+            process.wait()
 
 
 def test_a_users_own_folder(tmp_path):
@@ -149,11 +234,30 @@ def test_a_users_own_folder(tmp_path):
     assert set(json.loads(result(task, query(f"select * from read_csv('{folder}/people.csv')")))) == {"error"}
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(ValueError, match=r"no \*.parquet or \*.csv"):
-        data.folder(str(empty))
-    (empty / "broken.parquet").write_text("x")
-    with pytest.raises(ValueError, match="broken.parquet: "):
-        data.folder(str(empty))
+    with pytest.raises(ValueError, match=r"empty: no \*.parquet, \*.csv or \*.tsv"):
+        data.read_questions(questions, empty, "heldout")
+    for name, text in (("broken.parquet", b"x"), ("none.csv", b" \n"), ("latin.csv", "a\né\n".encode("latin-1"))):
+        (empty / name).write_bytes(text)
+        with pytest.raises(ValueError, match=f"{name}: "):
+            sql.Database(str(empty)).tables()
+        (empty / name).unlink()
+
+
+def test_a_folder_of_other_files_and_types(tmp_path):
+    (tmp_path / "A.CSV").write_text("x,y\n1,2\n")
+    (tmp_path / "b.tsv").write_text("x\ty\n1\t2\n")
+    (tmp_path / "notes.json").write_text("{}")
+    when = "select timestamptz '2024-01-01 10:00:00+00' as seen, 3 as n, interval '200000000 months' as far"
+    duckdb.connect().execute(f"copy ({when}) to '{tmp_path / 'c.parquet'}' (format parquet)")
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text('{"question": "How many?", "answer": "4"}\n')
+    with pytest.warns(UserWarning, match="not read: notes.json, questions.jsonl"):
+        (task,) = data.read_questions(questions, tmp_path, "train")
+    assert json.loads(result(task, {"call": "list_tables", "args": {}, "say": ""})) == ["A", "b", "c"]
+    assert json.loads(result(task, query("select a.y + b.y from A a join b using (x)")))["rows"] == [[4]]
+    assert json.loads(result(task, query("select seen, n from c")))["rows"] == [["2024-01-01T10:00:00+00:00", 3]]
+    (tmp_path / "c.parquet").unlink()  # what was read stays as it is
+    assert json.loads(result(task, query("select n from c")))["rows"] == [[3]]
 
 
 def test_unknown_split_is_named():

@@ -202,8 +202,9 @@ def test_shares_add_up():
         (
             "search_questions",
             "README.md",
-            "reasoning.search_corpus must be set together with reasoning.search_questions",
+            "reasoning.search_corpus must be set together with reasoning.search_questions or reasoning.search_eval",
         ),
+        ("data_evaluation", "README.md", "reasoning.data_folder must be set together with reasoning.data_questions"),
         ("untooled_reward", "1.5", "reasoning.untooled_reward must be between 0 and 1"),
         ("rounds", "-1", "reasoning.rounds must be >= 0"),
     ],
@@ -223,6 +224,25 @@ def test_a_broken_problem_set_is_named_before_anything_is_loaded(policy, tmp_pat
         with pytest.raises(ValueError, match="mine.jsonl, line 1: expected an object with question and answer"):
             flywheel.Flywheel(config, workdir)
         assert not workdir.exists()
+
+
+def test_own_search_and_data_questions_can_be_held_out(policy, tmp_path):
+    """A question that stands on both sides is not trained on."""
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("pages", "train", "test")}
+    files["pages"].write_text(json.dumps({"id": "a", "title": "Rome", "text": "Rome lies on the Tiber."}))
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "rivers.csv").write_text("name,length\nTiber,406\n")
+    for name, questions in (("train", ("Which river?", "Which town?")), ("test", ("Which river?",))):
+        records = [json.dumps({"question": text, "answer": "Tiber", "evidence": ["a"]}) for text in questions]
+        files[name].write_text("\n".join(records))
+    sets = {"questions": "train", "evaluation": "test"}
+    asked = {f"{env}_{kind}": files[name] for env in ("search", "data") for kind, name in sets.items()}
+    about = {"search_corpus": files["pages"], "data_folder": tmp_path / "tables", "weights": "search=1,data=1"}
+    config, _ = config_of(policy, tmp_path / "run", **{f"reasoning__{k}": v for k, v in (asked | about).items()})
+    taken = {}
+    for split, kept in (("heldout", "Which river?"), ("train", "Which town?")):
+        found, _ = reasoning.gated(config, split, 0, [], [], taken)
+        assert [(q.env, q.prompt) for q in found if q.answer == "Tiber"] == [("search", kept), ("data", kept)]
 
 
 def test_a_run_needs_a_round(policy, tmp_path):

@@ -46,6 +46,8 @@ def test_reward_is_by_answer_and_by_evidence():
     assert play(task, *opening(*pages[:2]), {"say": "Answer: Nobody"})[1].node == "hop 3/open"
     messages, score = play(task, *opening("p99999"), right)
     assert json.loads(messages[3]["content"]) == {"error": "no page p99999"} and score.reward == 0.5
+    whole = {"call": "search", "args": {"query": "register", "k": 3.0}, "say": ""}  # an integer to JSON Schema
+    assert len(json.loads(play(task, whole)[0][3]["content"])) == 3
     wrong = {"call": "search", "args": {"query": "x", "k": 99}, "say": ""}
     assert play(task, wrong, right)[1].violations == ["invalid_call"]
 
@@ -103,27 +105,68 @@ def test_ranking_is_bm25():
     assert len(index.search("red", 2)) == 2
 
 
+@pytest.mark.parametrize(
+    "query, found",
+    [
+        ("\u9996\u90fd", ["a", "c"]),  # "capital" in Chinese, which puts no spaces
+        ("\u5317\u4eac \u9996\u90fd", ["a", "c"]),
+        ("\u6771\u4eac", ["c", "a"]),  # Tokyo and Beijing share a character
+        ("caf\u00e9", ["b"]),  # composed; the page has an accent of its own
+        ("CAFE\u0301", ["b"]),
+        ("stra\u00dfe", ["b"]),
+        ("\ufb01sh", ["b"]),  # a ligature
+        ("\u0926\u093f\u0932\u094d\u0932\u0940", ["d"]),  # Delhi, with vowel signs
+        ("\ud800", []),
+    ],
+)
+def test_search_knows_other_scripts_and_ways_to_write(query, found):
+    texts = {
+        "a": "\u5317\u4eac\u662f\u4e2d\u56fd\u7684\u9996\u90fd\u3002",
+        "b": "Cafe\u0301 Central, STRASSE 1: fish.",
+        "c": "\u6771\u4eac\u306f\u65e5\u672c\u306e\u9996\u90fd",
+        "d": "\u0926\u093f\u0932\u094d\u0932\u0940 \u092d\u093e\u0930\u0924",
+    }
+    index = search.Index.of([{"id": name, "title": "", "text": text} for name, text in texts.items()])
+    assert [hit["id"] for hit in index.search(query, 10)] == found
+
+
 def test_a_users_own_corpus(tmp_path):
     corpus, questions = tmp_path / "pages.jsonl", tmp_path / "questions.jsonl"
-    pages = [{"id": "a", "title": "Rome", "text": "Rome lies on the Tiber."}, {"id": "b", "title": "x", "text": "y"}]
-    corpus.write_text("\n".join(map(json.dumps, pages)))
-    questions.write_text(json.dumps({"question": "Which river?", "answer": "Tiber", "evidence": ["a"]}) + "\n")
-    (task,) = search.read_questions(questions, corpus, "heldout")
+    pages = [{"id": "a", "title": "Rome", "text": "Rome lies on the Tiber."}, {"id": "b", "title": "x", "text": ""}]
+    corpus.write_text("\n \n".join(map(json.dumps, pages)), encoding="utf-8-sig")
+    record = {"question": "Which river?", "answer": "Tiber", "evidence": ["a"]}
+    questions.write_text(json.dumps(record) + "\n\n" + json.dumps({**record, "answer": 3}))
+    task, other = search.read_questions(questions, corpus, "heldout")
     assert base.run(actors.play(search.make(task), search.oracle(task)))[1].reward == 1.0
+    assert (other.answer, other.root) == ("3", "heldout-search-questions-00002")
+
+    def without(key, value):
+        return json.dumps({**record, key: value})
+
+    texts, ids = "line 1: expected question and answer, texts", "line 1: expected evidence, a list of the ids of pages"
     for file, text, message in (
-        (questions, '{"question": "x", "answer": "y"}', "line 1: expected question, answer and evidence"),
-        (questions, '{"question": "x", "answer": "y", "evidence": ["z"]}', r"has no pages \['z'\]"),
+        (questions, '{"question": "x", "answer": "y"}', ids),
+        (questions, without("evidence", [["a"]]), ids),
+        (questions, without("evidence", []), ids),
+        (questions, without("evidence", ["z"]), r"has no pages \['z'\]"),
+        (questions, without("question", None), texts),
+        (questions, without("question", " "), texts),
+        (questions, without("answer", True), texts),
         (questions, "[]", "line 1: expected an object"),
+        (questions, "\n", "no question in it"),
         (corpus, '{"id": "a", "title": "x"}', "line 1: expected a page"),
+        (corpus, json.dumps({"id": "a", "title": "?", "text": ""}), "line 1: expected an id, and a word"),
+        (corpus, json.dumps({**pages[0], "id": ""}), "line 1: expected an id, and a word"),
         (corpus, json.dumps(pages[0]) + "\n" + json.dumps(pages[0]), "line 2: the id 'a' stands twice"),
         (corpus, "{", "line 1: not JSON"),
+        (corpus, b'{"id": "a", "title": "caf\xe9", "text": ""}', "pages.jsonl, line 1: not JSON in UTF-8"),
         (corpus, "", "no page in it"),
     ):
-        whole = file.read_text()
-        file.write_text(text)
+        whole = file.read_bytes()
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
         with pytest.raises(ValueError, match=message):
             search.read_questions(questions, corpus, "heldout")
-        file.write_text(whole)
+        file.write_bytes(whole)
 
 
 def test_unknown_split_is_named():
