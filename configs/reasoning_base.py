@@ -27,11 +27,11 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.sft_split = "base"
     c.rl.sft_learning_rate = 1e-3
     c.rl.sft_steps = 1600
-    c.rl.sft_decay_steps = 300
+    c.rl.sft_decay_steps = 800
     c.rl.sft_episodes = 16
     c.rl.sft_drill_steps = 60
     c.rl.sft_drill_share = 0.5
-    c.rl.sft_clean_steps = 1500
+    c.rl.sft_clean_steps = 1520
     c.rl.sft_flawed_share = 1.0
     c.rl.sft_flaws = "skip=0.2,misread=0.15,guess=0.2"
     c.rl.row_length = 640

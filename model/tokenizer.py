@@ -66,7 +66,7 @@ QUESTION_PIECES = "|".join(
         r" ?[a-z_]+ (?=[A-Z0-9])",
         r" ?[a-z_]+",
         r"[A-Z][a-z]*",
-        r"[0-9]",
+        r"[0-9]{1,2}",
         rf"{_OTHER}(?= [a-z_])",
         _OTHER,
     )

@@ -130,8 +130,8 @@ def _number(rng: random.Random) -> str:
 class Worked:
     """The stream of SFT batches of worked questions, as rl.sft.Demonstrations is of workflows.
 
-    First three quarters of copies and one of bare transcripts; then transcripts beside rl.sft_drill_share of drills,
-    half of them copies, half bare transcripts; then transcripts alone, of which a share is sloppy.
+    First copies and a quarter of bare transcripts, then transcripts with a share of bare ones, then transcripts alone,
+    of which a share is sloppy.
     """
 
     def __init__(self, config: config_dict.ConfigDict, chat: Chat):
@@ -158,12 +158,9 @@ class Worked:
         """The demonstration of an index, which stands at `place` in [0, 1) of its step's batch."""
         c = self._config
         drill, clean = step < c.sft_drill_steps, step < c.sft_clean_steps
-        if not clean:
-            share = (0.0, 0.0)  # up to where a batch has copies, and up to where bare transcripts
-        else:
-            share = (0.75, 1.0) if drill else (c.sft_drill_share / 2, c.sft_drill_share)
-        if place < share[0]:
+        if drill and place < 0.75:
             return copies(self._names, self._chat, c.row_length // 3, self._seed, index)
+        bare = drill or clean and place < c.sft_drill_share
         flawed = not clean and (index * SLIPPING) % 1 < c.sft_flawed_share
         rates = self._rates if flawed else {}
-        return demonstrate(self._questions.draw(index), rates, self._chat, f"{self._seed}/{index}", place < share[1])
+        return demonstrate(self._questions.draw(index), rates, self._chat, f"{self._seed}/{index}", bare)
