@@ -19,9 +19,11 @@ _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 1, 38, 22
 _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC, _CLONE_NEWUSER, _CLONE_NEWNET = (
     0x20000, 0x4000000, 0x8000000, 0x10000000, 0x40000000,
 )  # fmt: skip
-_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 2, 4, 8, 0x4000, 0x40000, 2
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_REC, _MS_PRIVATE = 1, 2, 4, 8, 32, 0x4000, 0x40000
+_MNT_DETACH = 2
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446  # the same on every architecture
 _READ_FILE, _READ_DIR, _IOCTL_DEV = 1 << 2, 1 << 3, 1 << 15
+_ADDR_NO_RANDOMIZE = 0x40000
 
 # What a Python program needs that computes, prints and uses files it may open. Everything else answers EACCES: no new
 # processes or threads, programs, sockets, signals to anybody, mounts, tracing, limits, devices; and none of the calls
@@ -77,16 +79,31 @@ def own_namespaces() -> None:
     _checked(_LIBC.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None), "mount")  # ours do not reach the others
 
 
-def mount_scratch(path: str, size: int, files: int) -> None:
+def mount_memory(path: str, size: int, files: int) -> None:
     """Mounts an empty file system in memory at `path`, of at most `size` bytes and `files` files and folders."""
     options = f"size={size},nr_inodes={files},mode=0700".encode()
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     _checked(_LIBC.mount(b"scratch", path.encode(), b"tmpfs", flags, options), "mount tmpfs")
 
 
+def make_read_only(path: str) -> None:
+    """Nothing can be written any more to what `mount_memory` mounted, but to what is mounted within it."""
+    flags = _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    _checked(_LIBC.mount(None, path.encode(), None, flags, None), "remount")
+
+
 def unmount(path: str) -> None:
-    """Takes away what `mount_scratch` mounted, files still open included."""
+    """Takes away what `mount_memory` mounted, files still open included."""
     _checked(_LIBC.umount2(path.encode(), _MNT_DETACH), "umount")
+
+
+def fix_addresses() -> bool:
+    """Programs that this process executes lie at the same addresses each time. True if that is so only from now on.
+
+    False too where the machine does not allow it (some containers), and all stays as it is.
+    """
+    before = _LIBC.personality(0xFFFFFFFF)
+    return before >= 0 and not before & _ADDR_NO_RANDOMIZE and _LIBC.personality(before | _ADDR_NO_RANDOMIZE) >= 0
 
 
 def die_with_parent(signal: int) -> None:
@@ -100,19 +117,18 @@ def limit(limits: dict[int, int]) -> None:
         resource.setrlimit(kind, (value, value + (kind == resource.RLIMIT_CPU)))
 
 
-def landlock(readable: Iterable[str], writable: Iterable[str]) -> None:
-    """From now on files can be opened only beneath these folders: for reading, or for reading and writing.
+def ruleset(readable: Iterable[str], listable: Iterable[str], writable: Iterable[str]) -> int:
+    """A descriptor for `restrict_files`, of these files, folders and what is beneath them or mounted there.
 
-    Names and sizes of other files remain visible to stat(2), which Landlock does not cover. Raises Unavailable.
+    readable: to read and list. listable: to list. writable: to read, list and write. Raises Unavailable.
     """
     version = _checked(_LIBC.syscall(_LANDLOCK_CREATE, None, 0, 1), "Landlock")
     rights = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1  # each version of the ABI knows more rights
-    ruleset = struct.pack("Q", rights)
-    descriptor = _checked(_LIBC.syscall(_LANDLOCK_CREATE, ruleset, len(ruleset), 0), "Landlock")
-    no_new_privileges()
-    granted = [(path, _READ_FILE | _READ_DIR) for path in readable] + [
-        (path, rights & ~_IOCTL_DEV) for path in writable
-    ]
+    attributes = struct.pack("Q", rights)
+    descriptor = _checked(_LIBC.syscall(_LANDLOCK_CREATE, attributes, len(attributes), 0), "Landlock")
+    granted = [(path, _READ_FILE | _READ_DIR) for path in readable]
+    granted += [(path, _READ_DIR) for path in listable]
+    granted += [(path, rights & ~_IOCTL_DEV) for path in writable]
     for path, allowed in granted:
         try:
             parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -123,8 +139,16 @@ def landlock(readable: Iterable[str], writable: Iterable[str]) -> None:
         rule = struct.pack("=Qi", allowed, parent)
         _checked(_LIBC.syscall(_LANDLOCK_ADD, descriptor, 1, rule, 0), f"Landlock {path}")
         os.close(parent)
+    return descriptor
+
+
+def restrict_files(descriptor: int) -> None:
+    """From now on only the files of a ruleset can be opened.
+
+    Names and sizes of other files remain visible to stat(2), which Landlock does not cover. Raises Unavailable.
+    """
+    no_new_privileges()
     _checked(_LIBC.syscall(_LANDLOCK_RESTRICT, descriptor, 0), "Landlock")
-    os.close(descriptor)
 
 
 def no_new_privileges() -> None:

@@ -4,19 +4,27 @@ Every call runs in a process of its own, forked from an interpreter that has imp
 this repository's. What this promises of a call, whatever the code does:
   - no network, no new processes or threads, no other programs, no signals to other processes, no tracing, no mounts:
     seccomp lets through a list of harmless system calls and nothing else;
-  - no file can be opened but those of Python and the shared libraries for reading, and an empty folder of its own for
-    writing, in memory, of bounded size and number of files, which is gone after the call (Landlock, tmpfs): neither
-    the repository nor /proc nor any file of the user;
+  - no file can be opened but those of Python's standard library, of SymPy and of the shared libraries they need, for
+    reading, and an empty folder of its own for writing, in memory, of bounded size and number of files, which is gone
+    after the call (Landlock, tmpfs): neither the repository nor other installed packages nor /proc nor any file of the
+    user;
   - no environment variable and no open file of this process reaches it;
   - CPU time, wall time, memory, output, file size and open files are bounded; what runs over is killed for good, and
     its output up to there is returned;
-  - it cannot change later calls: they are forked from the server, not from it.
+  - it can neither change later calls nor read earlier ones: they are forked from a server that no call passes through.
 It does not promise: a defence against bugs in the kernel; secrecy of names, sizes and dates of files (stat works);
-bounds on memory bandwidth or heat; the same answer twice from programs that read the clock. `random` starts from seed 0
-and hashes are not randomised, so programs that do not look at the clock repeat; addresses in output are replaced.
+bounds on memory bandwidth or heat.
+
+The same program prints the same again on the same machine, and in other servers, unless it depends on the clock (and
+so, near its limits, on the machine's load), on process numbers, on dates of files, or on the kernel's randomness:
+os.urandom and what draws from it, such as secrets, uuid4, random.seed() and random.Random() without a seed. `random`
+itself starts from seed 0, hashes are not randomised, and neither are addresses where the machine lets us (not in every
+container); in the output " at 0x...>" stands for the address of an object.
+
 A machine without Landlock or seccomp is refused with a RuntimeError that says what is missing. A machine without
 unprivileged user namespaces is used without the writable folder: programs cannot write files at all there, and a
-warning says so.
+warning says so. All servers share one empty folder, python-tool in the system's for temporary files, over which each
+mounts its own.
 """
 
 from __future__ import annotations
@@ -34,10 +42,13 @@ import sys
 import tempfile
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 from envs import python_worker, tools
+
+Received = TypeVar("Received")
 
 REPOSITORY = Path(__file__).parents[1]
 MODULES = (
@@ -45,6 +56,8 @@ MODULES = (
     "string", "datetime", "json", "heapq", "bisect", "operator", "time", "sympy",
 )  # fmt: skip
 MAX_CODE = 20_000  # characters of one program
+PLACE = os.path.join(tempfile.gettempdir(), "python-tool")  # where servers mount programs' folders
+_ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]+(?=[>,])")  # in <object object at 0x7f...>
 
 SCHEMA = tools.schema(
     "python",
@@ -101,7 +114,7 @@ class PythonTool:
                 self.lacking = server.lacking
                 if self.lacking:
                     warnings.warn(f"python tool: {self.lacking}, so programs cannot write files here", stacklevel=2)
-            return _told(server.call({"code": code, "names": names or {}}), self._limits)
+            return _told(*server.call({"code": code, "names": names or {}}), self._limits)
         except (OSError, EOFError, ValueError) as error:
             server.stop()
             server = None
@@ -129,9 +142,9 @@ def shared() -> PythonTool:
     return tool
 
 
-def _told(answer: dict[str, Any], limits: Limits) -> Result:
+def _told(answer: dict[str, Any], output: str, limits: Limits) -> Result:
     """The result of a call as the model sees it."""
-    text = re.sub(r"\b0x[0-9a-f]{6,}\b", "0x...", answer["output"]).rstrip("\n")
+    text = _ADDRESS.sub("0x...", output).rstrip("\n")
     notes = {
         "time": f"stopped: more than {limits.cpu_seconds} s of CPU time or {limits.wall_seconds} s in all",
         "output": f"stopped: more than {limits.output_bytes} bytes of output",
@@ -150,8 +163,7 @@ class _Server:
 
     def __init__(self, limits: Limits, prelude: str):
         self._limits = limits
-        self._scratch = tempfile.TemporaryDirectory(prefix="python-tool-")
-        worker = [sys.executable, "-s", "-P", "-B", "-m", "envs.python_worker", self._scratch.name]
+        worker = [sys.executable, "-s", "-P", "-B", "-m", "envs.python_worker", PLACE]
         self._process = subprocess.Popen(
             [*worker, ",".join(MODULES), json.dumps(dataclasses.asdict(limits)), prelude],
             stdin=subprocess.PIPE,
@@ -162,7 +174,7 @@ class _Server:
             start_new_session=True,
         )
         try:
-            hello = self._receive(60)
+            hello = self._within(60, python_worker.receive)
         except EOFError:
             self.stop()
             raise RuntimeError("python tool: the fork server did not start") from None
@@ -171,25 +183,26 @@ class _Server:
             self.stop()
             raise RuntimeError(f"python tool: this machine cannot confine programs: {hello['refused']}")
 
-    def call(self, message: dict[str, Any]) -> dict[str, Any]:
-        """One call. Raises EOFError or OSError if the server is gone."""
+    def call(self, message: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        """One call: ({"stopped", "status", "signal"}, output). Raises EOFError or OSError if the server is gone."""
         python_worker.send(self._process.stdin, message)
-        return self._receive(self._limits.wall_seconds + 20)
+        answer = self._within(self._limits.wall_seconds + 20, python_worker.receive)
+        return answer, self._within(20, python_worker.receive_frame).decode(errors="replace")
 
-    def _receive(self, seconds: float) -> dict[str, Any]:
-        """A message; a server that is silent for longer is killed."""
+    def _within(self, seconds: float, receive: Callable[[BinaryIO], Received | None]) -> Received:
+        """What the server sends next; one that is silent for longer is killed."""
         timer = threading.Timer(seconds, self._process.kill)
         timer.start()
         try:
-            message = python_worker.receive(self._process.stdout)
+            received = receive(self._process.stdout)
         finally:
             timer.cancel()
-        if message is None:
+        if received is None:
             raise EOFError("it ended")
-        return message
+        return received
 
     def stop(self) -> None:
-        """Ends the process and removes its folder."""
+        """Ends the process, and with it what it mounted."""
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
@@ -197,4 +210,3 @@ class _Server:
                 stream.close()
             except OSError:  # what was not sent any more
                 pass
-        self._scratch.cleanup()

@@ -1,13 +1,19 @@
 """The fork server behind envs/python_tool.py: a warm interpreter that forks once per call and confines the child.
 
-Speaks with its parent over standard input and output: messages are JSON with a four-byte length before it. The first
-message it sends says what protects a call, or why calls are refused. It ends when its input does.
+Speaks with its parent over standard input and output, in frames with a four-byte length before them. The first, a JSON
+message, says what protects a call, or why calls are refused. Every call is one message, and its answer one message and
+one frame of output. It ends when its input does.
+
+What a call says must not stay in the server's memory, which later calls inherit and can search. So it is the child that
+reads the message, and the server passes the output on through one buffer, which it wipes.
 """
 
 from __future__ import annotations
 
 import ast
+import dataclasses
 import gc
+import glob
 import io
 import json
 import os
@@ -16,30 +22,58 @@ import resource
 import select
 import signal
 import struct
+import subprocess
 import sys
 import sysconfig
 import time
 import traceback
+from importlib import machinery
 from typing import Any, BinaryIO
 
 from envs import confine
 
 PROGRAM = "<program>"  # the file name of a call's code in tracebacks
+_LENGTH = struct.Struct(">I")
+_PIECE = 1 << 16  # bytes of output read at a time
+_THIRD_PARTY = ("site-packages", "dist-packages")  # folders that may lie within the standard library's
+
+# Prints what a process has mapped that has loaded the extension modules in its arguments, libraries they need included.
+_MAPS = """
+import ctypes, sys
+for path in sys.argv[1:]:
+    try:
+        ctypes.CDLL(path)
+    except OSError:  # this machine lacks a library of it
+        pass
+print(open("/proc/self/maps").read())
+"""
 
 
 def send(stream: BinaryIO, message: dict[str, Any]) -> None:
     """Writes one message."""
     data = json.dumps(message).encode()
-    stream.write(struct.pack(">I", len(data)) + data)
+    stream.write(_LENGTH.pack(len(data)) + data)
     stream.flush()
 
 
 def receive(stream: BinaryIO) -> dict[str, Any] | None:
     """Reads one message; None at the end of the stream."""
-    head = stream.read(4)
-    if len(head) < 4:
-        return None
-    return json.loads(stream.read(struct.unpack(">I", head)[0]))
+    data = receive_frame(stream)
+    return None if data is None else json.loads(data)
+
+
+def receive_frame(stream: BinaryIO) -> bytearray | None:
+    """Reads one frame, and not a byte more from an unbuffered stream; None at the end of the stream."""
+    head = _read(stream, _LENGTH.size)
+    return _read(stream, *_LENGTH.unpack(head)) if len(head) == _LENGTH.size else None
+
+
+def _read(stream: BinaryIO, count: int) -> bytearray:
+    """`count` bytes, fewer at the end of the stream."""
+    data = bytearray()
+    while len(data) < count and (piece := stream.read(count - len(data))):
+        data += piece
+    return data
 
 
 def execute(code: str, given: dict[str, Any]) -> int:
@@ -65,22 +99,32 @@ def execute(code: str, given: dict[str, Any]) -> int:
     return 0
 
 
-def _child(
-    message: dict[str, Any], output: int, limits: dict[str, int], scratch: str, readable: list[str], writes: bool
-) -> None:
-    """Gives up everything that the program does not need, and runs it. Does not return."""
-    status = 3  # what is left if the confinement itself fails: the program is not run then
+@dataclasses.dataclass(frozen=True)
+class _Bounds:
+    """What confines every call. files: the ruleset of those it may open. writes: whether scratch is a folder of its own."""
+
+    limits: dict[str, int]
+    files: int
+    scratch: str
+    writes: bool
+
+
+def _child(incoming: BinaryIO, output: int, bounds: _Bounds) -> None:
+    """Reads a call, gives up everything that its program does not need, and runs it. Does not return."""
+    status, limits = 3, bounds.limits  # the status that is left if the confinement fails: the program is not run then
     try:
         os.setsid()
         confine.die_with_parent(signal.SIGKILL)
+        message = receive(incoming)
         null = os.open(os.devnull, os.O_RDONLY)
         for descriptor, source in ((0, null), (1, output), (2, output)):
             os.dup2(source, descriptor)
+        confine.restrict_files(bounds.files)
         os.closerange(3, 1024)
         sys.stdin = io.TextIOWrapper(io.FileIO(0), encoding="utf-8")
         sys.stdout = io.TextIOWrapper(io.FileIO(1, "w"), encoding="utf-8", errors="backslashreplace")
         sys.stderr = sys.stdout
-        os.chdir(scratch)
+        os.chdir(bounds.scratch)
         confine.limit(
             {
                 resource.RLIMIT_CORE: 0,
@@ -93,7 +137,6 @@ def _child(
                 resource.RLIMIT_AS: limits["memory_bytes"],
             }
         )
-        confine.landlock(readable, [scratch] if writes else [])
         random.seed(0)
         confine.seccomp()
         status = 1  # what is left if telling an error fails in its turn, out of memory for one
@@ -104,9 +147,12 @@ def _child(
         os._exit(status)
 
 
-def _collect(pid: int, source: int, limits: dict[str, int]) -> tuple[bytes, str, int]:
-    """Reads the child's output until it ends or is stopped. Returns (output, why it was stopped or "", wait status)."""
-    deadline, data, stopped = time.monotonic() + limits["wall_seconds"], b"", ""
+def _collect(pid: int, source: int, limits: dict[str, int], buffer: memoryview) -> tuple[int, str, int]:
+    """Reads the child's output until it ends or is stopped.
+
+    Returns (bytes of output in the buffer, why it was stopped or "", wait status).
+    """
+    deadline, length, stopped = time.monotonic() + limits["wall_seconds"], 0, ""
     watch = os.pidfd_open(pid)
     poll = select.poll()
     poll.register(source, select.POLLIN)
@@ -116,11 +162,11 @@ def _collect(pid: int, source: int, limits: dict[str, int]) -> tuple[bytes, str,
         ready = dict(poll.poll(max(0, int(1000 * (deadline - time.monotonic())))))
         ended = watch in ready
         if source in ready:
-            piece = os.read(source, 1 << 16)
-            data += piece
-            if not piece:
+            count = os.readv(source, [buffer[length : length + _PIECE]])
+            length += count
+            if not count:
                 poll.unregister(source)  # closed by the program, which may still run
-        if len(data) > limits["output_bytes"]:
+        if length > limits["output_bytes"]:
             stopped = "output"
         elif not ready:
             stopped = "time"
@@ -133,72 +179,127 @@ def _collect(pid: int, source: int, limits: dict[str, int]) -> tuple[bytes, str,
     os.set_blocking(source, False)
     while not stopped:  # what it wrote last
         try:
-            piece = os.read(source, 1 << 16)
+            count = os.readv(source, [buffer[length : length + _PIECE]])
         except BlockingIOError:
             break
-        data += piece
-        if not piece or len(data) > limits["output_bytes"]:
+        length += count
+        if length > limits["output_bytes"]:
+            stopped = "output"
+        elif not count:
             break
-    if len(data) > limits["output_bytes"]:
-        stopped = "output"
-    return data[: limits["output_bytes"]], stopped, status
+    return min(length, limits["output_bytes"]), stopped, status
 
 
-def call(
-    message: dict[str, Any], limits: dict[str, int], scratch: str, readable: list[str], mounts: bool
-) -> dict[str, Any]:
-    """One call, {"code", "names": values it knows}: {"output", "stopped", "status", "signal"}."""
-    if mounts:
-        confine.mount_scratch(scratch, limits["scratch_bytes"], limits["scratch_files"])
+def _call(incoming: BinaryIO, bounds: _Bounds, buffer: memoryview) -> tuple[dict[str, Any], int]:
+    """One call: ({"stopped", "status", "signal"}, bytes of output in the buffer)."""
+    if bounds.writes:
+        confine.mount_memory(bounds.scratch, bounds.limits["scratch_bytes"], bounds.limits["scratch_files"])
     source, sink = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _child(message, sink, limits, scratch, readable, mounts)
+        _child(incoming, sink, bounds)
     os.close(sink)
-    data, stopped, status = _collect(pid, source, limits)
+    length, stopped, status = _collect(pid, source, bounds.limits, buffer)
     os.close(source)
-    if mounts:
-        confine.unmount(scratch)
+    if bounds.writes:
+        confine.unmount(bounds.scratch)
     signalled = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     if signalled == signal.SIGXCPU or (signalled == signal.SIGKILL and not stopped):
         stopped = "time"  # the kernel's: soft or hard limit on CPU time
-    output = data.decode("utf-8", errors="replace")
     exit_status = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -1
-    return {"output": output, "stopped": stopped, "status": exit_status, "signal": signalled}
+    return {"stopped": stopped, "status": exit_status, "signal": signalled}, length
 
 
 def _warm_up(modules: list[str], prelude: str) -> list[str]:
-    """Imports what programs will want and runs the prelude; returns the folders and files that programs may read."""
-    found = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), "/usr/lib", "/lib", "/lib64"]
-    found.append(os.path.join(sys.base_prefix, "lib"))
-    found.append("/etc/ld.so.cache")
+    """Imports what programs will want and runs the prelude; returns the folders of the packages that this has loaded."""
+    before = set(sys.modules)
     for name in modules:
-        module = __import__(name)
-        if name in ("sympy", "mpmath"):
-            found.append(os.path.dirname(module.__file__))
+        __import__(name)
     exec(prelude, {})
-    return found
+    packages = {name.partition(".")[0] for name in set(sys.modules) - before}
+    return [folder for name in sorted(packages) for folder in getattr(sys.modules[name], "__path__", ())]
 
 
-def serve(scratch: str, modules: list[str], limits: dict[str, int], prelude: str = "") -> None:
-    """Answers calls until standard input ends. prelude: our own code, run once so that what it imports is warm."""
-    incoming, outgoing = sys.stdin.buffer, sys.stdout.buffer
+def _standard_library() -> tuple[list[str], list[str]]:
+    """(the standard library's folders, the files and folders in them and the shared libraries they need).
+
+    The interpreter's own, which in a virtual environment lie elsewhere; and nothing that others have installed there.
+    """
+    base = {"base": sys.base_prefix, "platbase": sys.base_exec_prefix}
+    folders = sorted({os.path.realpath(sysconfig.get_path(name, vars=base)) for name in ("stdlib", "platstdlib")})
+    files = [os.path.join(f, name) for f in folders for name in os.listdir(f) if name not in _THIRD_PARTY]
+    extensions = [path for folder in folders for path in glob.glob(f"{glob.escape(folder)}/lib-dynload/*.so")]
+    command = [sys.executable, "-I", "-S", "-c", _MAPS, *extensions]
+    maps = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True, text=True).stdout
+    mapped = {parts[5] for line in maps.splitlines() if len(parts := line.split(maxsplit=5)) == 6}
+    return folders, [*files, "/etc/ld.so.cache", *sorted(path for path in mapped if path.startswith("/"))]
+
+
+def _forget_third_parties(folders: list[str]) -> None:
+    """From now on only the standard library and what is loaded already can be imported."""
+    sys.path[:] = [*folders, *(os.path.join(folder, "lib-dynload") for folder in folders)]
+    sys.meta_path[:] = [machinery.BuiltinImporter, machinery.FrozenImporter, machinery.PathFinder]
+
+
+def _scratch(place: str) -> str:
+    """Mounts what `serve` says over `place`, and returns the folder in it where a call's own is to be mounted."""
+    os.makedirs(place, exist_ok=True)
+    confine.own_namespaces()
+    confine.mount_memory(place, 1 << 16, 8)
+    scratch = os.path.join(place, "files")
+    os.mkdir(scratch)
+    confine.make_read_only(place)
+    return scratch
+
+
+def serve(place: str, modules: list[str], limits: dict[str, int], prelude: str = "") -> None:
+    """Answers calls until standard input ends.
+
+    Args:
+      place: an empty folder, or none yet, over which the server mounts files in memory for itself alone, so that any
+        number of servers can share it.
+      prelude: our own code, run once so that what it imports is warm.
+    """
+    incoming, outgoing = (open(fd, mode, buffering=0, closefd=False) for fd, mode in ((0, "rb"), (1, "wb")))
     os.environ.clear()
     sys.path.remove(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # the repository: only we need it
-    readable = _warm_up(modules, prelude)
+    packages = _warm_up(modules, prelude)
+    folders, readable = _standard_library()
+    _forget_third_parties(folders)
+    lacking = refused = ""
     try:
-        confine.own_namespaces()
-        lacking = ""
-    except confine.Unavailable as error:
-        lacking = str(error)
+        scratch = _scratch(place)
+    except (confine.Unavailable, OSError) as error:
+        scratch, lacking = "/", str(error)
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, the pages that children share
-    trial = call({"code": "1 + 1", "names": {}}, limits, scratch, readable, not lacking)
-    refused = "" if (trial["status"], trial["output"]) == (0, "2\n") else trial["output"] or "the trial call died"
+    buffer = memoryview(bytearray(limits["output_bytes"] + _PIECE))
+    try:
+        files = confine.ruleset(readable + packages, folders, [] if lacking else [place])
+    except confine.Unavailable as error:
+        refused = str(error)
+    else:
+        bounds, trial = _Bounds(limits, files, scratch, not lacking), io.BytesIO()
+        send(trial, {"code": "1 + 1", "names": {}})
+        trial.seek(0)
+        head, length = _call(trial, bounds, buffer)
+        output = bytes(buffer[:length]).decode(errors="replace")
+        if (head["status"], output) != (0, "2\n"):
+            refused = output or "the trial call died"
     send(outgoing, {"lacking": lacking, "refused": refused})
-    while not refused and (message := receive(incoming)) is not None:
-        send(outgoing, call(message, limits, scratch, readable, not lacking))
+    waiting = select.poll()
+    waiting.register(incoming, select.POLLIN)
+    while not refused and waiting.poll()[0][1] & select.POLLIN:  # not set when the stream has ended
+        head, length = _call(incoming, bounds, buffer)
+        send(outgoing, head)
+        outgoing.write(_LENGTH.pack(length))
+        rest = buffer[:length]
+        while rest:
+            rest = rest[outgoing.write(rest) :]
+        buffer[:] = bytes(len(buffer))
 
 
 if __name__ == "__main__":
+    if confine.fix_addresses():
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # it takes effect in a new program
     serve(sys.argv[1], sys.argv[2].split(","), json.loads(sys.argv[3]), sys.argv[4])
