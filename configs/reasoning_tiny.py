@@ -31,12 +31,12 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.sampler.prefill_chunk = 64
     c.sampler.max_new_tokens = 128
 
-    c.rl.steps = 8
-    c.rl.groups = 8
+    c.rl.steps = 16
+    c.rl.groups = 16
     c.rl.group_size = 8
     c.rl.minibatches = 2
     c.evaluate.greedy = False
-    c.rl.learning_rate = 3e-4
+    c.rl.learning_rate = 1e-4  # the heads that copy do not bear more
     c.rl.adam_b2 = 0.99
     c.rl.warmup_updates = 0
 

@@ -51,7 +51,8 @@ _OTHER = rf"(?:(?!{_KEY})[^A-Za-z_0-9\n])+"
 PIECES = "|".join((*_JSON, _KEY, r"\n", r" ?[A-Za-z_]+", r"[0-9]", rf"{_OTHER}(?= [A-Za-z_])", _OTHER))
 
 # The same for worlds that ask questions, where names and numbers are copied: a space belongs to the word before a name
-# or number, so that these have the same tokens wherever they stand. What a program or query repeats is one piece.
+# or number, so that these have the same tokens wherever they stand. Two digits are one piece, since a digit alone is
+# found in too many places to be copied from the right one. What a program or query repeats is one piece.
 QUESTION_PIECES = "|".join(
     (
         *_JSON,
