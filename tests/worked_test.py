@@ -138,7 +138,7 @@ def test_the_base_is_taught_in_phases():
     assert [len(batch) for batch in batches] == [8] * 3
     assert [item.task_id.startswith("copies/") for item in batches[0]] == [True] * 6 + [False] * 2
     begun = [[decode(item.tokens[:2]).endswith("user") for item in batch] for batch in batches]
-    assert begun[0][6:] == [True] * 2 and begun[1] == [True] * 2 + [False] * 6 and not any(begun[2])
+    assert begun[0][6:] == [True] * 2 and begun[1] == [True] * 4 + [False] * 4 and not any(begun[2])
     assert {item.reward for item in batches[1]} == {1.0} and min(item.reward for item in batches[2]) < 1
     assert data.batch(2) == batches[2]
 
