@@ -30,7 +30,7 @@ from ml_collections import config_dict
 from model import load, lora, tokenizer
 from rl import agentic, checkpoint, evaluate, hosts, measure, reasoning, report, rollout, setup, sft, show, train
 from rl.trajectory import Trajectory
-from synth import dataset, operators
+from synth import dataset, operators, similarity
 from synth.problems.growth import Pattern
 from synth.question import Question
 from synth.task import Task
@@ -156,6 +156,7 @@ class Flywheel:
         self.config, self.workdir, self.read_only = config, workdir, read_only
         self.started = time.perf_counter()
         operators.select(config.synth.operators)  # wrong names fail here, before anything is loaded
+        similarity.locate(config.synth.benchmarks)
         self.teacher = agentic.make_teacher(config, workdir)
         self.progress = begin(config, self.teacher)
         if config.rl.sft_steps:  # the warm start's policy is the one this run starts from

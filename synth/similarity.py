@@ -116,21 +116,28 @@ class Corpus:
 
     @classmethod
     def read(cls, paths: str) -> "Corpus | None":
-        """The corpus of a comma-separated list of files, folders and names in BENCHMARKS, None for an empty one.
-
-        Raises ValueError for a path that is not there, a benchmark that is not installed and JSON that is none.
-        """
-        wanted = [name.strip() for name in paths.split(",") if name.strip()]
-        wanted = [BENCHMARKS[name]() if name in BENCHMARKS else Path(name) for name in wanted]
-        missing = [str(path) for path in wanted if not path.exists()]
-        if missing:
-            raise ValueError(f"synth.benchmarks: no such file or folder: {', '.join(missing)}")
+        """The corpus of what `locate` finds, None where that is nothing. Raises ValueError as it does, and for JSON
+        that is none."""
+        wanted = locate(paths)
         return cls(text for path in wanted for text in _texts(path)) if wanted else None
 
     def shared(self, task: Task) -> dict[str, Any]:
         """{"grams": runs of 13 words that both hold, "entities": the task's names that the corpus knows as words}."""
         here = {gram for gram in grams(prose(task), GRAM) if hash(gram) in self._grams}
         return {"grams": len(here), "entities": sorted(entities(task) & self._words)}
+
+
+def locate(paths: str) -> list[Path]:
+    """What a comma-separated list of files, folders and names in BENCHMARKS stands for.
+
+    Raises ValueError for a path that is not there and a benchmark that is not installed.
+    """
+    wanted = [name.strip() for name in paths.split(",") if name.strip()]
+    found = [BENCHMARKS[name]() if name in BENCHMARKS else Path(name) for name in wanted]
+    missing = [str(path) for path in found if not path.exists()]
+    if missing:
+        raise ValueError(f"synth.benchmarks: no such file or folder: {', '.join(missing)}")
+    return found
 
 
 def _bfcl() -> Path:
