@@ -9,13 +9,13 @@ import re
 from fractions import Fraction
 
 from envs.python_tool import Limits, PythonTool
+from synth import latex
 
 INSTRUCTION = "End your last message with one line: Answer: <whole number, fraction such as 3/8, or word>"
 NO_ANSWER, AMBIGUOUS = "no_answer_line", "ambiguous_answer"
 LONGEST = 120  # characters of an answer
 
-_LINE = re.compile(r"^[\s*]*(?:final )?answer[*\s]*[:=][*\s]*(.*?)[*\s]*$", re.IGNORECASE | re.MULTILINE)
-_BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
+_LINE = re.compile(r"[\s*]*(?:final )?answer[*\s]*[:=]", re.IGNORECASE)
 _SEVERAL = re.compile(r"\bor\b|;|\d\s*,\s+\S|\d\s+-?\d", re.IGNORECASE)  # "7 or 8", "7, 8": a bet, not an answer
 _BRACKETED = re.compile(r"\$?\\?[(\[{].*[)\]}]\$?")  # one tuple, interval or set
 _PLAIN = re.compile(r"-?\d+(?:\.\d+)?(?:/\d+)?")
@@ -34,10 +34,10 @@ verify(parse({gold!r}, parsing_timeout=None), parse({given!r}, parsing_timeout=N
 
 def extract(text: str) -> tuple[str | None, str | None]:
     """(the answer of a message's last answer line or box, None), or (None, the format rule that it breaks)."""
-    found = _LINE.findall(text) or _BOXED.findall(text)
-    if not found or not found[-1]:
+    lines = [line[start.end() :].strip("* \t\r") for line in text.split("\n") if (start := _LINE.match(line))]
+    answer = ((lines or [""])[-1] or latex.box(text) or "").rstrip(".")
+    if not answer:
         return None, NO_ANSWER
-    answer = found[-1].strip().rstrip(".")
     if len(answer) > LONGEST or (_SEVERAL.search(answer) and not _BRACKETED.fullmatch(answer)):
         return None, AMBIGUOUS
     return answer, None

@@ -4,6 +4,8 @@ import json
 
 import pytest
 import tensorflow_datasets as tfds
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from envs import actors, answers, base, reasoning
 from synth.problems import files
@@ -48,11 +50,37 @@ def test_oracles_earn_one_and_the_lazy_do_not():
         ([{"say": "Answer: 12\nAnswer: 13"}], 0.0, []),
         ([{"say": "Answer: 13\n**Answer: 12**"}], 0.9, []),
         ([{"say": r"So \boxed{12}."}], 0.9, []),
+        ([{"say": r"So \boxed{\frac{\sqrt{144}}{\sqrt{1}}}, or \boxed{\{"}], 0.9, []),
+        ([{"say": "**Answer:**\n\\boxed{12}"}], 0.9, []),
+        ([{"say": "\n" * 200_000 + "*" * 200_000 + "Answer: 12" + " " * 200_000}], 0.9, []),
     ],
 )
 def test_rewards_and_format_rules(steps, reward, violations):
     _, score = play(question(), *steps)
     assert (score.reward, score.violations) == (reward, violations)
+
+
+TEXTS = st.one_of(
+    st.text(st.characters(codec=None), max_size=60),  # lone surrogates too
+    st.builds(str.__mul__, st.sampled_from(("9", "1/", "*", "{", "\n", "\\boxed{", "(")), st.sampled_from((1, 30, 9000))),
+)
+ARGUMENTS = st.one_of(TEXTS, st.builds(lambda code: json.dumps({"code": code}), TEXTS))
+
+
+@given(name=st.sampled_from(["python", "search", ""]), arguments=ARGUMENTS, said=TEXTS, answer=TEXTS)
+@settings(max_examples=30, deadline=None)
+def test_whatever_a_policy_writes_is_scored(name, arguments, said, answer):
+    call = {"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}
+    messages = [{"role": "assistant", "content": said, "tool_calls": [call]},
+                {"role": "assistant", "content": f"{said}\nAnswer: {answer}\n{said}"}]  # fmt: skip
+
+    async def played():
+        env = reasoning.make(TASKS[0])
+        for message in messages:
+            await env.step(message)
+        return await env.score()
+
+    assert 0.0 <= base.run(played()).reward <= 1.0
 
 
 def test_the_reward_without_a_tool_call_can_be_chosen():
@@ -90,6 +118,7 @@ def test_failures_name_the_operation():
     program = {"call": "python", "args": {"code": "1 + 1.5"}, "say": ""}
     assert play(task, program, {"say": "Answer: 7"})[1].node == "load/answer"
     assert play(question(), {"say": "Answer: 1"})[1].node is None
+    assert play(task, program, {"say": f"2.5 {'9' * 5000}/{'9' * 5000}\nAnswer: 7"})[1].node == "load/answer"
 
 
 @pytest.mark.parametrize(
