@@ -21,7 +21,7 @@ _SEVERAL = re.compile(  # "7 or 8", "7, 8", "7|8", "7...8": a bet, not an answer
 )
 _BRACKETED = re.compile(r"\$?\\?[(\[{].*[)\]}]\$?")  # one tuple, interval or set
 _PLAIN = re.compile(r"-?\d+(?:\.\d+)?(?:/\d+)?")
-_TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[A-Za-z]+|[^\s\d]")  # but for digits
+_TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[^\W\d_]+|[^\s\d]")  # but for digits
 _ARITHMETIC = frozenset(". , + - * / ^ ( ) [ ] { } % ! \\% \\! \\, \\{ \\} \\( \\) \\$ − × · π √ e pi sqrt frac "
                         r"\frac \dfrac \tfrac \sqrt \pi \cdot \times \left \right".split())  # fmt: skip
 _DATE = re.compile(r".*:.*|\d+-\d+|\d+(?:[-/.]\d+){2,}")  # a time, ratio, score or date: nothing to work out
@@ -109,17 +109,21 @@ def _expression(gold: str) -> bool:
 
 
 def _bare(text: str) -> str:
-    """An answer without dollar signs, its box, the "x =" before it and the words behind a number ("12 euros")."""
-    text = text.strip().strip("$")
-    text = _EQUATED.sub("", latex.box(text) or text)
-    text = re.sub(r"^(-?[\d.,/]+)\s*(?:[A-Za-z ]+|\\text\{[A-Za-z ]+\})$", r"\1", text)
+    """An answer without its box, dollar signs, the "x =" before it and what is behind a number ("12 euros")."""
+    text = _EQUATED.sub("", _unboxed(text))
+    text = re.sub(r"^(-?[\d.,/]+)\s*(?:[A-Za-z€£° ]+|\\text\{[A-Za-z ]+\})$", r"\1", text)
     return text if "\\" in text else text.replace("%", r"\%")
 
 
 def _word(text: str) -> str:
     """A word or name without case, quotes, markup, box, brackets ("(B)") and full stop."""
-    inner = re.sub(r"\\(?:text|mathrm|textbf)\{([^{}]*)\}", r"\1", latex.box(text) or text)
-    return re.sub(r"^\((\w+)\)$", r"\1", inner.strip(" \t\"'`*.$")).casefold()
+    inner = re.sub(r"\\(?:text|mathrm|textbf)\{([^{}]*)\}", r"\1", _unboxed(text))
+    return re.sub(r"^\((\w+)\)$", r"\1", inner.strip(" \t\"'`*$").rstrip(".")).casefold()
+
+
+def _unboxed(text: str) -> str:
+    """A text without the dollar signs and the box around all of it."""
+    return re.sub(r"^\\boxed\{(.*)\}$", r"\1", text.strip(" \t$"))
 
 
 async def same_async(gold: str, given: str) -> bool:
