@@ -22,8 +22,11 @@ _SEVERAL = re.compile(  # "7 or 8", "7, 8", "7|8", "7...8": a bet, not an answer
 _BRACKETED = re.compile(r"\$?\\?[(\[{].*[)\]}]\$?")  # one tuple, interval or set
 _PLAIN = re.compile(r"-?\d+(?:\.\d+)?(?:/\d+)?")
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[^\W\d_]+|[^\s\d]")  # but for digits
-_ARITHMETIC = frozenset(". , + - * / ^ ( ) [ ] { } % ! \\% \\! \\, \\{ \\} \\( \\) \\$ − × · π √ e pi sqrt frac "
+_ARITHMETIC = frozenset(". , + - * / ^ ( ) [ ] { } % ! \\% \\! \\, \\{ \\} \\( \\) \\$ − × π e pi sqrt frac "
                         r"\frac \dfrac \tfrac \sqrt \pi \cdot \times \left \right".split())  # fmt: skip
+_SIZING = re.compile(r"\\(?:left|right)(?![a-z])|\\[,!]")  # of brackets, and small spaces
+_GAP = re.compile(r"\d[\s()\[\]{}%!$\\]+\d")  # two numbers without an operator between them
+_LACK = re.compile(r"[-+*/^,]\s*\\?[+*/^,!%]|!\s*\^|\.(?!\d)")  # two operators without a number between them
 _DATE = re.compile(r".*:.*|\d+-\d+|\d+(?:[-/.]\d+){2,}")  # a time, ratio, score or date: nothing to work out
 _NAME = re.compile(r"(?:^|[^\d\\A-Za-z])[A-Za-z]\d")  # p7, 2024-Q3
 _EQUATED = re.compile(r"^[A-Za-z]\s*=(?!.*=)\s*")  # the x = before its value
@@ -76,14 +79,14 @@ def same(gold: str, given: str) -> bool:
     """Whether an answer is the right one: read the same, or equal as numbers or expressions, by math-verify.
 
     The latter only where both are written as arithmetic, or the answer with nothing that the right one is not written
-    with: names, dates and times are words, and of "12 or 13" math-verify would take one.
+    with: names, dates and times are words, and of "12 or 13" or "12 (13" math-verify would take one.
 
     Raises RuntimeError if the comparison cannot run on this machine.
     """
     if _word(gold) == _word(given):
         return True
     gold, given = _EQUATED.sub("", gold.strip()), _bare(given)
-    if _several(given) or not _expression(gold) or not _tokens(given) <= _ARITHMETIC | _tokens(gold):
+    if not _expression(gold) or not _whole(given) or not _tokens(given) <= _ARITHMETIC | _tokens(gold):
         return False
     left, right = number(gold), number(given)
     if left is not None and left == right:
@@ -98,6 +101,17 @@ def _tokens(text: str) -> set[str]:
     return set(_TOKEN.findall(text))
 
 
+def _whole(text: str) -> bool:
+    """Whether a text is one expression, list or set, as far as its brackets, numbers and operators tell."""
+    depth = 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if depth < 0:
+            return False
+    parts = text.replace("}{", "}/{") if "frac" in text else text
+    return depth == 0 and not (_several(text) or _GAP.search(parts) or _LACK.search(text))
+
+
 def _expression(gold: str) -> bool:
     """Whether a right answer is an expression that can be written otherwise, and not a word."""
     if _DATE.fullmatch(gold):
@@ -110,7 +124,8 @@ def _expression(gold: str) -> bool:
 
 def _bare(text: str) -> str:
     """An answer without its box, dollar signs, the "x =" before it and what is behind a number ("12 euros")."""
-    text = _EQUATED.sub("", _unboxed(text))
+    text = _SIZING.sub(" ", _EQUATED.sub("", _unboxed(text))).strip()
+    text = re.sub(r"√(\d+)", r"\\sqrt{\1}", text.replace("·", r"\cdot "))  # math-verify reads over these signs
     text = re.sub(r"^(-?[\d.,/]+)\s*(?:[A-Za-z€£° ]+|\\text\{[A-Za-z ]+\})$", r"\1", text)
     return text if "\\" in text else text.replace("%", r"\%")
 
