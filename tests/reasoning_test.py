@@ -155,8 +155,9 @@ def test_failures_name_the_operation():
         ("(B)", "b", True), ("(B)", "A", False), ("x+y", "y+x", True), ("x+y", "x-y", False), ("y=2x+1", "1+2x", True),
         (r"\frac{\sqrt{3}}{2}", r"\sqrt{3}/2", True), (r"\frac{\sqrt{3}}{2}", r"$\boxed{\frac{\sqrt3}{2}}$", True),
         ("12", r"12\text{ cm}", True), (r"12\text{ cm}", "12", True), ("x = 12", "12", True),
-        ("-3", "−3", True), ("7", "7 €", True), ("12", "3·4", True), ("12", r"\(12\)", True), (r"\sqrt{8}", "2√2", True),
-        ("-1/2", "-.5", True), ("(-1, 1/2)", r"\left(-1,\, .5\right)", True), ("7/12", r"\frac{1}{3}+\dfrac{1}{4}", True),
+        ("-3", "−3", True), ("7", "7 €", True), ("12", "3·4", True), ("12", r"\(12\)", True),
+        (r"\sqrt{8}", "2√2", True), ("-1/2", "-.5", True), ("(-1, 1/2)", r"\left(-1,\, .5\right)", True),
+        ("7/12", r"\frac{1}{3}+\dfrac{1}{4}", True),
         (r"[1,2] \cup [3,4]", r"[3,4] \cup [1,2]", True), (r"\text{B}", r"\boxed{\textbf{(B)}}", True),
     ],
 )  # fmt: skip
