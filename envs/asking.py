@@ -78,7 +78,7 @@ class Asking(abc.ABC):
         answer, broken = (None, answers.NO_ANSWER) if self._final is None else answers.extract(self._final)
         right = answer is not None and await answers.same_async(self.question.answer, answer)
         reward, subgoals = self.reward(right)
-        violations = self.violations + ([broken] if broken else [])
+        violations = self.violations + ([broken] if broken and not right else [])
         return Score(reward, {"answer": right, **subgoals}, violations, node=None if right else self.node(answer))
 
     def close(self) -> None:

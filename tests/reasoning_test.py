@@ -4,6 +4,8 @@ import json
 
 import pytest
 import tensorflow_datasets as tfds
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from envs import actors, answers, base, reasoning
 from synth.problems import files
@@ -44,10 +46,14 @@ def test_oracles_earn_one_and_the_lazy_do_not():
         ([{"say": "Answer: "}], 0.0, ["no_answer_line"]),
         ([{"say": "Answer: 11 or 12"}], 0.0, ["ambiguous_answer"]),
         ([{"say": "Answer: 11, 12"}], 0.0, ["ambiguous_answer"]),
+        ([{"say": "Answer: 11 (or12)"}], 0.0, ["ambiguous_answer"]),
         ([{"say": "Answer: {11, 12}"}], 0.0, []),
         ([{"say": "Answer: 12\nAnswer: 13"}], 0.0, []),
         ([{"say": "Answer: 13\n**Answer: 12**"}], 0.9, []),
         ([{"say": r"So \boxed{12}."}], 0.9, []),
+        ([{"say": r"So \boxed{\frac{\sqrt{144}}{\sqrt{1}}}, or \boxed{\{"}], 0.9, []),
+        ([{"say": "**Answer:**\n\\boxed{12}"}], 0.9, []),
+        ([{"say": "\n" * 200_000 + "*" * 200_000 + "Answer: 12" + " " * 200_000}], 0.9, []),
     ],
 )
 def test_rewards_and_format_rules(steps, reward, violations):
@@ -55,8 +61,36 @@ def test_rewards_and_format_rules(steps, reward, violations):
     assert (score.reward, score.violations) == (reward, violations)
 
 
+TEXTS = st.one_of(
+    st.text(st.characters(codec=None), max_size=60),  # lone surrogates too
+    st.builds(str.__mul__, st.sampled_from(["9", "1/", "*", "{", "\n", "\\boxed{", "("]), st.sampled_from([1, 9000])),
+)
+ARGUMENTS = st.one_of(TEXTS, st.builds(lambda code: json.dumps({"code": code}), TEXTS))
+
+
+@given(name=st.sampled_from(["python", "search", ""]), arguments=ARGUMENTS, said=TEXTS, answer=TEXTS)
+@settings(max_examples=30, deadline=None)
+def test_whatever_a_policy_writes_is_scored(name, arguments, said, answer):
+    call = {"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}
+    messages = [{"role": "assistant", "content": said, "tool_calls": [call]},
+                {"role": "assistant", "content": f"{said}\nAnswer: {answer}\n{said}"}]  # fmt: skip
+
+    async def played():
+        env = reasoning.make(TASKS[0])
+        for message in messages:
+            await env.step(message)
+        return await env.score()
+
+    assert 0.0 <= base.run(played()).reward <= 1.0
+
+
 def test_the_reward_without_a_tool_call_can_be_chosen():
     assert play(question(), {"say": "Answer: 12"}, untooled=0.5)[1].reward == 0.5
+
+
+def test_an_answer_with_or_in_it_is_no_bet_where_the_right_one_has_it():
+    _, score = play(question("Trinidad or Tobago"), {"say": "Answer: Trinidad or Tobago"})
+    assert (score.reward, score.violations) == (0.9, [])
 
 
 def test_an_episode_that_never_ends_has_no_answer():
@@ -90,6 +124,7 @@ def test_failures_name_the_operation():
     program = {"call": "python", "args": {"code": "1 + 1.5"}, "say": ""}
     assert play(task, program, {"say": "Answer: 7"})[1].node == "load/answer"
     assert play(question(), {"say": "Answer: 1"})[1].node is None
+    assert play(task, program, {"say": f"2.5 {'9' * 5000}/{'9' * 5000}\nAnswer: 7"})[1].node == "load/answer"
 
 
 @pytest.mark.parametrize(
@@ -102,6 +137,28 @@ def test_failures_name_the_operation():
         ("amber", "Amber.", True), ("Ada", r"\text{Ada}", True), ("bramel", "lemarb", False),
         ("2", r"\frac{1}{", False), ("2", "'); import os; ('", False), ("12", "1/0", False),
         ("12", "9**9**9**9", False),
+        # dates, times, scores and mixed text are words, not arithmetic
+        ("1815-12-10", "1793", False), ("1815-12-10", "1815-12-10", True), ("10:30", "1/3", False),
+        ("10:30", "10:30", True), ("2-1", "1", False), ("2-1", "2-1", True), ("12/10/1815", "12/18150", False),
+        ("Apollo 11", "11", False), ("Apollo 11", "apollo 11", True), ("2024-Q3", "2024-Q4", False),
+        ("p7", "7p", False), ("user_12", "12", False), ("1815", "10 December 1815", False),
+        # bets
+        ("12", "12|13", False), ("12", "12...13", False), ("12", "12 (or13)", False), ("13", "12=13", False),
+        ("12", r"12\text{,}13", False), ("13", r"12 \lor 13", False), ("12", "12~13", False), ("12", "12_13", False),
+        ("13", "$12$ $13$", False), ("13", "12 → 13", False), ("12", r"12 \pm 0", False), ("13", r"12 \cup 13", False),
+        ("13", "12 & 13", False), ("12", "12≈13", False), ("13", "12 = x = 13", False), ("12", r"12\\13", False),
+        ("Rome", "Rome or Oslo", False), ("yes", "yes, 12", False),
+        ("12", "12 (13", False), ("12", "12!{13}", False), ("12", "12,!13", False), ("12", r"12\left/\%13", False),
+        ("12", "12√13", False), ("12", "12·13", False), ("13", r"\boxed{12} \boxed{13}", False), ("5", ".5", False),
+        # the same, written otherwise
+        ("Trinidad or Tobago", "Trinidad or Tobago.", True), ("7, 8", "7, 8", True), ("B", "(B)", True),
+        ("(B)", "b", True), ("(B)", "A", False), ("x+y", "y+x", True), ("x+y", "x-y", False), ("y=2x+1", "1+2x", True),
+        (r"\frac{\sqrt{3}}{2}", r"\sqrt{3}/2", True), (r"\frac{\sqrt{3}}{2}", r"$\boxed{\frac{\sqrt3}{2}}$", True),
+        ("12", r"12\text{ cm}", True), (r"12\text{ cm}", "12", True), ("x = 12", "12", True),
+        ("-3", "−3", True), ("7", "7 €", True), ("12", "3·4", True), ("12", r"\(12\)", True),
+        (r"\sqrt{8}", "2√2", True), ("-1/2", "-.5", True), ("(-1, 1/2)", r"\left(-1,\, .5\right)", True),
+        ("7/12", r"\frac{1}{3}+\dfrac{1}{4}", True),
+        (r"[1,2] \cup [3,4]", r"[3,4] \cup [1,2]", True), (r"\text{B}", r"\boxed{\textbf{(B)}}", True),
     ],
 )  # fmt: skip
 def test_answers_are_compared_by_value(gold, given, equal):
@@ -111,13 +168,13 @@ def test_answers_are_compared_by_value(gold, given, equal):
 def test_real_problem_sets(tmp_path):
     rows = [
         {"question": "Ann has 2 figs and buys 3. How many?", "answer": "2 + 3 = <<2+3=5>>5\n#### 1,005"},
-        {"question": "Find $x$.", "answer": r"So $\boxed{\frac{1}{2}}$."},
+        {"question": "Find $x$.", "answer": r"So $\boxed{\frac{\sqrt{1}}{2}}$."},
         {"question": "AIME", "answer": 204},
     ]
     file = tmp_path / "gsm.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     found = files.read(file, "heldout")
-    assert [q.answer for q in found] == ["1005", r"\frac{1}{2}", "204"]
+    assert [q.answer for q in found] == ["1005", r"\frac{\sqrt{1}}{2}", "204"]
     assert [q.id for q in found] == [f"heldout-reasoning-gsm-0000{i}@r0/0" for i in range(3)]
     assert play(found[1], {"say": "Answer: 0.5"})[1].reward == 0.9
     file.write_text('{"question": "x"}\n')

@@ -15,13 +15,17 @@ from synth.problems import graph
 from synth.problems.graph import Problem
 from synth.problems.operation import UNITS, Value
 
+_LONGEST = 120  # characters of a number: none that a problem is about is longer, and int() refuses some that are
+
 
 def mentioned(text: str) -> list[Value]:
-    """The numbers, fractions and words of a text, in order."""
+    """The numbers, fractions and words of a text, in order; numbers of more than _LONGEST characters are left out."""
     found: list[Value] = []
     for match in re.finditer(r"(?P<number>-?\d+(?:\.\d+)?)(?: ?/ ?(?P<divisor>\d+))?|[A-Za-z]+", text):
         if not match["number"]:
             found.append(match[0])
+            continue
+        if len(match[0]) > _LONGEST:
             continue
         found.append(Fraction(match["number"]))
         if match["divisor"] and int(match["divisor"]):

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 
+from synth import latex
 from synth.question import Question
-
-_BOX = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
 
 
 def final(answer: str) -> str:
     """The final answer in a worked one: behind GSM8K's "####", in the last \\boxed{} of MATH, or the text itself."""
     if "####" in answer:
         return answer.rpartition("####")[2].strip().replace(",", "")
-    boxed = _BOX.findall(answer)
-    return boxed[-1].strip() if boxed else answer.strip()
+    return latex.box(answer) or answer.strip()
 
 
 def read(path: str | os.PathLike, split: str, env: str = "reasoning") -> list[Question]:
