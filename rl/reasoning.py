@@ -170,10 +170,6 @@ def gated(
     return generate.select(show.bar(candidates, f"round {number}: gates, {split}"), check, taken)
 
 
-def _paths(text: str) -> list[str]:
-    return [path.strip() for path in text.split(",") if path.strip()]
-
-
 def own_sets(config: config_dict.ConfigDict) -> list[Question]:
     """The user's questions to train on. Raises ValueError or FileNotFoundError for a set that is none."""
     c = config.reasoning
@@ -190,7 +186,7 @@ def _sets(
     config: config_dict.ConfigDict, split: str, problems: str, search_file: str, data_file: str
 ) -> list[Question]:
     """Questions of the user's files, to stand in a split."""
-    found = [question for path in _paths(problems) for question in files.read(path, split)]
+    found = files.read_all([path.strip() for path in problems.split(",") if path.strip()], split)
     if search_file:
         found += search.read_questions(search_file, config.reasoning.search_corpus, split)
     if data_file:

@@ -221,7 +221,7 @@ def test_a_broken_problem_set_is_named_before_anything_is_loaded(policy, tmp_pat
     monkeypatch.setattr(flywheel.setup, "build", None)
     for key in ("problems", "evaluation"):
         config, workdir = config_of(policy, tmp_path / "run", **{f"reasoning__{key}": file})
-        with pytest.raises(ValueError, match="mine.jsonl, line 1: expected an object with question and answer"):
+        with pytest.raises(ValueError, match="mine.jsonl, line 1: expected answer, a text"):
             flywheel.Flywheel(config, workdir)
         assert not workdir.exists()
 
