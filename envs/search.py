@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy as np
 
 from envs import actors, asking, tools
 from envs.base import Actor
-from synth import facts
+from synth import facts, jsonl
 from synth.question import Question
 
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # it announces every index
@@ -87,7 +87,7 @@ def read_corpus(path: str | os.PathLike) -> list[dict[str, str]]:
     Raises ValueError naming the line of one without id, title or text, or without a word, or whose id stands twice.
     """
     pages: dict[str, dict[str, str]] = {}
-    for number, record in _records(path):
+    for number, record in jsonl.records(path):
         if not all(isinstance(record.get(key), str) for key in ("id", "title", "text")):
             raise ValueError(f"{path}, line {number}: expected a page with the texts id, title and text")
         if not (record["id"].strip() and _words(f"{record['title']} {record['text']}")):
@@ -106,13 +106,11 @@ def read_questions(path: str | os.PathLike, corpus: str | os.PathLike, split: st
     Raises ValueError naming the line of a record that is none, or whose evidence is not in the corpus.
     """
     known, found = {page["id"] for page in read_corpus(corpus)}, []
-    for number, record in _records(path):
+    for number, record in jsonl.records(path):
         evidence = record.get("evidence")
         if not (isinstance(evidence, list) and evidence and all(isinstance(page, str) for page in evidence)):
             raise ValueError(f"{path}, line {number}: expected evidence, a list of the ids of pages")
-        prompt, answer = (_text(record.get(key)) for key in ("question", "answer"))
-        if not (prompt and answer):
-            raise ValueError(f"{path}, line {number}: expected question and answer, texts that are not empty")
+        prompt, answer = (jsonl.text(record, key, f"{path}, line {number}") for key in ("question", "answer"))
         if unknown := [page for page in evidence if page not in known]:
             raise ValueError(f"{path}, line {number}: the corpus {corpus} has no pages {unknown}")
         root = f"{split}-search-{Path(path).stem}-{number - 1:05d}"
@@ -121,27 +119,6 @@ def read_questions(path: str | os.PathLike, corpus: str | os.PathLike, split: st
     if not found:
         raise ValueError(f"{path}: no question in it")
     return found
-
-
-def _text(value: Any) -> str:
-    """A text or number as text; empty for anything else."""
-    return str(value).strip() if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
-
-
-def _records(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of a JSONL file in UTF-8; blank lines are none."""
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                if not text.strip():
-                    continue
-                record = json.loads(text)
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: not JSON in UTF-8 ({error})") from error
-            if not isinstance(record, dict):
-                raise ValueError(f"{path}, line {number}: expected an object")
-            yield number, record
 
 
 class Search(asking.Asking):

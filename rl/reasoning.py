@@ -49,8 +49,8 @@ def first_patterns(config: config_dict.ConfigDict) -> Patterns:
     """
     families = catalogue.select(config.reasoning.families)
     operators.select(config.reasoning.operators)
-    own_sets(config)
     evaluation_set(config)
+    watch_own_sets(config)
     return {
         split: growth.roots(split, roots_of(config, split).get("reasoning", 0), families, config.seed)
         for split in SPLITS
@@ -170,14 +170,23 @@ def gated(
     return generate.select(show.bar(candidates, f"round {number}: gates, {split}"), check, taken)
 
 
-def _paths(text: str) -> list[str]:
-    return [path.strip() for path in text.split(",") if path.strip()]
-
-
 def own_sets(config: config_dict.ConfigDict) -> list[Question]:
     """The user's questions to train on. Raises ValueError or FileNotFoundError for a set that is none."""
     c = config.reasoning
     return _sets(config, "train", c.problems, c.search_questions, c.data_questions)
+
+
+def watch_own_sets(config: config_dict.ConfigDict) -> None:
+    """Shows a line if the user's problems stand in round 0 only, where more rounds follow.
+
+    Raises ValueError for questions to train on of a world without a weight, which no step would ever take.
+    """
+    c, own = config.reasoning, Counter(question.env for question in own_sets(config))
+    if without := sorted(own.keys() - parse_weights(c.weights).keys()):
+        raise ValueError(f"reasoning.weights: {c.weights!r} has no weight for {without[0]}, but questions are given")
+    if own["reasoning"] and c.rounds > 1 and not c.teacher_rewrites:
+        text = "do not grow: no operator knows their graphs, and reasoning.teacher_rewrites is 0"
+        show.line(f"the {own['reasoning']} problems of reasoning.problems {text}; later rounds have generated ones")
 
 
 def evaluation_set(config: config_dict.ConfigDict) -> list[Question]:
@@ -190,7 +199,7 @@ def _sets(
     config: config_dict.ConfigDict, split: str, problems: str, search_file: str, data_file: str
 ) -> list[Question]:
     """Questions of the user's files, to stand in a split."""
-    found = [question for path in _paths(problems) for question in files.read(path, split)]
+    found = files.read_all([path.strip() for path in problems.split(",") if path.strip()], split)
     if search_file:
         found += search.read_questions(search_file, config.reasoning.search_corpus, split)
     if data_file:

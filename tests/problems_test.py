@@ -200,9 +200,14 @@ def test_problems_without_one_answer_are_refused():
         node("bills", {"fee": 1}, [bill, {**bill, "basket": [[2, "fig"], [2, "nut"]], "total": 15}], "all"),
         node("houses", {"first": 5, "names": ["Ada", "Ben"], "animals": ["owl", "cat"]}, [clue], "keeper:owl"),
         node("remainders", {"low": 1}, [{"kind": "remainder", "m": 4, "r": r} for r in (1, 2)], "least"),
-        node("stock", {"start": 20}, [{"kind": "share", "n": 3}], "left"),
-        {**STOCK, "want": "colour"},
+        node("word", {"word": "marble", "n": 9}, [{"kind": "drop", "n": 2}, {"kind": "rotate", "n": 4}], "word"),
+        node("roads", {"toll": 1}, [{"kind": "road", "a": "Ash", "b": "Elm", "d": d} for d in (3, 4)], "walks:Ash-Elm"),
     ):
+        with pytest.raises(ValueError):
+            graph.solve(Problem([made], [], ADA))
+        with pytest.raises(ValueError):
+            graph.check(Problem([made], [], ADA))
+    for made in (node("stock", {"start": 20}, [{"kind": "share", "n": 3}], "left"), {**STOCK, "want": "colour"}):
         with pytest.raises(ValueError):
             graph.solve(Problem([made], [], ADA))
     with pytest.raises(ValueError, match="word.n: 'bramel' is no whole number"):

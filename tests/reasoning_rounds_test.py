@@ -221,9 +221,21 @@ def test_a_broken_problem_set_is_named_before_anything_is_loaded(policy, tmp_pat
     monkeypatch.setattr(flywheel.setup, "build", None)
     for key in ("problems", "evaluation"):
         config, workdir = config_of(policy, tmp_path / "run", **{f"reasoning__{key}": file})
-        with pytest.raises(ValueError, match="mine.jsonl, line 1: expected an object with question and answer"):
+        with pytest.raises(ValueError, match="mine.jsonl, line 1: expected answer, a text"):
             flywheel.Flywheel(config, workdir)
         assert not workdir.exists()
+
+
+def test_own_problems_that_cannot_grow_or_are_never_asked_are_named(policy, own_files, tmp_path, capsys):
+    config, _ = config_of(policy, tmp_path / "run", **own_files)
+    reasoning.first_patterns(config)
+    assert "the 3 problems of reasoning.problems do not grow: no operator knows" in capsys.readouterr().out
+    config.reasoning.teacher_rewrites = 1
+    reasoning.first_patterns(config)
+    assert "do not grow" not in capsys.readouterr().out
+    config.reasoning.weights = "search=1,reasoning=0"
+    with pytest.raises(ValueError, match="reasoning.weights: .* has no weight for reasoning"):
+        reasoning.first_patterns(config)
 
 
 def test_own_search_and_data_questions_can_be_held_out(policy, tmp_path):

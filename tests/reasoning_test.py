@@ -177,13 +177,36 @@ def test_real_problem_sets(tmp_path):
     assert [q.answer for q in found] == ["1005", r"\frac{\sqrt{1}}{2}", "204"]
     assert [q.id for q in found] == [f"heldout-reasoning-gsm-0000{i}@r0/0" for i in range(3)]
     assert play(found[1], {"say": "Answer: 0.5"})[1].reward == 0.9
-    file.write_text('{"question": "x"}\n')
-    with pytest.raises(ValueError, match="gsm.jsonl, line 1: expected an object with question and answer"):
-        files.read(file, "train")
+    file.write_bytes(b"\xef\xbb\xbf" + json.dumps(rows[2]).encode())  # a byte order mark
+    other = tmp_path / "other" / "gsm.jsonl"
+    other.parent.mkdir()
+    other.write_bytes(file.read_bytes())
+    both = files.read_all([str(file), str(other)], "train")
+    assert [q.id for q in both] == [f"train-reasoning-{name}-00000@r0/0" for name in ("1-gsm", "2-gsm")]
     with pytest.raises(FileNotFoundError):
         files.read(tmp_path / "none.jsonl", "train")
     with pytest.raises(FileNotFoundError, match="no TFDS dataset"):
         files.read(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"question": "x"}', "expected answer, a text that is not empty or a number, got None"),
+        (b'{"question": null, "answer": "1"}', "expected question, .* got None"),
+        (b'{"question": " ", "answer": "1"}', "expected question, .* got ' '"),
+        (b'{"question": "x", "answer": true}', "expected answer, .* got True"),
+        (b'{"question": "x", "answer": "so 12 ####"}', "expected answer, which holds no final one: 'so 12 ####'"),
+        (b'{"question": "caf\xe9", "answer": "1"}', "not JSON in UTF-8"),
+        (b"[" * 100_000, "not JSON in UTF-8"),
+        (b"[1]", "expected an object"),
+    ],
+)
+def test_what_is_wrong_with_a_problem_set_is_named(tmp_path, line, message):
+    file = tmp_path / "gsm.jsonl"
+    file.write_bytes(b"\n" + line)
+    with pytest.raises(ValueError, match=f"gsm.jsonl, line 2: {message}"):
+        files.read(file, "train")
 
 
 class Puzzles(tfds.core.GeneratorBasedBuilder):

@@ -143,15 +143,15 @@ def test_a_users_own_corpus(tmp_path):
     def without(key, value):
         return json.dumps({**record, key: value})
 
-    texts, ids = "line 1: expected question and answer, texts", "line 1: expected evidence, a list of the ids of pages"
+    ids = "line 1: expected evidence, a list of the ids of pages"
     for file, text, message in (
         (questions, '{"question": "x", "answer": "y"}', ids),
         (questions, without("evidence", [["a"]]), ids),
         (questions, without("evidence", []), ids),
         (questions, without("evidence", ["z"]), r"has no pages \['z'\]"),
-        (questions, without("question", None), texts),
-        (questions, without("question", " "), texts),
-        (questions, without("answer", True), texts),
+        (questions, without("question", None), "line 1: expected question, a text that is not empty"),
+        (questions, without("question", " "), "line 1: expected question, .* got ' '"),
+        (questions, without("answer", True), "line 1: expected answer, .* got True"),
         (questions, "[]", "line 1: expected an object"),
         (questions, "\n", "no question in it"),
         (corpus, '{"id": "a", "title": "x"}', "line 1: expected a page"),

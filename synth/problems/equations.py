@@ -51,13 +51,13 @@ def _wants(prices: dict[str, Value]) -> dict[str, Value]:
 
 
 def _check(args: Args, items: Items) -> dict[str, Value]:
-    rows, wares = _rows(args, items), _wares(items)
-    symbols = sympy.symbols(wares)
-    matrix = sympy.Matrix([[sympy.Rational(str(value)) for value in row] for row in rows])
-    (found,) = sympy.linsolve(matrix, *symbols)  # one point: the solution is unique
+    """sympy solves the bills as they are told."""
+    price = {ware: sympy.Symbol(ware) for item in items for _, ware in item["basket"]}
+    bills = [sum(count * price[ware] for count, ware in item["basket"]) + args["fee"] - item["total"] for item in items]
+    (found,) = sympy.linsolve(bills, *price.values())  # one point: the solution is unique
     if any(value.free_symbols for value in found):
         raise ValueError("the bills do not settle the prices")
-    return _wants({ware: Fraction(str(value)) for ware, value in zip(wares, found, strict=True)})
+    return _wants({ware: Fraction(str(value)) for ware, value in zip(price, found, strict=True)})
 
 
 def _draw(rng: random.Random, size: int, fixed: Args) -> tuple[Args, list]:

@@ -22,6 +22,8 @@ def _apply(word: str, item: dict) -> str:
     if kind == "reverse":
         return word[::-1]
     if kind == "rotate":
+        if item["n"] > len(word):
+            raise ValueError(f"the first {item['n']} letters of a word of {len(word)}")
         return _rotate(word, item["n"])
     if kind == "shift":
         letters = string.ascii_lowercase
@@ -52,11 +54,13 @@ def _solve(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:
 def _check(args: Args, items: Items) -> dict[str, Value]:
     """Letter by letter on a list of alphabet places."""
     places = [ord(letter) - 97 for letter in args["word"]]
-    for item in [{"kind": "rotate", "n": args["n"]}, *items]:
+    for item in [{"kind": "turn", "n": args["n"]}, *items]:
         kind, n = item["kind"], item.get("n", 0)
         if kind == "reverse":
             places = [places[-1 - i] for i in range(len(places))]
-        elif kind == "rotate":
+        elif kind in ("turn", "rotate"):  # the first letter n times over, or the first n letters
+            if kind == "rotate" and n > len(places):
+                raise ValueError(f"there are no {n} letters to move")
             for _ in range(n % len(places)):
                 places.append(places.pop(0))
         elif kind == "shift":

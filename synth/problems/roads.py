@@ -54,12 +54,15 @@ def _solve(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:
 
 def _check(args: Args, items: Items) -> dict[str, Value]:
     """Floyd and Warshall's recursion over the towns a way may pass; walks listed one by one."""
-    roads, towns = _roads(args, items), _towns(items)
+    roads = {frozenset((item["a"], item["b"])): item["d"] + args["toll"] for item in items}
+    if len(roads) < len(items) or min(map(len, roads)) < 2:
+        raise ValueError("two roads between the same towns, or one that leads nowhere")
+    towns = sorted(frozenset.union(*roads))
 
     @functools.cache
     def shortest(a: str, b: str, allowed: int) -> float:
         if allowed == 0:
-            return 0 if a == b else roads.get((a, b), math.inf)
+            return 0 if a == b else roads.get(frozenset((a, b)), math.inf)
         via = towns[allowed - 1]
         through = shortest(a, via, allowed - 1) + shortest(via, b, allowed - 1)
         return min(shortest(a, b, allowed - 1), through)
@@ -68,8 +71,8 @@ def _check(args: Args, items: Items) -> dict[str, Value]:
     for a, b in itertools.product(towns, towns):
         if a != b:
             values[f"shortest:{a}-{b}"] = shortest(a, b, len(towns))
-        middle = itertools.product(towns, towns)
-        values[f"walks:{a}-{b}"] = sum((a, c) in roads and (c, d) in roads and (d, b) in roads for c, d in middle)
+        walks = ((a, c, d, b) for c, d in itertools.product(towns, towns))
+        values[f"walks:{a}-{b}"] = sum(all(frozenset(pair) in roads for pair in itertools.pairwise(w)) for w in walks)
     return values
 
 
