@@ -21,7 +21,6 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.synth.domains = "orders,hotels,clinics,banking,libraries,rentals,parcels,courses,events,utilities"
     c.synth.operators = "guard,hidden,missing,confirm"
     c.synth.selection = "even"
-    c.synth.operator_quota = 0.5  # of four operators, where trees are selected by failures
     c.synth.legal_share = 0.45
     c.synth.refused_share = 0.0
     c.synth.distinct_trees = False  # four operators do not make enough different ones
