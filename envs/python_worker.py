@@ -101,7 +101,10 @@ def execute(code: str, given: dict[str, Any]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _Bounds:
-    """What confines every call. files: the ruleset of those it may open. writes: whether scratch is a folder of its own."""
+    """What confines every call.
+
+    files: the ruleset of those it may open. writes: whether scratch is a folder of its own.
+    """
 
     limits: dict[str, int]
     files: int
@@ -211,7 +214,7 @@ def _call(incoming: BinaryIO, bounds: _Bounds, buffer: memoryview) -> tuple[dict
 
 
 def _warm_up(modules: list[str], prelude: str) -> list[str]:
-    """Imports what programs will want and runs the prelude; returns the folders of the packages that this has loaded."""
+    """Imports what programs will want and runs the prelude; returns the folders of the packages that are loaded then."""
     before = set(sys.modules)
     for name in modules:
         __import__(name)

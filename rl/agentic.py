@@ -65,7 +65,7 @@ def next_workflows(
     c = config.synth
     how = Selection(c.selection, c.expand_share, c.operator_quota, c.domain_quota)
     chosen = operators.select(c.operators)
-    train_trees = selection.grow(before["train"], outcomes, chosen, how, config.seed, by.expand)
+    train_trees = selection.grow(before["train"], outcomes, chosen, how, config.seed, by.expand, by.rank)
     heldout_trees = selection.grow_like(before["heldout"], train_trees, config.seed, by.expand)
     grown = {"train": train_trees, "heldout": heldout_trees}
     for split in SPLITS:

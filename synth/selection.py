@@ -65,8 +65,8 @@ class Outcome:
 class Selection:
     """How to select.
 
-    mode: one of MODES. share: of trees that are expanded. operator_quota, domain_quota: which share of the expansions at
-    most one operator may make and one domain may have; never less than an even share, which could not be filled.
+    mode: one of MODES. share: of trees that are expanded. operator_quota, domain_quota: which share of the expansions
+    at most one operator may make and one domain may have; never less than an even share, which could not be filled.
     """
 
     mode: str = "even"
@@ -77,11 +77,18 @@ class Selection:
 
 Plan = dict[str, Operator]  # root -> the operator its tree is to grow by
 Expand = Callable[[Sequence[tuple[Workflow, Operator]], int], list[Workflow]]  # (what is to grow, seed) -> grown
+# Trees with what became of them and the operators that apply -> workflow id -> names of operators, the best first.
+Rank = Callable[[Sequence[tuple[Workflow, Outcome, Sequence[Operator]]]], Mapping[str, Sequence[str]]]
 
 
 def expand(pairs: Sequence[tuple[Workflow, Operator]], seed: int) -> list[Workflow]:
     """The programmatic expansion of each workflow by its operator."""
     return [operators.expand(workflow, operator, seed) for workflow, operator in pairs]
+
+
+def unranked(trees: Sequence[tuple[Workflow, Outcome, Sequence[Operator]]]) -> dict[str, Sequence[str]]:
+    """No opinion: mistakes alone choose the operators."""
+    return {}
 
 
 def grow(
@@ -91,6 +98,7 @@ def grow(
     selection: Selection,
     seed: int,
     expand: Expand = expand,
+    rank: Rank = unranked,
 ) -> list[Workflow]:
     """The next round's training trees, one per tree and in their order.
 
@@ -99,6 +107,7 @@ def grow(
       outcomes: workflow id -> what the policy did with it; trees without an entry were not measured.
       chosen: the operators to grow by.
       expand: carries the plan out.
+      rank: which operators a teacher would take, asked once for all trees; of "failures". Quotas hold all the same.
     """
     count, plan, simpler = round(selection.share * len(workflows)), {}, {}
     if selection.mode == "even":
@@ -109,7 +118,7 @@ def grow(
         hopeless = [w for w in workflows if outcomes.get(w.id, Outcome()).hopeless]
         simpler = {w.root: w.simplified() for w in hopeless if w.history}
         able = [w for w in workflows if w not in hopeless]
-        plan = _by_failure(able, outcomes, chosen, selection, count, seed)
+        plan = _by_failure(able, outcomes, chosen, selection, count, seed, rank)
     grown = dict(zip(plan, expand([(w, plan[w.root]) for w in _by_root(workflows, plan)], seed))) | simpler
     return [grown[w.root] if w.root in grown else w.kept() for w in workflows]
 
@@ -153,7 +162,7 @@ def _random(workflows: Sequence[Workflow], chosen: Sequence[Operator], count: in
 
 def _by_failure(
     workflows: Sequence[Workflow], outcomes: Mapping[str, Outcome], chosen: Sequence[Operator], selection: Selection,
-    count: int, seed: int,
+    count: int, seed: int, rank: Rank,
 ) -> Plan:
     """Trees with failures first and the saturated ones last, within the quotas."""
     measured = {w.id: outcomes.get(w.id, Outcome()) for w in workflows}
@@ -164,6 +173,7 @@ def _by_failure(
         math.ceil(max(quota, 1 / max(1, number)) * count)
         for quota, number in ((selection.operator_quota, len(chosen)), (selection.domain_quota, len(among)))
     )
+    ranks = rank([(w, measured[w.id], [o for o in chosen if o.applies(w)]) for w in ranked])
     used: Counter[str] = Counter()
     domains: Counter[str] = Counter()
     for workflow in ranked:
@@ -175,8 +185,14 @@ def _by_failure(
         mistakes = Counter(measured[workflow.id].mistakes)
         rng = random.Random(f"{seed}/grow/{workflow.id}")
         tie = {o.name: rng.random() for o in options}
+        wish = {name: place for place, name in enumerate(ranks.get(workflow.id, ()))}
         # A failure counts in full for every operator that cures it; without failures the least used operator is taken.
-        operator = min(options, key=lambda o: (-sum(mistakes[k] for k in o.cures), used[o.name], tie[o.name]))
+        operator = min(
+            options,
+            key=lambda o: (
+                wish.get(o.name, len(wish)), -sum(mistakes[k] for k in o.cures), used[o.name], tie[o.name]
+            ),
+        )  # fmt: skip
         used[operator.name] += 1
         domains[workflow.domain] += 1
         plan[workflow.root] = operator

@@ -12,7 +12,8 @@ import functools
 import json
 import re
 import string
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from synth import domains, invert, operators, preview, selection, utterances
@@ -20,6 +21,7 @@ from synth.domains import Action, Domain, Entity
 from synth.estimate import Estimate
 from synth.llm import Client, Message, Question
 from synth.operators import Operator
+from synth.selection import Outcome
 from synth.task import Task
 from synth.workflow import Workflow
 
@@ -33,6 +35,10 @@ class Teacher(Protocol):
 
     def word(self, workflows: Sequence[Workflow]) -> list[Workflow]:
         """The round-0 workflows with the wording of their policies settled."""
+        ...
+
+    def rank(self, trees: Sequence[tuple[Workflow, Outcome, Sequence[Operator]]]) -> Mapping[str, Sequence[str]]:
+        """Workflow id -> which of the operators that apply to grow it by, the best first; see selection.Rank."""
         ...
 
     def expand(self, pairs: Sequence[tuple[Workflow, Operator]], seed: int) -> list[Workflow]:
@@ -58,6 +64,10 @@ class Program:
     def word(self, workflows: Sequence[Workflow]) -> list[Workflow]:
         """The built-in wordings, which are a function of the root."""
         return list(workflows)
+
+    def rank(self, trees: Sequence[tuple[Workflow, Outcome, Sequence[Operator]]]) -> Mapping[str, Sequence[str]]:
+        """No opinion."""
+        return selection.unranked(trees)
 
     def expand(self, pairs: Sequence[tuple[Workflow, Operator]], seed: int) -> list[Workflow]:
         """Conditions drawn from the seed."""
@@ -144,6 +154,12 @@ class Llm:
         wordings = [() if answer is None else tuple(answer[name] for name in PLACEHOLDERS) for answer in answers]
         return [dataclasses.replace(workflow, wording=found) for workflow, found in zip(workflows, wordings)]
 
+    def rank(self, trees: Sequence[tuple[Workflow, Outcome, Sequence[Operator]]]) -> Mapping[str, Sequence[str]]:
+        """The model's choice, tree by tree; no opinion where it has none."""
+        asked = [tree for tree in trees if len(tree[2]) > 1]
+        answers = self.client.ask_all([_rank_question(*tree) for tree in asked])
+        return {tree[0].id: answer["operators"] for tree, answer in zip(asked, answers) if answer is not None}
+
     def expand(self, pairs: Sequence[tuple[Workflow, Operator]], seed: int) -> list[Workflow]:
         """Rules with the model's conditions; operators that leave nothing to choose are the program's."""
         asked = [(w, o) for w, o in pairs if o.name in operators.RULES]
@@ -188,6 +204,21 @@ def _said(names: Iterable[str]) -> dict[str, Any]:
     """The schema of what a user says."""
     line = {"type": "string", "minLength": 1, "maxLength": 300, "pattern": "^[^\\n]+$"}
     return _object(**dict.fromkeys(names, line))
+
+
+def _rank_question(workflow: Workflow, outcome: Outcome, options: Sequence[Operator]) -> Question:
+    """The question for how a tree should grow."""
+    names = [operator.name for operator in options]
+    schema = _object(operators={"type": "array", "items": {"enum": names}, "minItems": 1, "uniqueItems": True})
+    drawn = "\n".join(preview.draw(workflow.tree))
+    text = (
+        f"Tree {workflow.id} of {workflow.domain}, to {workflow.verb} one {workflow.spec.record.kind}:\n{drawn}\n"
+        f"An agent passed {outcome.passes} of {outcome.episodes} conversations on it; its mistakes, with how often: "
+        f"{json.dumps(Counter(outcome.mistakes), sort_keys=True)}. Which of these operators should the tree grow by, "
+        f"so that the agent practises what it gets wrong? Operators, with the mistakes that they are about: "
+        f"{json.dumps({o.name: o.cures for o in options})}. Name the best first. Schema: {schema}"
+    )
+    return Question(_ask(text), schema, typical=json.dumps({"operators": names[:3]}))
 
 
 def _rule_question(workflow: Workflow, operator: Operator) -> Question:

@@ -119,7 +119,7 @@ def test_calls_know_nothing_of_each_other_and_repeat(tool):
 
 
 def test_no_trace_of_a_call_is_left_in_memory(tool):
-    """What was said to and by an earlier call is not found again: neither by going through objects nor in free memory."""
+    """What was said to and by an earlier call is not found again, neither by going through objects nor in memory."""
     rows = [{"a": f"ROWMARKER-{i}"} for i in range(300)]
     assert "CODEMARKER-1" in tool.run("print('CODEMARKER-1' * 50)" + "\n# pad" * 300, {"rows": rows}).text
     search = """

@@ -145,7 +145,8 @@ def test_failures_name_the_operation():
         # bets
         ("12", "12|13", False), ("12", "12...13", False), ("12", "12 (or13)", False), ("13", "12=13", False),
         ("12", r"12\text{,}13", False), ("13", r"12 \lor 13", False), ("12", "12~13", False), ("12", "12_13", False),
-        ("13", "$12$ $13$", False), ("13", "12 → 13", False), ("12", r"12 \pm 0", False), ("13", r"12 \cup 13", False),
+        ("13", "$12$ $13$", False), ("13", "12 → 13", False),
+        ("12", r"12 \pm 0", False), ("13", r"12 \cup 13", False),
         ("13", "12 & 13", False), ("12", "12≈13", False), ("13", "12 = x = 13", False), ("12", r"12\\13", False),
         ("Rome", "Rome or Oslo", False), ("yes", "yes, 12", False),
         ("12", "12 (13", False), ("12", "12!{13}", False), ("12", "12,!13", False), ("12", r"12\left/\%13", False),

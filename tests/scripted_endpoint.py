@@ -1,8 +1,9 @@
 """An OpenAI-compatible endpoint on loopback, a real HTTP server that is at fault as its test says.
 
 The fixture `server` has the attributes answer (question -> what a good model answers), fault (question, number of
-messages -> None or what goes wrong: a status, "hang", "drop", a text to be answered instead or, as bytes, the whole body
-of a response that says that all is well), retry_after (of statuses, the header), delay; and what it noticed: requests, paid (how often each request was answered), most (requests at a time).
+messages -> None or what goes wrong: a status, "hang", "drop", a text to be answered instead or, as bytes, the whole
+body of a response that says that all is well), retry_after (of statuses, the header), delay; and what it noticed:
+requests, paid (how often each request was answered), most (requests at a time).
 """
 
 import collections

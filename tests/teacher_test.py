@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from collections import Counter
 
 import main
 import pytest
@@ -40,6 +41,8 @@ def answer(question):
         return WORDING
     if "line of business" in question:
         return BAKERY
+    if "Name the best first" in question:
+        return {"operators": sorted(json.loads(re.search(r"about: (\{.*?\})\. Name", question)[1]))[::-1]}
     if "Add a rule" in question:
         field, values = next(iter(json.loads(re.search(r"values: (\{.*?\})\. The rule", question)[1]).items()))
         condition = {"op": "le" if isinstance(values[0], int) else "eq", "field": field, "value": values[1]}
@@ -291,6 +294,19 @@ def test_where_the_model_has_nothing_usable_the_program_steps_in(server, tmp_pat
     assert by.domains(2) == [] and by.word(flows) == flows
     pairs = [(flow, operators.OPERATORS["guard"]) for flow in flows]
     assert by.expand(pairs, 7) == selection.expand(pairs, 7)
+    assert by.rank([(flow, selection.Outcome(), operators.select("guard,hidden")) for flow in flows]) == {}
+
+
+def test_a_model_says_by_what_trees_grow_and_quotas_hold(server, tmp_path):
+    flows, chosen = workflow.roots("train", 8, domains.select("hotels"), 0), operators.select("guard,hidden,boundary")
+    outcomes = {flow.id: selection.Outcome(8, 2, (), ("gave_in",) * 6) for flow in flows}
+    by = teacher.Llm(client(tmp_path))
+    for quota, expected in ((1.0, {"hidden": 8}), (0.5, {"hidden": 4, "guard": 4})):
+        how = selection.Selection("failures", 1.0, quota, 1.0)
+        grown = selection.grow(flows, outcomes, chosen, how, 0, rank=by.rank)
+        assert Counter(flow.operator for flow in grown) == expected
+    (question,) = [text for _, _, body in server.requests if flows[0].id in (text := body["messages"][1]["content"])]
+    assert "passed 2 of 8 conversations" in question and '{"gave_in": 6}' in question
 
 
 RULE = {"condition": {"op": "eq", "field": "booking.status", "value": "open"}, "otherwise": "decline"}
