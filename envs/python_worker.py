@@ -214,7 +214,7 @@ def _call(incoming: BinaryIO, bounds: _Bounds, buffer: memoryview) -> tuple[dict
 
 
 def _warm_up(modules: list[str], prelude: str) -> list[str]:
-    """Imports what programs will want and runs the prelude; returns the folders of the packages that are loaded then."""
+    """Imports what programs will want and runs the prelude; returns the folders of all packages loaded then."""
     before = set(sys.modules)
     for name in modules:
         __import__(name)
