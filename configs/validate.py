@@ -282,7 +282,7 @@ def _check_files(values: dict[str, Any]) -> None:
     sets = [f"{world}_{kind}" for world in worlds for kind in ("questions", "evaluation")]
     for key in ("problems", "evaluation", *worlds.values(), *sets):
         for path in filter(None, (part.strip() for part in values[f"reasoning.{key}"].split(","))):
-            _require((REPOSITORY / path).exists(), f"reasoning.{key}", "an existing file or folder", path)
+            _require(Path(path).exists(), f"reasoning.{key}", "an existing file or folder", path)
     for world, about in worlds.items():
         asked = values[f"reasoning.{world}_questions"] or values[f"reasoning.{world}_evaluation"]
         both = bool(asked) == bool(values[f"reasoning.{about}"])
