@@ -70,7 +70,9 @@ def number(text: str) -> Fraction | None:
 @functools.cache
 def _judge() -> PythonTool:
     """The processes that compare expressions."""
-    judge = PythonTool(1, Limits(cpu_seconds=5, wall_seconds=20), _PRELUDE)
+    # Comparing computes and never waits, so CPU time alone bounds it, however busy the machine is: an answer must not
+    # become wrong because other work was in the way.
+    judge = PythonTool(1, Limits(cpu_seconds=5, wall_seconds=300), _PRELUDE)
     atexit.register(judge.close)
     return judge
 

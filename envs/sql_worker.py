@@ -207,8 +207,8 @@ def answer(message: dict[str, Any]) -> dict[str, Any]:
         os.abort()  # DuckDB refuses everything after these
     except (ValueError, RuntimeError, duckdb.Error) as error:
         found = {"error": (str(error).splitlines() or [type(error).__name__])[0]}
-    except Exception as error:  # a value that Python has no type for: an interval of a million years
-        found = {"error": f"the result cannot be converted ({error}), cast it to varchar"}
+    except Exception as error:  # DuckDB raises what it likes for a value that Python has no type for
+        found = {"error": f"the result cannot be converted ({type(error).__name__}: {error}), cast it to varchar"}
     return {**found, "spent": _address_space() > before + LEFT_BEHIND}
 
 
