@@ -2,8 +2,8 @@
 
 What a context repeats is continued by two attention heads in a row (Olsson et al., arXiv:2209.11895): one in the first
 layer that looks at the token before, and one in the second that looks for places behind what equals the current token,
-and says what stands there. From random weights a model of this size needs a thousand steps to find them, and nothing
-that a transcript asks for can be learned earlier (figures in benchmarks/RESULTS.md). Everything is trained afterwards.
+and says what stands there. From random weights a model of this size needs hundreds of steps to find them, and
+nothing that a transcript asks for can be learned earlier. Everything is trained afterwards.
 
 Legend: D width, H query heads, K kv heads, N head size, F mlp width, V vocabulary; matrices as HF has them, [out, in].
 """
