@@ -20,13 +20,13 @@ test: $(VENV)/.dev $(VENV)/.tpu $(VENV)/.bfcl
 	$(RUN) -m pytest -q -n 2 --dist loadfile
 
 base: $(VENV)/.runtime
-	$(RUN) -m rl.tiny agentic runs/base_untrained
+	$(RUN) -m rl.warmstart.tiny agentic runs/base_untrained
 	cp runs/base_untrained/* model/tiny_qwen3/
 	$(RUN) main.py --config=configs/base.py --workdir=runs/base --stage=sft
 	cp runs/base/sft/policy/model.safetensors model/tiny_qwen3/
 
 reasoning_base: $(VENV)/.runtime
-	$(RUN) -m rl.tiny reasoning runs/reasoner_untrained
+	$(RUN) -m rl.warmstart.tiny reasoning runs/reasoner_untrained
 	cp runs/reasoner_untrained/* model/tiny_reasoner/
 	$(RUN) main.py --config=configs/reasoning_base.py --workdir=runs/reasoning_base --stage=sft \
 		--config.model.checkpoint=runs/reasoner_untrained

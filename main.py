@@ -28,7 +28,9 @@ from ml_collections import config_dict
 
 from configs import validate
 from rl import command_line
-from synth import domains, operators, question, script
+from synth import operators, question
+from synth.inversion import script
+from synth.trees import domains
 
 STAGES = ("flywheel", "synth", "sft", "rl", "evaluate", "compare", "serve", "plan")
 WORKDIR = "the folder of this run, for example --workdir=runs/tiny"
@@ -56,11 +58,11 @@ def parse(argv: Sequence[str]) -> Command:
     flaws = question.SLIPS if values.config.rl.sft_flywheel == "reasoning" else script.FLAWS
     script.parse_flaws(values.config.rl.sft_flaws, flaws)
     if values.config.synth.runner == "beam":
-        from rl import candidates  # not at the top: no other run needs it
+        from rl.rounds import candidates  # not at the top: no other run needs it
 
         candidates.require_beam()
     if values.stage == "evaluate":
-        from rl import suites  # not at the top: no other stage needs the environments it imports
+        from rl.evaluation import suites  # not at the top: no other stage needs the environments it imports
 
         suites.parse(values.config.evaluate.suites)
     if not values.workdir and values.stage != "plan":
@@ -71,7 +73,7 @@ def parse(argv: Sequence[str]) -> Command:
     if values.stage != "plan":
         check_workdir(values.config, workdir, values.stage)
     if "llm" in (values.config.synth.teacher, values.config.rl.reward):
-        from rl import clients  # not at the top: no other run needs the OpenAI client
+        from rl.rounds import clients  # not at the top: no other run needs the OpenAI client
 
         clients.require_key(values.config, values.stage)
     return values.config, workdir, values.stage, values.only_check_args

@@ -22,7 +22,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from configs import tiny
-from rl import agentic, evaluate, flywheel, setup, train
+from rl import flywheel, hosts, setup, train
+from rl.evaluation import pass_rates
+from rl.rounds import agentic
 
 ALGORITHMS = "grpo,dr_grpo,dapo,gspo,cispo,rloo,reinforce++"
 TASKS_SEED = 0  # of trees, tasks and their order
@@ -78,7 +80,7 @@ def interval(runs: list[dict], index: int) -> dict[str, float]:
     for run in runs:
         for root, passes in run["curve"][index]["passes"].items():
             by_root[root] += passes
-    return evaluate.clustered_interval(by_root, RESAMPLES, seed=0)
+    return pass_rates.clustered_interval(by_root, RESAMPLES, seed=0)
 
 
 def plot(found: dict[str, list[dict]], path: pathlib.Path) -> None:
@@ -116,7 +118,7 @@ def main() -> None:
                 config, start = config_of(name, options.arg), time.perf_counter()
                 earlier, tasks = tasks_of(config, options.workdir)
                 record = play(config, seed, options.steps, options.every, earlier, tasks)
-                flywheel.write_json(path, {**record, "options": said, "seconds": time.perf_counter() - start})
+                hosts.write_json(path, {**record, "options": said, "seconds": time.perf_counter() - start})
                 gc.collect()
                 jax.clear_caches()  # the programs of a finished run are of no use to the next
             found[name].append(json.loads(path.read_text()))

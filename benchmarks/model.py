@@ -17,8 +17,9 @@ import tempfile
 import jax.numpy as jnp
 from flax import nnx
 
-from benchmarks import architecture, contest
-from model import hf_config, load, transformer
+from benchmarks.contestants import architecture, contest
+from model.checkpoints import hf_config, load
+from model.network import transformer
 
 TUNIX_PYTHON = contest.REPOSITORY / ".venv" / "tunix" / "bin" / "python"
 

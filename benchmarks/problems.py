@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from envs import actors, base, data, reasoning, registry, search
-from rl.reasoning import constant_pass_rates
+from rl.rounds.reasoning import constant_pass_rates
 from synth.problems import catalogue, generate, growth, operators
 from synth.question import Question
 

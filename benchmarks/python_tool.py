@@ -7,7 +7,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from envs.python_tool import PythonTool
+from envs.sandbox.python_tool import PythonTool
 
 CALLS = 1000
 

@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.rollout       # after make benchmarks; prints one JSON line, progress on stderr
 
 Single turns: tokens/s with logprobs for 8 prompts of 64 tokens and 128 new ones, and the share of the roof that reading
-all weights once per token step sets. Multi-turn: benchmarks/episodes.py, the engine against the static way.
+all weights once per token step sets. Multi-turn: benchmarks/contestants/episodes.py, the engine against the static way.
 """
 
 import argparse
@@ -12,7 +12,8 @@ import pathlib
 import sys
 import tempfile
 
-from benchmarks import architecture, contest, model
+from benchmarks import model
+from benchmarks.contestants import architecture, contest
 
 
 def main() -> None:

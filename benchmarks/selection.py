@@ -19,9 +19,11 @@ from absl import logging
 
 import main as command
 from configs import validate
-from rl import evaluate, flywheel
+from rl import flywheel
+from rl.evaluation import pass_rates
 from rl.trajectory import Trajectory
-from synth import dataset, gates
+from synth import dataset
+from synth.gating import gates
 from synth.task import Task
 
 WAYS = ("failures", "random", "resample")
@@ -67,7 +69,7 @@ def passes(tasks: list[Task], items: list[Trajectory]) -> dict[str, list[float]]
 def measure(config: object, folder: Path, tasks: list[Task]) -> dict[str, list[float]]:
     """What a finished run's policy does with the tasks."""
     run = flywheel.Flywheel(config, folder, read_only=True)
-    seed = evaluate.derive_seed(config.seed, "selection")
+    seed = pass_rates.derive_seed(config.seed, "selection")
     members = range(config.evaluate.trials)
     # Tasks of two runs may share an id: episodes are told apart by it, so each run's tasks are played by themselves.
     found, rest = defaultdict(list), list(tasks)
@@ -101,9 +103,9 @@ def main(arguments: list[str]) -> None:
     shared = set.intersection(*(set(found) for found in mean.values()))
     print(json.dumps({
         "benchmark": "selection",
-        "pass": {way: evaluate.clustered_interval(by_root[way], 2000, 0) for way in WAYS},
+        "pass": {way: pass_rates.clustered_interval(by_root[way], 2000, 0) for way in WAYS},
         "failures_minus": {
-            way: evaluate.clustered_interval({r: [mean["failures"][r] - mean[way][r]] for r in shared}, 2000, 0)
+            way: pass_rates.clustered_interval({r: [mean["failures"][r] - mean[way][r]] for r in shared}, 2000, 0)
             for way in WAYS[1:]
         },
     }))  # fmt: skip

@@ -19,9 +19,11 @@ import openai
 
 from configs import tiny
 from envs import world
-from model import load, tokenizer
-from model.chat import Chat
-from rl import serve, setup
+from model.checkpoints import load
+from model.text import tokenizer
+from model.text.chat import Chat
+from rl import setup
+from rl.serving import serve
 
 TURNS = 12
 

@@ -15,7 +15,8 @@ import pathlib
 import sys
 import tempfile
 
-from benchmarks import contest, groups, model
+from benchmarks import model
+from benchmarks.contestants import contest, groups
 
 WAYS = {"groups": ["tunix", "padded", "packed", "shared"], "mixed": ["padded", "packed"]}  # the halves' contenders
 

@@ -13,7 +13,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.model.checkpoint = "model/tiny_qwen3"  # HF folder with tokenizer and safetensors; repo-relative or absolute
     c.model.init = "checkpoint"  # "checkpoint" loads the weights, "random" only config.json and tokenizer
     c.model.dtype = "float32"  # parameter and compute dtype; logits, logsumexp and norms are float32 regardless
-    c.model.remat = "none"  # activation rematerialisation in the learner: REMAT in model/transformer.py
+    c.model.remat = "none"  # activation rematerialisation in the learner: REMAT in model/network/transformer.py
 
     c.mesh = config_dict.ConfigDict()  # axis sizes; -1 (at most one) takes the devices that are left
     c.mesh.processes = 1  # of the run, one a host: rl/hosts.py says how they find each other
@@ -38,7 +38,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.sampler.constrain_calls = False  # only tool names that exist and JSON that parses can be sampled in calls
 
     c.synth = config_dict.ConfigDict()
-    c.synth.domains = "all"  # comma-separated names from synth/domains.py, or "all"
+    c.synth.domains = "all"  # comma-separated names from synth/trees/domains.py, or "all"
     c.synth.train_roots = 64  # round-0 workflows whose descendants train the policy
     c.synth.heldout_roots = 48  # round-0 workflows whose descendants only evaluate it
     c.synth.operators = "all"  # operators the flywheel may apply: names from synth/operators.py
@@ -120,15 +120,15 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.lora_targets = "all"  # which projections have one: comma-separated q_proj, k_proj, ..., down_proj, or "all"
     c.rl.offload_optimiser = False  # masters and moments lie in the host's memory between updates
     c.rl.algorithm = "dapo"  # "grpo" | "dr_grpo" | "dapo" | "rloo" | "reinforce++" | "gspo" | "gspo_token" | "cispo"
-    c.rl.advantage = ""  # "grpo" | "dr_grpo" | "rloo" | "reinforce++"; "": the algorithm's, see rl/algorithms.py
-    c.rl.turn_credit = False  # a turn is not credited with subgoals that earlier ones reached, see rl/credit.py
+    c.rl.advantage = ""  # "grpo" | "dr_grpo" | "rloo" | "reinforce++"; "": the algorithm's, see rl/learn/algorithms.py
+    c.rl.turn_credit = False  # a turn is not credited with subgoals that earlier ones reached, see rl/learn/credit.py
     c.rl.teacher = ""  # HF folder with the policy's tokenizer: learn to speak like it instead of for reward; "": none
-    c.rl.loss_aggregation = ""  # how tokens become one loss: AGGREGATIONS in rl/losses.py; "": as the algorithm does
+    c.rl.loss_aggregation = ""  # how tokens become one loss: AGGREGATIONS in rl/learn/losses.py; "": the algorithm's
     c.rl.clip_low = -1.0  # ratio clip below 1; -1: the algorithm's
     c.rl.clip_high = -1.0  # ratio clip above 1; -1: the algorithm's
     c.rl.dual_clip = 0.0  # where the ratio is above it, a negative advantage has no gradient (dual-clip PPO); 0: none
     c.rl.kl_coef = 0.0  # weight of KL(policy || initial policy); above 0 the initial policy stays in memory
-    c.rl.kl_estimator = "k3"  # of that KL: "k1" | "k2" | "k3", see rl/losses.py; k1 is for the reward
+    c.rl.kl_estimator = "k3"  # of that KL: "k1" | "k2" | "k3", see rl/learn/losses.py; k1 is for the reward
     c.rl.kl_in_reward = False  # take it, summed over an episode, from the reward instead of adding it to the loss
     c.rl.entropy_coef = 0.0  # weight of the entropy bonus
     c.rl.covariance = "none"  # "clip" (Clip-Cov) | "kl" (KL-Cov): hold tokens back that make the entropy fall | "none"
@@ -139,7 +139,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.importance_high = 2.0  # ratio above which icepop drops a token, and to which tis limits it
     c.rl.max_refills = 0  # times a step samples new tasks in place of groups without a signal (DAPO's dynamic sampling)
     c.rl.overlong_buffer = 0  # last tokens of sampler.context, over which the reward falls by 1 (DAPO); 0: none
-    c.rl.compare = "grpo,dapo,gspo,cispo"  # comma-separated algorithms of stage=compare, as rl/algorithms.py has them
+    c.rl.compare = "grpo,dapo,gspo,cispo"  # comma-separated algorithms of stage=compare: rl/learn/algorithms.py
     c.rl.compare_rollouts = ""  # a rollouts/round_k.jsonl, repo-relative or absolute; "": the newest of the workdir
     c.rl.compare_step = -1  # the RL step of that file whose episodes are taken; -1: the last
     c.rl.share_prefix = False  # a group's prompt stands once in a row (no sliding windows; on TPU without its kernel)
@@ -153,9 +153,9 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.sft_decay_steps = 0  # last steps of it, over which the rate falls linearly to a tenth
     c.rl.sft_episodes = 64  # transcripts and drills per SFT step
     c.rl.sft_flawed_share = 0.0  # share of transcripts by sloppy actors; 0 is oracle transcripts only
-    c.rl.sft_flaws = ""  # how they go wrong: "skip_read=0.3,quit=0.1", names in synth/script.py
+    c.rl.sft_flaws = ""  # how they go wrong: "skip_read=0.3,quit=0.1", names in synth/inversion/script.py
     c.rl.sft_clean_steps = 0  # steps before the first sloppy transcript
-    c.rl.sft_drill_steps = 0  # first steps, on nothing but copying and checking (rl/drills.py)
+    c.rl.sft_drill_steps = 0  # first steps, on nothing but copying and checking (rl/warmstart/drills.py)
     c.rl.sft_comparison_steps = 0  # the steps after them, on nothing but values compared with rules
     c.rl.sft_drill_share = 0.0  # share of drills beside the transcripts of the clean steps
     c.rl.sft_flywheel = "agentic"  # what is demonstrated: tasks of the "agentic" or questions of the "reasoning" one
@@ -167,7 +167,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.plan.json = False  # print JSON instead of a table
 
     c.evaluate = config_dict.ConfigDict()
-    c.evaluate.suites = "agentic"  # what stage=evaluate measures: names in rl/suites.py, or one's part ("bfcl/NAME")
+    c.evaluate.suites = "agentic"  # what stage=evaluate measures: names in rl/evaluation/suites.py, or "bfcl/NAME"
     c.evaluate.policies = "initial,current"  # whom: the policy a run started from, the one of its newest checkpoint
     c.evaluate.against = ""  # another workdir, evaluated before, whose current policy is compared with, too
     c.evaluate.limit = 0  # only the first tasks of every suite, for a quick look; 0: all

@@ -1,7 +1,7 @@
 """How the base checkpoint of configs/reasoning_tiny.py is made (`make reasoning_base`).
 
-It begins with heads that copy (rl/induction.py). Drills first (copying, and transcripts without what stands before the
-question), then careful transcripts, then sloppy ones, so that RL has something to gain. Figures are in
+It begins with heads that copy (rl/warmstart/induction.py). Drills first (copying, and transcripts without what stands
+before the question), then careful transcripts, then sloppy ones, so that RL has something to gain. Figures are in
 benchmarks/RESULTS.md. Roots, personas, names and tables are kept apart from those of RL.
 """
 
@@ -16,7 +16,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
         raise ValueError(f"unknown argument {arg!r}; expected none")
     c = default.get_config()
     c.seed = 1
-    c.model.checkpoint = "model/tiny_reasoner"  # to go on with it; the Makefile begins with what rl/tiny.py makes
+    c.model.checkpoint = "model/tiny_reasoner"  # to go on with it; make begins with what rl/warmstart/tiny.py makes
     c.reasoning.weights = "reasoning=2,search=1,data=1"
     c.reasoning.families = "arithmetic,finance,units"  # those that synth/problems/programs.py has programs for
     c.reasoning.operators = "resample,constrain,unknown,distract,move"  # compose brings in other families

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from envs.base import Actor, Env, Message, Score
-from synth import script
+from synth.inversion import script
 
 MAX_TURNS = 24  # assistant turns before a scripted episode is cut off
 

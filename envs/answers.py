@@ -8,8 +8,8 @@ import functools
 import re
 from fractions import Fraction
 
-from envs.python_tool import Limits, PythonTool
-from synth import latex
+from envs.sandbox.python_tool import Limits, PythonTool
+from synth.problems import latex
 
 INSTRUCTION = "End your last message with one line: Answer: <whole number, fraction such as 3/8, or word>"
 NO_ANSWER, AMBIGUOUS = "no_answer_line", "ambiguous_answer"

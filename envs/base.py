@@ -40,7 +40,7 @@ class Score:
     delta: the state changes, {"collection/record_id/field": [before, after]}.
     node: id of the first behaviour-tree node at which the episode left its branch; None if it never did. In worlds that
         ask a question: "what/how" the attempt went wrong, None if nothing shows it.
-    reward_source: "code", or "llm" where a language model judged the episode (envs/judge.py).
+    reward_source: "code", or "llm" where a language model judged the episode (envs/simulation/judge.py).
     code_reward: what code says of an episode that a model judged, where it was played in an executable world.
     """
 

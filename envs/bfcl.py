@@ -22,8 +22,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from envs import bfcl_backend, bfcl_calls
 from envs.base import Actor, Message, Score, Step
+from envs.official import bfcl_backend, bfcl_calls
 
 CATEGORIES = ("multi_turn_base", "multi_turn_miss_func", "multi_turn_miss_param", "multi_turn_long_context")
 FORMS = ("qwen_fc", "chat")

@@ -1,8 +1,8 @@
 """The data-analysis world: DuckDB over generated tables or a folder of the user's, questions that code has answered.
 
 Tools list the tables, describe one, run a query (one SELECT, bounded in rows, text, time and memory, on a database that
-can reach no file and no network: envs/sql.py) and run Python on the rows of the last query. Reward: 1.0 for a right
-answer after a query that ran, 0.5 for one without (it was guessed), 0 for a wrong one.
+can reach no file and no network: envs/sandbox/sql.py) and run Python on the rows of the last query. Reward: 1.0 for a
+right answer after a query that ran, 0.5 for one without (it was guessed), 0 for a wrong one.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from envs import asking, python_tool, sql, sql_worker, tools
+from envs import asking, tools
 from envs.base import Actor, Message
-from envs.python_tool import PythonTool
-from synth import tables
+from envs.sandbox import python_tool, sql, sql_worker
+from envs.sandbox.python_tool import PythonTool
+from synth.corpora import tables
 from synth.problems import files
 from synth.question import Question
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from envs import actors, answers, asking, python_tool
+from envs import actors, answers, asking
 from envs.base import Actor
-from envs.python_tool import PythonTool
+from envs.sandbox import python_tool
+from envs.sandbox.python_tool import PythonTool
 from synth.problems import catalogue, charge, generate, growth, operators
 from synth.problems.graph import Problem
 from synth.question import Question

@@ -1,6 +1,6 @@
 """The search world: a corpus of pages, BM25 over them, questions whose answers stand on several.
 
-A corpus is a list of pages {"id", "title", "text"}: a generated one (synth/facts.py) or a JSONL file of the user's.
+A corpus is a list of pages {"id", "title", "text"}: a generated one (synth/corpora/facts.py) or a user's JSONL file.
 `search` shows titles only, so what a page says is known to those who open it. Reward: 0 for a wrong answer, else 0.5
 plus 0.5 times the share of the question's evidence that was opened: a right answer from nowhere is half a right one.
 """
@@ -23,7 +23,8 @@ import numpy as np
 
 from envs import actors, asking, tools
 from envs.base import Actor
-from synth import facts, jsonl
+from synth import jsonl
+from synth.corpora import facts
 from synth.question import Question
 
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # it announces every index

@@ -15,12 +15,12 @@ from collections.abc import Generator, Mapping
 
 from envs import actors
 from envs.base import Actor, Message
-from synth import facts, tables
+from synth.corpora import facts, tables
+from synth.inversion.script import Step
 from synth.problems import programs
 from synth.problems.catalogue import OPERATIONS
 from synth.problems.graph import Problem
 from synth.question import Question
-from synth.script import Step
 
 Work = Generator[Step, str, None]  # steps, the last without a call; what is sent in is what the tool said
 

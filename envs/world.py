@@ -24,8 +24,12 @@ from typing import Any
 from envs import actors, tools
 from envs.base import Actor, Message, Score, Step
 from envs.user import User
-from synth import domains, gates, generate, operators, script, selection, workflow
+from synth import generate, operators
+from synth.gating import gates
+from synth.growth import selection
+from synth.inversion import script
 from synth.task import Task
+from synth.trees import domains, workflow
 
 Event = dict[str, Any]
 INFORMING = ("read", "found", "asked", "confirm")  # events that a decision may rest on

@@ -24,7 +24,10 @@ import optax
 from flax import nnx
 from ml_collections import config_dict
 
-from rl import algorithms, flywheel, learner, measure, objective, optimiser, packing, report, setup, show
+from rl import flywheel, hosts, setup
+from rl.learn import algorithms, learner, objective, optimiser, packing
+from rl.reports import report, show
+from rl.rollouts import measure
 from rl.trajectory import Trajectory
 
 Tree = Any
@@ -127,7 +130,7 @@ def run(config: config_dict.ConfigDict, workdir: Path) -> None:
         record["cosine"] = {name: None if np.isnan(x) else float(x) for name, x in zip(names, row)}
     faults = sum(item.reward is None for item in items)
     said = {"rollouts": str(path), "episodes": len(items), "faults": faults, "updates": int(run.trainer.state.step)}
-    flywheel.write_json(workdir / "compare.json", {**said, "algorithms": records})
+    hosts.write_json(workdir / "compare.json", {**said, "algorithms": records})
     print(table(records))
     print(f"{len(items)} episodes of {path}, {faults} faults, parameters after {said['updates']} updates")
     print(f"in {workdir / 'compare.json'}: {json.dumps(sorted(records[0]))}")

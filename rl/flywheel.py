@@ -2,7 +2,7 @@
 
 Round k: trees that grew where the policy failed in round k-1 become gated tasks on disk; the frozen initial policy and
 the current one are measured on the round's held-out tasks; RL trains; the new policy is measured; the failures say
-where the next round's trees grow. In rounds of reasoning the trees are patterns of problems (rl/reasoning.py).
+where the next round's trees grow. In rounds of reasoning the trees are patterns of problems (rl/rounds/reasoning.py).
 
 Everything is a function of config and seed, and everything the loop has to remember is in `Progress`, which is saved
 with the train state. Where a run takes up again:
@@ -18,7 +18,6 @@ import dataclasses
 import functools
 import itertools
 import json
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -27,15 +26,22 @@ from typing import Any
 from flax import nnx
 from ml_collections import config_dict
 
-from model import load, lora, tokenizer
-from rl import agentic, checkpoint, evaluate, hosts, measure, reasoning, report, rollout, setup, sft, show, train
+from model.checkpoints import load, lora
+from model.text import tokenizer
+from rl import checkpoint, hosts, setup, train
+from rl.evaluation import pass_rates
+from rl.reports import report, show
+from rl.rollouts import measure, rollout
+from rl.rounds import agentic, reasoning
 from rl.trajectory import Trajectory
-from synth import dataset, operators, similarity
+from rl.warmstart import sft
+from synth import dataset, operators
+from synth.gating import similarity
 from synth.problems.growth import Pattern
 from synth.question import Question
 from synth.task import Task
-from synth.teacher import Teacher
-from synth.workflow import Workflow
+from synth.teachers.teacher import Teacher
+from synth.trees.workflow import Workflow
 
 FILES = ("metrics.jsonl", "rollouts/*.jsonl")  # appended to while running, cut back on resume
 SPLITS = agentic.SPLITS
@@ -124,29 +130,20 @@ def store(directory: Path, splits: Mapping[str, Iterable], reports: dict[str, An
     if hosts.first():
         directory.parent.mkdir(parents=True, exist_ok=True)
         gates = directory.with_name(f"{directory.name.replace('round', 'gates')}.json")
-        dataset.write(directory, splits, lambda: write_json(gates, reports))
+        dataset.write(directory, splits, lambda: hosts.write_json(gates, reports))
     else:  # what is wrong with the tasks has to stop every process
         collections.deque(itertools.chain(*splits.values()), maxlen=0)
 
 
 def constant_pass_rates(tasks: Sequence[Task] | Sequence[Question]) -> dict[str, float]:
     """Pass rate of every constant policy on the tasks of a round."""
-    side = evaluate if isinstance(tasks[0], Task) else reasoning
+    side = pass_rates if isinstance(tasks[0], Task) else reasoning
     return side.constant_pass_rates(tasks)
 
 
 def total_rounds(config: config_dict.ConfigDict) -> int:
     """Rounds of both flywheels."""
     return config.reasoning.rounds + config.rl.rounds
-
-
-def write_json(path: Path, record: Any) -> None:
-    """Writes a JSON file in one rename, so that it stands whole or not at all. The first process does."""
-    if not hosts.first():
-        return
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
-    os.replace(partial, path)
 
 
 class Flywheel:
@@ -239,7 +236,7 @@ class Flywheel:
 
         def rate(label: str, members: Sequence[int], **sampling: float) -> dict[str, Any]:
             """The pass rate of one set of trials, whose episodes are on disk before anything can go wrong with them."""
-            seed = evaluate.derive_seed(self.config.seed, "evaluate", number)
+            seed = pass_rates.derive_seed(self.config.seed, "evaluate", number)
             version = 0 if name == "initial" else int(self.trainer.state.step)
             with show.Progress(f"round {number}: held-out, {label}") as bar:
                 items = self.parts.play(
@@ -249,7 +246,7 @@ class Flywheel:
                 path = self.workdir / "rollouts" / f"round_{number}_heldout_{label}.jsonl"
                 rollout.write(items, path, round=number, phase=label)
             show.faults(items)
-            return evaluate.pass_rate(tasks, items, c.bootstrap)
+            return pass_rates.pass_rate(tasks, items, c.bootstrap)
 
         result = rate(name, range(c.trials))
         if c.greedy:
@@ -284,7 +281,7 @@ class Flywheel:
     def train_round(self, current: list[Task], earlier: list[Task]) -> None:
         """The round's RL steps, from where they stand."""
         c, number = self.config.rl, self.progress.round
-        order = evaluate.derive_seed(self.config.seed, "tasks", number)  # one for all steps: they share an epoch
+        order = pass_rates.derive_seed(self.config.seed, "tasks", number)  # one for all steps: they share an epoch
 
         def drawn(step: int) -> tuple[list[Task], int]:
             """The tasks of a step, and its sampling seed."""
@@ -331,7 +328,7 @@ class Flywheel:
         else:
             grown = reasoning.next_patterns(self.config, trees, progress.counts)
             if failed := reasoning.failed_problems(self.config, self.workdir, progress.round, progress.counts):
-                write_json(self.workdir / "tasks" / f"failed_{progress.round}.json", failed)
+                hosts.write_json(self.workdir / "tasks" / f"failed_{progress.round}.json", failed)
         progress.workflows = {split: [w.to_dict() for w in ws] for split, ws in grown.items()}
         progress.round, progress.step, progress.counts = progress.round + 1, 0, {}
         self.save()
@@ -345,7 +342,7 @@ class Flywheel:
             "wall_seconds": self.before + time.perf_counter() - self.started,
             "rounds": self.progress.rounds,
         }
-        write_json(self.workdir / "summary.json", summary)
+        hosts.write_json(self.workdir / "summary.json", summary)
         return summary
 
 
@@ -356,4 +353,5 @@ def run(config: config_dict.ConfigDict, workdir: Path) -> None:
     last = summary["rounds"][-1]
     name, rate = max(last["constants"].items(), key=lambda item: item[1])
     print(f"best constant policy in round {last['round']}: {name}, {100 * rate:.1f} %")
-    print(f"{summary['wall_seconds']:.0f} s; look closer with: python -m rl.report --workdir={workdir} --random=3")
+    look = f"python -m rl.reports.report --workdir={workdir} --random=3"
+    print(f"{summary['wall_seconds']:.0f} s; look closer with: {look}")

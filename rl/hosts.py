@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -19,7 +20,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 
-from model import sharding
+from model.network import sharding
 
 Item = TypeVar("Item")
 
@@ -111,3 +112,12 @@ class Sampling:
             return jax.make_array_from_single_device_arrays(x.shape, placed, [s.data for s in x.addressable_shards])
 
         return jax.tree.map(local, jax.device_put(params, there), here)
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Writes a JSON file in one rename, so that it stands whole or not at all. The first process does."""
+    if not first():
+        return
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+    os.replace(partial, path)

@@ -17,16 +17,21 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from envs import judge, registry
+from envs import registry
 from envs.base import Env
-from model import constrain, draw, load, lora, sampler, sharding, tokenizer, transformer
-from model.chat import Chat
-from rl import algorithms, cost, hosts, learner, objective, packing, rollout
-from rl import optimiser as optimisers
+from envs.simulation import judge
+from model.checkpoints import load, lora
+from model.network import sharding, transformer
+from model.sampling import constrain, draw, sampler
+from model.text import tokenizer
+from model.text.chat import Chat
+from rl import hosts
+from rl.learn import algorithms, cost, learner, objective, packing
+from rl.learn import optimiser as optimisers
+from rl.rollouts import rollout
 from rl.trajectory import Trajectory
-from synth import llm
 from synth.task import Task
-
+from synth.teachers import llm
 
 ENDPOINT_REQUESTS = 64  # at most at a time to the judge and simulator; faults of the endpoint make them fewer
 

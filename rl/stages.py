@@ -11,13 +11,21 @@ from pathlib import Path
 from ml_collections import config_dict
 
 from envs import world
-from model import tokenizer
-from rl import agentic, benchmark, candidates, flywheel, hosts, plan_search, planning, scoreboard, setup, show, suites
+from model.text import tokenizer
 from rl import compare as comparison
-from rl import sft as warm_start
-from synth import dataset, drawing, estimate, gates, llm, operators, preview, teacher, tree
+from rl import flywheel, hosts, setup
+from rl.evaluation import benchmark, scoreboard, suites
+from rl.plan import plan_search, planning
+from rl.reports import show
+from rl.rounds import agentic, candidates
+from rl.warmstart import sft as warm_start
+from synth import dataset, operators
+from synth.gating import gates
+from synth.previews import drawing, preview
 from synth.question import Question
 from synth.task import Task
+from synth.teachers import estimate, llm, teacher
+from synth.trees import tree
 
 
 def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
@@ -49,7 +57,7 @@ def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
     last = config.synth.rounds - 1
     figures = preview.figures(_tasks(config, folder), _notes(config, folder), last, world.reward)
-    flywheel.write_json(folder / "tasks" / "preview.json", figures)
+    hosts.write_json(folder / "tasks" / "preview.json", figures)
     count = figures["tasks"]["train"]
     chosen = random.Random(config.seed).sample(range(count), min(3, count))
     for index, (_, task) in zip(range(count), _tasks(config, folder)):
@@ -149,7 +157,7 @@ def evaluate(config: config_dict.ConfigDict, workdir: Path) -> None:
 
 def serve(config: config_dict.ConfigDict, workdir: Path) -> None:
     """Serves the current policy until it is told to stop. Raises ValueError for a host without a key."""
-    from rl import serve as server  # not at the top: no other stage needs a web server
+    from rl.serving import serve as server  # not at the top: no other stage needs a web server
 
     server.api_key(config)  # what is wrong with it is said before the policy is loaded
     parts, (policy,) = _policies(config, workdir, ["current"])
@@ -179,13 +187,13 @@ def _policies(
 
 
 def compare(config: config_dict.ConfigDict, workdir: Path) -> None:
-    """Losses and gradients of several algorithms on the same recorded episodes; see rl/compare.py."""
+    """Losses and gradients of several algorithms on the same recorded episodes; see rl/evaluation/compare.py."""
     comparison.run(config, workdir)
 
 
 def plan(config: config_dict.ConfigDict, workdir: Path) -> None:
-    """Compiles the config's programs for plan.topology and prints what they need; see rl/planning.py.
+    """Compiles the config's programs for plan.topology and prints what they need; see rl/plan/planning.py.
 
-    With plan.search other configs' learners instead; see rl/plan_search.py.
+    With plan.search other configs' learners instead; see rl/plan/plan_search.py.
     """
     (plan_search if config.plan.search else planning).run(config)

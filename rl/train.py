@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from rl import advantage, algorithms, credit, learner, losses, measure, optimiser, packing, rollout, setup
-from rl.evaluate import derive_seed
+from rl import setup
+from rl.evaluation.pass_rates import derive_seed
+from rl.learn import advantage, algorithms, credit, learner, losses, optimiser, packing
+from rl.rollouts import measure, rollout
 from rl.setup import Parts
 from rl.trajectory import Trajectory
 from synth.task import Task
@@ -75,7 +77,7 @@ class Trainer:
     under_way: dict[str, Task] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def create(cls, parts: Parts) -> "Trainer":
+    def create(cls, parts: Parts) -> Trainer:
         """A trainer at the initial policy. Raises ValueError for a teacher that cannot be one."""
         if parts.config.rl.teacher:
             parts.teacher  # noqa: B018 (loaded now, so that a wrong one fails before anything is sampled)

@@ -6,9 +6,10 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 
-from synth import invert, tree
+from synth.inversion import invert
 from synth.task import Task
-from synth.workflow import Workflow
+from synth.trees import tree
+from synth.trees.workflow import Workflow
 
 
 def is_legal(branch: tree.Branch) -> bool:

@@ -3,7 +3,7 @@
 Every tree keeps one spine (PLACES): find the record, read it, rules on it, read its owner, rules on the owner, the same
 for what the owner is linked to, ask for what is missing, obtain consent, write. An operator inserts its node at its
 place on the spine, on every path that gets there, or marks a node that is there. What a node or a mark means for state,
-user, rubric and policy text is inversion's business (synth/invert.py, synth/rubric.py), the same for every tree.
+user, rubric and policy text is inversion's business (synth/inversion/), the same for every tree.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import dataclasses
 import random
 from collections.abc import Callable
 
-from synth import domains, expr, tree
-from synth.tree import Node
-from synth.workflow import Workflow
+from synth.trees import domains, expr, tree
+from synth.trees.tree import Node
+from synth.trees.workflow import Workflow
 
 MAX_RULES = 4  # rules per policy: beyond that the text outgrows what one read of the record can settle
 MAX_BRANCHES = 64  # a tree that branches more is not doubled again
@@ -29,7 +29,7 @@ PLACES = (
 class Operator:
     """`applies(workflow)`, `apply(workflow, rng) -> tree`; what failures call for it.
 
-    answers: the node kinds whose failure calls for it. cures: the kinds of failure (synth/failures.py) that do.
+    answers: the node kinds whose failure calls for it. cures: the kinds of failure (synth/growth/failures.py) that do.
     """
 
     name: str

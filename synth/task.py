@@ -15,15 +15,15 @@ class Task:
     root: id of the round-0 workflow the tree descends from. parent: id of the tree this one was expanded from ("" in
         round 0). operator: the operator that made this tree from its parent ("" in round 0).
     seed: what the state, wording and identifiers were drawn from. round: the flywheel round it was made in.
-    domain, persona: names in synth/domains.py and synth/personas.py.
+    domain, persona: names in synth/trees/domains.py and synth/personas.py.
     branch: ids of the nodes from the root of the tree to the leaf. legal: whether the branch ends in the write.
     policy: the standard operating procedure the agent reads (the system message).
     tools: OpenAI function schemas. effects: what each tool does, as data (see synth/domains.tool_specs).
     state: {collection: {record id: {field: value}}} at reset.
     user: the user script (see envs/user.py). subgoals, violations: predicates as data (see envs/world.py).
     oracle: the scripted steps that earn reward 1.0 (see envs/actors.py).
-    tree: the behaviour tree as data (synth/tree.py).
-    reward_source: what rewards its episodes: "code", or "llm" for a language model (envs/judge.py). JSON text without
+    tree: the behaviour tree as data (synth/trees/tree.py).
+    reward_source: what rewards its episodes: "code", or "llm" for a language model (envs/simulation). JSON text without
         it says "code".
     """
 

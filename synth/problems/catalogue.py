@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from synth.problems import (
+from synth.problems.families import (
     chance,
     counting,
     equations,

@@ -9,7 +9,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from synth import jsonl, latex
+from synth import jsonl
+from synth.problems import latex
 from synth.question import Question
 
 

@@ -7,7 +7,7 @@ import json
 import random
 from collections.abc import Callable, Iterable, Sequence
 
-from synth.gates import Report
+from synth.gating.gates import Report
 from synth.problems import grammar, graph, operators, trades
 from synth.problems.graph import Problem
 from synth.problems.growth import Pattern

@@ -13,14 +13,14 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from synth import llm
 from synth.problems import trades
 from synth.question import Question
+from synth.teachers import llm
 
 SOLVES = 3
 KINDS = ("moved", "harder")
 
-Ask = Callable[[Sequence[llm.Question]], list[Any]]  # synth.llm.Client.ask_all
+Ask = Callable[[Sequence[llm.Question]], list[Any]]  # synth.teachers.llm.Client.ask_all
 Same = Callable[[str, str], bool]  # whether two answers are equal
 
 _SYSTEM = {"role": "system", "content": "You write and solve problems. You answer with one JSON object."}

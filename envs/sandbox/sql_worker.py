@@ -1,0 +1,225 @@
+"""The process behind sql.py: holds databases and answers queries about them, within limits the kernel enforces.
+
+Speaks with its parent in the messages of python_worker.py. A query that runs over its time ends this process
+(SIGPROF: CPU time, SIGALRM: time in all), and so does one that memory runs out in, as what it leaves may be broken: the
+parent then starts another, which makes the tables again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import decimal
+import functools
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from envs.sandbox import confine
+from envs.sandbox.python_worker import receive, send
+from synth.corpora import tables
+
+KEPT_ROWS = 5000  # of a query's result
+KEPT_BYTES = 4 << 20  # of them as JSON
+BATCH = 64  # rows converted at a time
+MEMORY = 512 << 20  # bytes a query may take in DuckDB, and as many again while its result is converted
+WAITING = 3  # times the CPU time a query may take in all
+LEFT_BEHIND = 64 << 20  # bytes that a query may leave allocated
+OUT_OF_MEMORY = 70  # exit status
+READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".tsv": "read_csv"}
+
+Result = tuple[list[str], list[list[Any]], bool]
+
+
+class Database:
+    """Tables in memory, locked against everything but reading: neither file nor network, no change, no setting."""
+
+    def __init__(self, source: str | dict[str, Any]):
+        """source: a folder, or arguments of corpora.tables.tables. Raises ValueError for a folder that is none."""
+        config = {"threads": 1, "async_threads": 0, "temp_directory": ""}  # nothing goes on beside a query, or to disk
+        self._connection = duckdb.connect(":memory:", config=config)
+        if isinstance(source, str):
+            self._notes = _fill_from_folder(self._connection, source)
+        else:
+            self._notes = _fill(self._connection, tables.tables(**source))
+        # The tables themselves may take what the machine has.
+        ((held,),) = self._connection.execute("select sum(memory_usage_bytes) from duckdb_memory()").fetchall()
+        self._connection.execute(f"set memory_limit = '{held + MEMORY} bytes'")
+        self._connection.execute("set global TimeZone = 'UTC'")
+        self._connection.execute("set enable_external_access = false")
+        self._connection.execute("set lock_configuration = true")
+
+    def tables(self) -> list[str]:
+        """Names of the tables, in order."""
+        return sorted(row[0] for row in self._run("select table_name from duckdb_tables()")[1])
+
+    def describe(self, table: str) -> dict[str, Any]:
+        """Columns with their types, the number of rows, the notes of a table. Raises ValueError for an unknown one."""
+        if table not in self.tables():
+            raise ValueError(f"no table {table!r}, there are {', '.join(self.tables())}")
+        columns = self._run("select column_name, data_type from duckdb_columns() where table_name = ?", [table])[1]
+        quoted = table.replace('"', '""')
+        count = self._run(f'select count(*) from "{quoted}"')[1][0][0]
+        return {"columns": dict(columns), "rows": count, "notes": self._notes.get(table, "")}
+
+    def query(self, sql: str) -> Result:
+        """(column names, rows, whether there are more) of one SELECT.
+
+        There are at most KEPT_ROWS rows of at most KEPT_BYTES. Raises ValueError for anything else than a SELECT.
+        """
+        sql.encode()  # a lone surrogate is an error here
+        statements = self._connection.extract_statements(sql)
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise ValueError("expected exactly one SELECT")
+        return self._run(sql)
+
+    def _run(self, sql: str, parameters: list[Any] | None = None) -> Result:
+        """See `query`. A transaction of its own, read-only: a SELECT can hold an UPDATE."""
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute("begin transaction read only")
+            cursor.execute("select setseed(0.5)")  # random() repeats
+            cursor.execute(sql, parameters)
+            names = [column[0] for column in cursor.description or []]
+            return names, *_fetch(cursor)
+        finally:
+            cursor.close()
+
+
+def _fetch(cursor: duckdb.DuckDBPyConnection) -> tuple[list[list[Any]], bool]:
+    """(the first rows, whether there are more)."""
+    rows, size = [], 0
+    while batch := cursor.fetchmany(BATCH):
+        plain = [[_plain(value) for value in row] for row in batch]
+        rows += plain
+        size += len(json.dumps(plain))
+        if size > KEPT_BYTES or len(rows) > KEPT_ROWS:
+            while size > KEPT_BYTES or len(rows) > KEPT_ROWS:
+                size -= len(json.dumps(rows.pop()))
+            return rows, True
+    return rows, False
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: whole decimals as integers, dates and everything else as text."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, decimal.Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return str(value)
+
+
+def _fill(connection: duckdb.DuckDBPyConnection, data: tables.Tables) -> dict[str, str]:
+    """Makes generated tables and returns what `describe` says of them beside the columns."""
+    for name, rows in data.tables.items():
+        kinds = {key: "bigint" if isinstance(_first(rows, key), int) else "varchar" for key in rows[0]}
+        connection.execute(f"create table {name} ({', '.join(f'{key} {kind}' for key, kind in kinds.items())})")
+        values = ", ".join(f"({', '.join(_literal(value) for value in row.values())})" for row in rows)
+        connection.execute(f"insert into {name} values {values}")
+    return data.notes
+
+
+def _first(rows: list[dict[str, Any]], key: str) -> Any:
+    """A value of a column that is not missing."""
+    return next((row[key] for row in rows if row[key] is not None), None)
+
+
+def _literal(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"
+
+
+def _fill_from_folder(connection: duckdb.DuckDBPyConnection, path: str) -> dict[str, str]:
+    """Makes a table of every Parquet, CSV and TSV file of a folder, called as the file is; they have no notes.
+
+    Raises ValueError for a folder without such files, or with one that cannot be read.
+    """
+    files = sorted(file for file in Path(path).glob("*") if file.suffix.lower() in READERS)
+    if not files:
+        raise ValueError(f"{path}: no *.parquet, *.csv or *.tsv in this folder")
+    for file in files:
+        with file.open("rb") as opened:
+            if not opened.read(4096).strip():
+                raise ValueError(f"{file}: an empty file")
+        table, reader = file.stem.replace('"', '""'), READERS[file.suffix.lower()]
+        try:
+            connection.execute(f'create table "{table}" as select * from {reader}(?)', [str(file)])
+        except duckdb.Error as error:
+            raise ValueError(f"{file}: {' '.join(str(error).split())[:300]}") from error
+    return {}
+
+
+@functools.lru_cache(maxsize=16)
+def _database(source: str) -> Database:
+    """The database of a source as JSON."""
+    return Database(json.loads(source))
+
+
+def _address_space() -> int:
+    """Bytes of it that this process takes."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+@contextlib.contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Bounds the time and the memory of what runs inside."""
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (_address_space() + 2 * MEMORY, hard))
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, WAITING * seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+
+
+def answer(message: dict[str, Any]) -> dict[str, Any]:
+    """What {"source", "method", "arguments", "seconds"} comes to.
+
+    {"value"}, {"error": what is wrong with the call} or {"unreadable": what is wrong with the source}; also {"spent"}:
+    whether the call left this process so large that it should be replaced, for the next to have as much room.
+    """
+    try:
+        database = _database(message["source"])
+    except (ValueError, OSError, duckdb.Error) as error:
+        return {"unreadable": str(error)}
+    before = _address_space()
+    try:
+        with _limited(message["seconds"]):
+            found = {"value": getattr(database, message["method"])(*message["arguments"])}
+    except (MemoryError, duckdb.OutOfMemoryException):
+        os._exit(OUT_OF_MEMORY)
+    except (duckdb.FatalException, duckdb.InternalException):
+        os.abort()  # DuckDB refuses everything after these
+    except (ValueError, RuntimeError, duckdb.Error) as error:
+        found = {"error": (str(error).splitlines() or [type(error).__name__])[0]}
+    except Exception as error:  # DuckDB raises what it likes for a value that Python has no type for
+        found = {"error": f"the result cannot be converted ({type(error).__name__}: {error}), cast it to varchar"}
+    return {**found, "spent": _address_space() > before + LEFT_BEHIND}
+
+
+def serve() -> None:
+    """Answers messages until standard input ends."""
+    confine.limit({resource.RLIMIT_CORE: 0})
+    for number in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)  # ends the process
+    while (message := receive(sys.stdin.buffer)) is not None:
+        send(sys.stdout.buffer, answer(message))
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,317 @@
+"""HF folders (config.json + safetensors) in and out.
+
+`TABLE` maps every HF tensor name to a parameter of `transformer.Config.parameters` and says how one becomes the other;
+reading, writing and the checks of names and shapes are all derived from it.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import json
+import math
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, Sharding, SingleDeviceSharding
+
+from model.checkpoints import hf_config
+from model.network import sharding, transformer
+
+INITS = ("checkpoint", "random")
+SOURCE_DTYPES = ("F32", "F16", "BF16")  # safetensors names
+CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE = hf_config.CONFIG_FILE, "model.safetensors", "model.safetensors.index.json"
+MAX_SHARD_BYTES = 4 << 30
+
+# HF tensor name -> (path in our parameter table, inputs). inputs counts the leading dimensions of our array, less the
+# layer and expert axes, that are a matrix's inputs: HF stores [outputs, inputs], we [inputs..., outputs...]. 0: not
+# transposed.
+TABLE: dict[str, tuple[str, int]] = {
+    "model.embed_tokens.weight": ("embed", 0),
+    "model.layers.{layer}.input_layernorm.weight": ("layers.attention_norm", 0),
+    "model.layers.{layer}.self_attn.q_proj.weight": ("layers.query", 1),
+    "model.layers.{layer}.self_attn.k_proj.weight": ("layers.key", 1),
+    "model.layers.{layer}.self_attn.v_proj.weight": ("layers.value", 1),
+    "model.layers.{layer}.self_attn.o_proj.weight": ("layers.output", 2),
+    "model.layers.{layer}.self_attn.q_proj.bias": ("layers.query_bias", 0),
+    "model.layers.{layer}.self_attn.k_proj.bias": ("layers.key_bias", 0),
+    "model.layers.{layer}.self_attn.v_proj.bias": ("layers.value_bias", 0),
+    "model.layers.{layer}.self_attn.o_proj.bias": ("layers.output_bias", 0),
+    "model.layers.{layer}.self_attn.q_norm.weight": ("layers.query_norm", 0),
+    "model.layers.{layer}.self_attn.k_norm.weight": ("layers.key_norm", 0),
+    "model.layers.{layer}.post_attention_layernorm.weight": ("layers.mlp_norm", 0),
+    "model.layers.{layer}.mlp.gate_proj.weight": ("layers.gate", 1),
+    "model.layers.{layer}.mlp.up_proj.weight": ("layers.up", 1),
+    "model.layers.{layer}.mlp.down_proj.weight": ("layers.down", 1),
+    "model.layers.{layer}.mlp.gate.weight": ("layers.router", 1),
+    "model.layers.{layer}.mlp.experts.{expert}.gate_proj.weight": ("layers.expert_gate", 1),
+    "model.layers.{layer}.mlp.experts.{expert}.up_proj.weight": ("layers.expert_up", 1),
+    "model.layers.{layer}.mlp.experts.{expert}.down_proj.weight": ("layers.expert_down", 1),
+    "model.norm.weight": ("final_norm", 0),
+    "lm_head.weight": ("head", 1),
+}
+
+
+class Tensor(NamedTuple):
+    """One tensor of an HF file: our parameter's path, and where in it the tensor stands.
+
+    index: on our parameter's leading axes: (), (layer in the stack,) or (layer in the stack, expert).
+    shape: of our array less those axes; hf_shape: of the file's tensor; transpose: whether they are transposed.
+    """
+
+    path: str
+    index: tuple[int, ...]
+    shape: tuple[int, ...]
+    hf_shape: tuple[int, ...]
+    transpose: bool
+
+    def to_ours(self, hf: np.ndarray) -> np.ndarray:
+        """The file's tensor as our parameter's part at `index`."""
+        return (hf.T if self.transpose else hf).reshape(self.shape)
+
+    def to_hf(self, ours: np.ndarray) -> np.ndarray:
+        """Inverse of `to_ours`, contiguous: safetensors writes an array's memory whatever its strides."""
+        hf = ours.reshape(self.hf_shape[::-1]).T if self.transpose else ours.reshape(self.hf_shape)
+        return np.ascontiguousarray(hf)
+
+
+def hf_tensors(config: transformer.Config) -> dict[str, Tensor]:
+    """Name -> `Tensor` of everything an HF file of this architecture holds, parameter by parameter."""
+    parameters, tensors = config.parameters(), {}
+    for template, (path, inputs) in TABLE.items():
+        if path not in parameters:
+            continue
+        layers = parameters[path].layers
+        experts = range(config.num_experts) if "{expert}" in template else ()
+        shape = parameters[path].shape[bool(layers) + bool(experts) :]
+        if inputs:
+            hf_shape = (math.prod(shape[inputs:]), math.prod(shape[:inputs]))
+        else:  # biases are per head in ours, flat in HF
+            hf_shape = (math.prod(shape),) if template.endswith(".bias") else shape
+        places = [((), {})]
+        if layers:
+            places = [((i,), {"layer": layer}) for i, layer in enumerate(layers)]
+        if experts:
+            places = [((*index, e), {**names, "expert": e}) for index, names in places for e in experts]
+        for index, names in places:
+            tensors[template.format(**names)] = Tensor(path, index, shape, hf_shape, inputs > 0)
+    return tensors
+
+
+def from_pretrained(
+    path: str | pathlib.Path,
+    dtype: Any = jnp.float32,
+    mesh: Mesh | None = None,
+    init: str = "checkpoint",
+    *,
+    seed: int = 0,
+    remat: str = "none",
+) -> tuple[transformer.Transformer, transformer.Config]:
+    """The policy and its config from an HF folder.
+
+    dtype: of the parameters, whatever the file's. mesh: parameters are placed as `sharding.param_shardings` says, else
+    on the default device. init: "checkpoint" reads the weights, "random" draws them from `seed` and reads only
+    config.json. remat: see `transformer.Transformer`.
+    Raises ValueError naming the file and key or tensor when something is missing, unexpected, of the wrong shape or
+    type, or a feature that is not implemented.
+    """
+    path = pathlib.Path(path)
+    if init not in INITS:
+        raise ValueError(f"model.init: expected one of {INITS}, found {init!r}")
+    config = hf_config.read(path)
+    shardings = None if mesh is None else sharding.param_shardings(config, mesh)
+
+    def make(rngs: nnx.Rngs) -> transformer.Transformer:
+        platform = "cpu" if mesh is None else sharding.platform(mesh)
+        return transformer.Transformer(config, dtype=dtype, remat=remat, platform=platform, rngs=rngs)
+
+    def create(key: jax.Array) -> nnx.State:
+        return nnx.state(make(nnx.Rngs(params=key)), nnx.Param)
+
+    if init == "random":
+        params = jax.jit(create, out_shardings=shardings)(jax.random.key(seed))
+    else:
+        params = _read_params(path, config, dtype, shardings)
+    return nnx.merge(nnx.graphdef(nnx.eval_shape(lambda: make(nnx.Rngs(0)))), params), config
+
+
+def save_pretrained(
+    policy: transformer.Transformer,
+    config: transformer.Config,
+    path: str | pathlib.Path,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> None:
+    """Writes an HF folder, in the policy's dtype, that transformers can load.
+
+    Weights go to model.safetensors, or, above max_shard_bytes, to several files with an index; one such file is held in
+    host memory at a time. The folder is made where missing. Each file appears complete or not at all, config.json
+    last. With several processes every one takes part and the first writes.
+    """
+    path = pathlib.Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    record, tensors = hf_config.to_json(config, policy.dtype.name), hf_tensors(config)
+    params = {".".join(keys): param[...] for keys, param in nnx.to_flat_state(nnx.state(policy, nnx.Param))}
+    sizes = {name: math.prod(tensor.shape) * policy.dtype.itemsize for name, tensor in tensors.items()}
+    shards = _shards(sizes, max_shard_bytes)
+    first, written, weight_map = jax.process_index() == 0, set(), {}
+    for number, names in enumerate(shards):
+        file = f"model-{number + 1:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else WEIGHTS_FILE
+        weight_map |= dict.fromkeys(names, file)
+        host = {name: tensors[name].to_hf(fetch(params[tensors[name].path], tensors[name].index)) for name in names}
+        if first:
+            safetensors.numpy.save_file(host, path / f"{file}.tmp", metadata={"format": "pt"})
+            (path / f"{file}.tmp").replace(path / file)
+            written |= {file}
+    if first:
+        if len(shards) > 1:
+            index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
+            _write_json(path / INDEX_FILE, index)
+            written |= {INDEX_FILE}
+        _write_json(path / CONFIG_FILE, record)
+        for file in path.glob("model*.safetensors*"):  # what an earlier save left would be read instead, or beside
+            if file.name not in written:
+                file.unlink()
+
+
+def _shards(sizes: dict[str, int], limit: int) -> list[list[str]]:
+    """The names in order, cut into files of at most `limit` bytes (a larger tensor has its own)."""
+    shards, used = [[]], 0
+    for name, size in sizes.items():
+        if shards[-1] and used + size > limit:
+            shards.append([])
+            used = 0
+        shards[-1].append(name)
+        used += size
+    return shards
+
+
+def fetch(param: jax.Array, index: tuple[int, ...]) -> np.ndarray:
+    """param[index] on the host, wherever its shards lie; only that much is brought together."""
+    if isinstance(param.sharding, NamedSharding):
+        part = _part(sharding.replicated(param.sharding.mesh))(param, *index)
+        return np.asarray(part.addressable_data(0))
+    return np.asarray(param[index])
+
+
+@functools.cache
+def _part(whole: NamedSharding) -> Callable[..., jax.Array]:
+    """A compiled param[index], replicated."""
+    return jax.jit(lambda param, *index: param[index], out_shardings=whole)
+
+
+def _write_json(file: pathlib.Path, record: dict[str, Any]) -> None:
+    """Writes a JSON file in one rename."""
+    partial = file.with_name(f"{file.name}.tmp")
+    partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+    partial.replace(file)
+
+
+def _weight_files(path: pathlib.Path) -> list[pathlib.Path]:
+    """The safetensors files of a folder: the single one if there is one, else those its index names."""
+    if (path / WEIGHTS_FILE).is_file():
+        return [path / WEIGHTS_FILE]
+    index = path / INDEX_FILE
+    if not index.is_file():
+        raise ValueError(f"model checkpoint: {path} holds neither {WEIGHTS_FILE} nor {INDEX_FILE}")
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{index}: expected a JSON object with a 'weight_map' of tensor name -> file name") from error
+    missing = [name for name in names if not (path / name).is_file()]
+    if missing:
+        raise ValueError(f"{index}: names files that are missing: {missing}")
+    return [path / name for name in names]
+
+
+def _open(file: pathlib.Path) -> Any:
+    """An open safetensors file; a ValueError naming it when it is damaged."""
+    try:
+        return safetensors.safe_open(file, framework="np")
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{file}: not a readable safetensors file: {error}") from error
+
+
+def _check_tensors(path: pathlib.Path, found: dict[str, Any], expected: dict[str, Tensor]) -> None:
+    """Raises ValueError when the files' tensor names, shapes or dtypes are not the architecture's (from headers)."""
+    missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    if missing or unexpected:
+        raise ValueError(f"{path}: tensors do not match {CONFIG_FILE}: missing {missing}, unexpected {unexpected}")
+    for name, tensor in expected.items():
+        header = found[name].get_slice(name)
+        if tuple(header.get_shape()) != tensor.hf_shape:
+            raise ValueError(f"{path}: {name}: expected shape {tensor.hf_shape}, found {tuple(header.get_shape())}")
+        if header.get_dtype() not in SOURCE_DTYPES:
+            raise ValueError(f"{path}: {name}: expected a dtype of {SOURCE_DTYPES}, found {header.get_dtype()}")
+
+
+def _drop_tied_head(path: pathlib.Path, found: dict[str, Any]) -> None:
+    """Removes lm_head.weight from `found`: tied checkpoints may hold it, but then it must equal the embedding."""
+    head, embed = "lm_head.weight", "model.embed_tokens.weight"
+    if head in found and embed in found:
+        if not np.array_equal(found[head].get_tensor(head), found[embed].get_tensor(embed)):
+            raise ValueError(f"{path}: tie_word_embeddings is true but {head} differs from {embed}")
+        del found[head]
+
+
+def _read_params(path: pathlib.Path, config: transformer.Config, dtype: Any, shardings: nnx.State | None) -> nnx.State:
+    """The parameters from a folder's safetensors, one tensor in host memory at a time.
+
+    Each device's shard of a parameter is allocated on the device and filled in place, tensor by tensor, so neither
+    the host nor a device ever holds more than its part; no device talks to another, so every process of a multi-process
+    run does the same for its own devices.
+    """
+    found = {name: file for file in map(_open, _weight_files(path)) for name in file.keys()}
+    if config.tie_word_embeddings:
+        _drop_tied_head(path, found)
+    expected = hf_tensors(config)
+    _check_tensors(path, found, expected)
+    places = None if shardings is None else dict(nnx.to_flat_state(shardings))
+    by_path = collections.defaultdict(list)
+    for name, tensor in expected.items():
+        by_path[tensor.path].append((name, tensor))
+    flat = {}
+    for parameter_path, parameter in config.parameters().items():
+        keys = tuple(parameter_path.split("."))
+        place = SingleDeviceSharding(jax.devices()[0]) if places is None else places[keys].get_value()
+        tensors = by_path[parameter_path]
+        flat[keys] = nnx.Param(_assemble(found, tensors, parameter.shape, dtype, place))
+    return nnx.from_flat_state(flat)
+
+
+def _assemble(
+    found: dict[str, Any], tensors: list[tuple[str, Tensor]], shape: tuple[int, ...], dtype: Any, place: Sharding
+) -> jax.Array:
+    """One parameter of `shape`, laid out as `place` says, from its tensors."""
+    regions = place.addressable_devices_indices_map(shape)
+    bounds = {
+        device: [s.indices(size)[:2] for s, size in zip(region, shape, strict=True)]
+        for device, region in regions.items()
+    }
+    shards = {}
+    for device, ranges in bounds.items():
+        with jax.default_device(device):
+            shards[device] = jnp.zeros([stop - start for start, stop in ranges], dtype)
+    for name, tensor in tensors:
+        lead, host = len(tensor.index), None
+        for device, ranges in bounds.items():
+            at = [i - start for i, (start, _) in zip(tensor.index, ranges[:lead], strict=True)]
+            if not all(0 <= i < stop - start for i, (start, stop) in zip(at, ranges[:lead], strict=True)):
+                continue  # a layer or expert that this device does not hold
+            if host is None:
+                host = tensor.to_ours(found[name].get_tensor(name))
+            piece = host[tuple(slice(*r) for r in ranges[lead:])].astype(dtype)
+            shards[device] = _write(shards[device], jax.device_put(piece, device), *at)
+    return jax.make_array_from_single_device_arrays(shape, place, list(shards.values()))
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _write(shard: jax.Array, piece: jax.Array, *index: jax.Array) -> jax.Array:
+    """shard with shard[index] replaced by piece, in place."""
+    return shard.at[index].set(piece)

@@ -1,0 +1,230 @@
+"""Measures policies on suites of tasks: plays what is missing, keeps every episode, writes the report.
+
+Everything goes to WORKDIR/evaluation:
+  settings.json       what decides an episode beside policy and task; other settings need another workdir
+  baselines.json      pass rates of policies that need no model
+  rollouts/*.jsonl    every episode, one file per suite, policy, its number of updates, and greedy trials apart
+  report.json, .md    what came of it (see rl/evaluation/scoreboard.py)
+
+Episodes are written a batch at a time, and those already there are not played again: a killed evaluation goes on when
+the same command is given again. Episodes whose infrastructure failed are tried again then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from envs import actors, base
+from rl import hosts, setup
+from rl.evaluation import pass_rates, scoreboard, trials
+from rl.evaluation.suites import Suite
+from rl.reports import show
+from rl.rollouts import rollout
+from rl.trajectory import Trajectory
+
+SETTINGS = ("context", "max_new_tokens", "slots", "bfcl_form", "user", "user_url")  # of the evaluate section
+BATCH = 8  # episodes per slot that are played between two writes
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """Parameters to measure. updates: optimiser updates they have seen."""
+
+    name: str
+    params: Any
+    updates: int
+
+
+class Evaluation:
+    """Measures policies with one engine.
+
+    parts: of the run. folder: WORKDIR/evaluation. Raises ValueError, naming the keys, if the folder was made with other
+    settings.
+    """
+
+    def __init__(self, parts: setup.Parts, folder: Path):
+        self.config, self.folder = parts.config, folder
+        c = self.config.evaluate
+        (folder / "rollouts").mkdir(parents=True, exist_ok=True)
+        _check_settings(folder / "settings.json", {key: c[key] for key in SETTINGS})
+        self._parts = parts
+        self._engine = parts.engine(c.slots, c.context, c.max_new_tokens)
+
+    def run(self, found: Sequence[Suite], policies: Sequence[Policy], against: Path | None) -> dict[str, Any]:
+        """Measures every policy on every suite, writes the report and returns it.
+
+        The last policy is compared with each before it, and with the one in the workdir `against`.
+        """
+        c = self.config.evaluate
+        report = {"trials": c.trials, "limit": c.limit, "updates": {p.name: p.updates for p in policies}, "suites": {}}
+        for suite in found:
+            report["suites"][suite.name] = self._suite(suite, policies, against)
+            _write(self.folder, report)
+        return report
+
+    def _suite(self, suite: Suite, policies: Sequence[Policy], against: Path | None) -> dict[str, Any]:
+        """The entry of one suite in the report."""
+        record: dict[str, Any] = {
+            "tasks": len(suite.tasks),
+            "column": suite.column,
+            "note": suite.note,
+            "baselines": self._baselines(suite),
+            "policies": {},
+            "comparisons": {},
+        }
+        root_of = {task.id: task.root for task in suite.tasks}
+        measured = {}
+        for policy in policies:
+            record["policies"][policy.name], items = self._measure(suite, policy)
+            measured[policy.name] = trials.passes(items, root_of)
+        if against is not None:
+            path = newest(against, suite)
+            items = [item for item in rollout.read(path) if item.task_id in root_of]
+            measured = {str(against): trials.passes(items, root_of), **measured}
+        *others, last = measured
+        resamples = self.config.evaluate.bootstrap
+        for other in others:
+            record["comparisons"][f"{last} - {other}"] = trials.compare(measured[other], measured[last], resamples)
+        return record
+
+    def _baselines(self, suite: Suite) -> dict[str, float | None]:
+        """The pass rate of every baseline, from baselines.json if it is known."""
+        path, key = self.folder / "baselines.json", f"{suite.name}, {len(suite.tasks)} tasks"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        if key not in known:
+            known[key] = {name: _baseline(suite, name) for name in show.bar(suite.actors, f"{suite.name}, baselines")}
+            hosts.write_json(path, known)
+        return {name: known[key][name] for name in suite.actors}
+
+    def _measure(self, suite: Suite, policy: Policy) -> tuple[dict[str, Any], list[Trajectory]]:
+        """(figures, sampled episodes) of a policy on a suite."""
+        c = self.config.evaluate
+        items = self._play(suite, policy, "", range(c.trials), None)
+        show.faults(items)
+        rate = pass_rates.pass_rate(suite.tasks, items, c.bootstrap)
+        passes = trials.passes(items, {task.id: task.root for task in suite.tasks})
+        result = {**rate, **trials.summarise(passes, c.trials, c.bootstrap), "reasons": _reasons(items)}
+        if c.greedy:
+            greedy = pass_rates.pass_rate(suite.tasks, self._play(suite, policy, "_greedy", [0], 0.0), c.bootstrap)
+            result |= {"greedy": greedy["mean"], "greedy_faults": greedy["faults"]}
+        show.line(f"{suite.name}  {policy.name}: {show.percent(result)}")
+        return result, items
+
+    def _play(
+        self, suite: Suite, policy: Policy, kind: str, members: Sequence[int], temperature: float | None
+    ) -> list[Trajectory]:
+        """The episodes of these members, those on disk and the rest played now."""
+        path = self.folder / "rollouts" / file_name(suite, policy.name, policy.updates, kind)
+        if hosts.first():
+            _tidy(path)
+        hosts.wait(f"episodes of {path.name}")
+        known = rollout.read(path) if path.exists() else []
+        there = {(item.task_id, item.member) for item in known}
+        missing = {task.id: tuple(m for m in members if (task.id, m) not in there) for task in suite.tasks}
+        limits = dataclasses.replace(
+            setup.limits(self.config), max_turns=suite.max_turns, end_long_prompts=True
+        )
+        rollouts = rollout.Rollouts(
+            self._engine, self._parts.chat, suite.make, limits, suite.seed, self._parts.calls
+        )
+        batches = _batches(suite.tasks, missing, BATCH * self._engine.slots)
+        for number, (tasks, wanted) in enumerate(batches):
+            with show.Progress(f"{suite.name}, {policy.name}{kind}, batch {number + 1}/{len(batches)}") as bar:
+                items = self._parts.play(
+                    policy.params, tasks, wanted, policy.updates, rollouts=rollouts, temperature=temperature,
+                    on_progress=bar.update,
+                )  # fmt: skip
+            if hosts.first():
+                rollout.write(items, path, suite=suite.name, phase=policy.name + kind)
+            known += items
+        wanted = {(task.id, member) for task in suite.tasks for member in members}
+        return sorted((i for i in known if (i.task_id, i.member) in wanted), key=lambda i: (i.task_id, i.member))
+
+
+def file_name(suite: Suite, policy: str, updates: int | str, kind: str = "") -> str:
+    """Name of the file that holds a policy's episodes on a suite."""
+    return f"{suite.name.replace('/', '_')}-{policy}_{updates}{kind}.jsonl"
+
+
+def newest(workdir: Path, suite: Suite) -> Path:
+    """The episodes of the current policy of another workdir. Raises ValueError if it has not been measured there."""
+    found = [
+        path for path in (workdir / "evaluation" / "rollouts").glob(file_name(suite, "current", "*"))
+        if not path.stem.endswith("_greedy")
+    ]  # fmt: skip
+    if not found:
+        raise ValueError(f"evaluate.against = {str(workdir)!r}: {suite.name} has not been evaluated there")
+    return max(found, key=lambda path: int(path.stem.rpartition("_")[2]))
+
+
+def _baseline(suite: Suite, name: str) -> float | None:
+    """Pass rate of one of the suite's actors over its tasks, None where it cannot act or nothing could be scored."""
+    passed = []
+    for task in suite.tasks:
+        actor = suite.actors[name](task)
+        if actor is None:
+            return None
+        _, score = base.run(actors.play(suite.make_scripted(task), actor, suite.max_turns))
+        if score.reward is not None:
+            passed.append(score.reward == 1.0)
+    return sum(passed) / len(passed) if passed else None
+
+
+def _batches(
+    tasks: Sequence[Any], missing: Mapping[str, tuple[int, ...]], size: int
+) -> list[tuple[list[Any], tuple[int, ...]]]:
+    """(tasks, members) to play together: tasks that miss the same members, about `size` episodes at a time."""
+    found = []
+    todo = sorted((task for task in tasks if missing[task.id]), key=lambda task: missing[task.id])  # stable
+    for members, group in itertools.groupby(todo, key=lambda task: missing[task.id]):
+        alike, width = list(group), max(1, size // len(members))
+        found += [(alike[i : i + width], members) for i in range(0, len(alike), width)]
+    return found
+
+
+def _tidy(path: Path) -> None:
+    """Takes a torn last line and episodes whose infrastructure failed out of a file of episodes, if there is one."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n") and json.loads(line)["score"]["reward"] is not None]
+    if len(whole) < len(lines):
+        partial = path.with_suffix(".partial")
+        partial.write_text("".join(whole), encoding="utf-8")
+        os.replace(partial, path)
+
+
+def _reasons(items: Sequence[Trajectory]) -> dict[str, int]:
+    """Why the episodes ended: reason -> how many."""
+    reasons = sorted(item.reason for item in items)
+    return {reason: len(list(group)) for reason, group in itertools.groupby(reasons)}
+
+
+def _check_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Writes the settings, or raises ValueError if others are there."""
+    if not path.exists():
+        hosts.write_json(path, settings)
+    hosts.wait("settings of the evaluation")
+    there = json.loads(path.read_text())
+    for key in sorted(settings.keys() | there.keys()):
+        if settings.get(key) != there.get(key):
+            raise ValueError(
+                f"evaluate.{key} = {settings.get(key)!r}, but {path.parent} was made with {there.get(key)!r}: "
+                "remove that folder to measure anew"
+            )
+
+
+def _write(folder: Path, report: dict[str, Any]) -> None:
+    """Writes report.json and report.md; the first process does."""
+    if not hosts.first():
+        return
+    hosts.write_json(folder / "report.json", report)
+    partial = folder / ".report.md"
+    partial.write_text(scoreboard.markdown(report), encoding="utf-8")
+    os.replace(partial, folder / "report.md")

@@ -1,0 +1,116 @@
+"""The report of an evaluation as Markdown: a table in the paper's layout beside its rows, and what is behind it.
+
+A report: {"trials", "limit", "updates": {policy: n}, "suites": {name: {"tasks", "column", "note",
+"baselines": {name: rate or None}, "policies": {name: figures}, "comparisons": {"a - b": figures}}}}; figures as
+rl/evaluation/pass_rates.py and rl/evaluation/trials.py give them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Report = Mapping[str, Any]
+
+COLUMNS = (
+    "tau2 airline", "tau2 telecom", "tau2 retail",
+    "BFCL-V4 base", "BFCL-V4 miss func", "BFCL-V4 miss param", "BFCL-V4 long ctx",
+)  # fmt: skip
+PAPER = {  # success in %, in the order of COLUMNS, and the paper's own mean (arXiv:2604.21590)
+    "Qwen3-8B": (14.5, 7.9, 31.6, 35.5, 35.0, 20.5, 21.5, 23.8),
+    "Qwen3-30B-A3B": (32.0, 31.6, 55.3, 47.0, 14.0, 28.0, 45.5, 36.2),
+    "Qwen3-235B-A22B": (47.5, 53.2, 68.0, 58.5, 47.5, 35.0, 54.0, 52.0),
+    "AgenticQwen-8B": (40.5, 53.5, 60.3, 56.0, 47.5, 33.5, 40.5, 47.4),
+    "AgenticQwen-30B-A3B": (42.0, 52.6, 60.5, 60.0, 52.0, 29.0, 55.5, 50.2),
+}
+
+
+def markdown(report: Report) -> str:
+    """The report as text."""
+    suites = report["suites"]
+    parts = ["# Evaluation", _sources(report)]
+    if any(entry["column"] for entry in suites.values()):
+        parts += ["## Beside the paper", "Success in %, mean of the trials.", _paper_table(suites)]
+    parts += ["## Policies", _policies(suites, report["trials"])]
+    parts += ["## Baselines", "Pass rates in % of policies that need no model; a dash where there is no such move."]
+    parts.append(_baselines(suites))
+    if any(entry["comparisons"] for entry in suites.values()):
+        parts += ["## Comparisons", "Differences of pass rates in points, paired by task.", _comparisons(suites)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _sources(report: Report) -> str:
+    """What was measured, and what to know about it."""
+    found = ", ".join(f"{name} ({updates} updates)" for name, updates in report["updates"].items())
+    lines = [f"{report['trials']} sampled trials per task; 95 % intervals clustered by root. Policies: {found}."]
+    if report["limit"]:
+        lines.append(f"**Only the first {report['limit']} tasks of every suite: comparable with nothing else.**")
+    lines += [f"**{name}: {entry['note']}**" for name, entry in report["suites"].items() if entry["note"]]
+    return "\n\n".join(lines)
+
+
+def _paper_table(suites: Mapping[str, Any]) -> str:
+    """The paper's rows and ours."""
+    rows = [(name, *(f"{value:.1f}" for value in values)) for name, values in PAPER.items()]
+    by_column = {entry["column"]: entry for entry in suites.values() if entry["column"]}
+    for policy in next(iter(by_column.values()))["policies"]:
+        rates = [100 * by_column[c]["policies"][policy]["mean"] if c in by_column else None for c in COLUMNS]
+        mean = sum(rates) / len(rates) if None not in rates else None
+        rows.append((f"**ours, {policy}**", *("-" if rate is None else f"{rate:.1f}" for rate in (*rates, mean))))
+    return _table(("model", *COLUMNS, "mean"), rows)
+
+
+def _policies(suites: Mapping[str, Any], trials: int) -> str:
+    """Every policy on every suite."""
+    names = ["pass_at", "pass_hat"] if trials > 1 else []
+    head = ["suite", "policy", "tasks", "pass rate", "greedy", *(_k_name(name, trials) for name in names)]
+    rows = []
+    for suite, entry in suites.items():
+        for policy, figures in entry["policies"].items():
+            greedy = f"{100 * figures['greedy']:.1f}" if "greedy" in figures else "-"
+            measured = [_interval(figures[name].get(str(trials))) for name in names]
+            ended = ", ".join(f"{reason} {count}" for reason, count in figures["reasons"].items())
+            counts = (figures["episodes"], figures["faults"], ended)
+            rows.append((suite, policy, entry["tasks"], _interval(figures), greedy, *measured, *counts))
+    return _table([*head, "episodes", "faults", "ended by"], rows)
+
+
+def _k_name(name: str, k: int) -> str:
+    """pass@k or pass^k."""
+    return f"pass{'@' if name == 'pass_at' else '^'}{k}"
+
+
+def _baselines(suites: Mapping[str, Any]) -> str:
+    """Every baseline on every suite."""
+    names = list(dict.fromkeys(name for entry in suites.values() for name in entry["baselines"]))
+    rows = [(suite, *(_rate(entry["baselines"].get(name)) for name in names)) for suite, entry in suites.items()]
+    return _table(("suite", *(name.replace("_", " ") for name in names)), rows)
+
+
+def _comparisons(suites: Mapping[str, Any]) -> str:
+    """Every comparison on every suite."""
+    rows = [
+        (suite, name, _interval(figures, "+"), f"{figures['p_value']:.4f}", figures["tasks"])
+        for suite, entry in suites.items()
+        for name, figures in entry["comparisons"].items()
+    ]
+    return _table(("suite", "difference", "points", "p", "tasks"), rows)
+
+
+def _rate(rate: float | None) -> str:
+    """A rate in percent."""
+    return "-" if rate is None else f"{100 * rate:.1f}"
+
+
+def _interval(figures: Mapping[str, float] | None, sign: str = "") -> str:
+    """Mean and interval in percent, a dash for none."""
+    if figures is None:
+        return "-"
+    mean, low, high = (f"{100 * figures[key]:{sign}.1f}" for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

@@ -1,0 +1,175 @@
+"""What --stage=evaluate can measure: suites of tasks with the environments, oracles and baselines that go with them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import config_dict
+
+from envs import actors, registry
+from envs.base import Actor, Env
+from rl.evaluation.pass_rates import derive_seed
+from synth import dataset
+from synth.inversion import script
+from synth.task import Task
+
+FAMILIES = ("agentic", "bfcl", "tau2")
+BFCL_COLUMNS = {  # category -> the paper's column
+    "multi_turn_base": "BFCL-V4 base",
+    "multi_turn_miss_func": "BFCL-V4 miss func",
+    "multi_turn_miss_param": "BFCL-V4 miss param",
+    "multi_turn_long_context": "BFCL-V4 long ctx",
+}
+TAU2_COLUMNS = {  # split -> the paper's column, if it has one
+    "airline": "tau2 airline",
+    "retail": "tau2 retail",
+    "telecom": "tau2 telecom",
+    "telecom_solo": "",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """Tasks that are measured together.
+
+    name: "<family>/<split>". tasks: anything with id and root. make: a fresh environment of a task. max_turns:
+    assistant turns per episode. seed: of the sampling. actors: the baselines beside the policy, name -> actor of a
+    task, None where a task has no such actor. make_scripted: the environment that they play in. column: of the paper's
+    table, "" if it has none. note: what a reader of the figures has to know.
+    """
+
+    name: str
+    tasks: Sequence[Any]
+    make: Callable[[Any], Env]
+    max_turns: int
+    seed: int
+    actors: Mapping[str, Callable[[Any], Actor | None]]
+    make_scripted: Callable[[Any], Env]
+    column: str = ""
+    note: str = ""
+
+
+def parse(text: str) -> list[str]:
+    """The names in config.evaluate.suites: families, or "<family>/<split>" for one of its suites.
+
+    Raises ValueError naming an unknown family or a name that stands twice.
+    """
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name.split("/")[0] not in FAMILIES:
+            raise ValueError(f"evaluate.suites: unknown suite {name!r}, expected some of {', '.join(FAMILIES)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"evaluate.suites: {text!r} names a suite twice")
+    return names
+
+
+def load(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
+    """The suites of config.evaluate.suites.
+
+    Raises ValueError naming what is missing: an unknown suite, tasks in the workdir, an official package.
+    """
+    found: list[Suite] = []
+    for name in parse(config.evaluate.suites):
+        family, _, split = name.partition("/")
+        suites = {"agentic": agentic, "bfcl": bfcl, "tau2": tau2}[family](config, workdir)
+        chosen = [suite for suite in suites if split in ("", suite.name.partition("/")[2])]
+        if not chosen:
+            raise ValueError(f"evaluate.suites: no suite {name!r}, there are {', '.join(s.name for s in suites)}")
+        found += [suite for suite in chosen if suite.name not in {other.name for other in found}]
+    if limit := config.evaluate.limit:
+        found = [dataclasses.replace(suite, tasks=suite.tasks[:limit]) for suite in found]
+    return found
+
+
+def agentic(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
+    """The held-out tasks of every round in the workdir, with the seeds that the rounds measured them with."""
+    rounds = sorted(int(path.name.removeprefix("round_")) for path in (workdir / "tasks").glob("round_*"))
+    if not rounds:
+        raise ValueError(f"evaluate: {workdir} holds no tasks; run --stage=synth or --stage=flywheel first")
+    constants = {name: functools.partial(_constant, name=name) for name in script.CONSTANTS}
+    make = functools.partial(registry.make, untooled=config.reasoning.untooled_reward)
+    return [
+        Suite(
+            name=f"agentic/round_{number}",
+            tasks=dataset.read(workdir / "tasks" / f"round_{number}", "heldout"),
+            make=make,
+            max_turns=config.env.max_turns,
+            seed=derive_seed(config.seed, "evaluate", number),
+            actors=_baselines(registry.oracle, lambda task: getattr(task, "tools", ())) | constants,
+            make_scripted=make,
+        )
+        for number in rounds
+    ]
+
+
+def bfcl(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
+    """The four multi-turn categories of BFCL-V4."""
+    del workdir  # the tasks come with the official package
+    try:
+        from envs import bfcl as benchmark
+    except ImportError as error:
+        raise ValueError(f"evaluate.suites: {error}") from error
+    return [
+        Suite(
+            name=f"bfcl/{split}",
+            tasks=benchmark.tasks(split),
+            make=functools.partial(benchmark.make, form=config.evaluate.bfcl_form),
+            max_turns=benchmark.MAX_TURNS,
+            seed=derive_seed(config.seed, "evaluate", split),
+            actors=_baselines(benchmark.oracle, lambda task: task.functions),
+            make_scripted=benchmark.make,
+            column=column,
+        )
+        for split, column in BFCL_COLUMNS.items()
+    ]
+
+
+def tau2(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
+    """The domains of tau2-bench, with the user that the config names; baselines have the scripted user."""
+    del workdir  # the tasks come with the checkout
+    try:
+        from envs import tau2 as benchmark
+    except ImportError as error:
+        raise ValueError(f"evaluate.suites: {error}") from error
+    c = config.evaluate
+    user = benchmark.UserModel(c.user, c.user_url, os.environ.get(c.user_key_env, "")) if c.user else None
+    other = f"the user is {c.user or 'scripted'}, not {benchmark.OFFICIAL_USER}: not comparable with the leaderboard"
+    return [
+        Suite(
+            name=f"tau2/{split}",
+            tasks=benchmark.tasks(split),
+            make=functools.partial(benchmark.make, user=user),
+            max_turns=benchmark.MAX_TURNS,
+            seed=derive_seed(config.seed, "evaluate", split),
+            actors={
+                "oracle": benchmark.oracle,
+                "do_nothing": benchmark.idle,
+                "always_transfer": benchmark.transferring,
+            },
+            make_scripted=benchmark.make,
+            column=column,
+            note="" if c.user == benchmark.OFFICIAL_USER or split == "telecom_solo" else other,
+        )
+        for split, column in TAU2_COLUMNS.items()
+    ]
+
+
+def _baselines(
+    oracle: Callable[[Any], Actor], tools: Callable[[Any], Sequence[dict]]
+) -> dict[str, Callable[[Any], Actor | None]]:
+    """The usual baselines: what can be reached, and what is reached by doing nothing or passing on."""
+    return {
+        "oracle": oracle,
+        "do_nothing": lambda task: actors.scripted([]),
+        "always_transfer": lambda task: actors.transferring(tools(task)),
+    }
+
+
+def _constant(task: Any, name: str) -> Actor:
+    """A constant policy of the executable worlds; None for a question, in whose worlds these can do nothing."""
+    return actors.scripted(script.constant(task, name)) if isinstance(task, Task) else None

@@ -1,0 +1,219 @@
+"""The learner: one jit-compiled, sharded, donated update per batch.
+
+    optimiser = optimiser.make(learning_rate=1e-6, ...)
+    state = optimiser.create(policy, optimiser, mesh)
+    step = learner.make_train_step(policy, optimiser, mesh, objective.Objective(temperature=1.0, ...))
+    state, metrics = step(state, packing.pack(...))
+    policy = nnx.merge(nnx.split(policy)[0], state.params)      # what the sampler gets
+
+Gradients are accumulated in float32 over the micro-batches inside the step, in a loop whose trip count is data: a
+batch's shape is fixed, its contents and the number of micro-batches in use may change without compiling again.
+
+Legend: M micro-batches, R rows of a micro-batch, T row length (see packing.Batch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from model.checkpoints import lora
+from model.network import sharding
+from rl.learn import objective, optimiser, packing
+from rl.learn.objective import Objective, Scalars
+from rl.learn.optimiser import TrainState
+
+Tree = Any
+Step = Callable[[TrainState, packing.Batch], tuple[TrainState, Scalars]]
+Scorer = Callable[[Tree, packing.Batch], jax.Array]
+
+
+def batch_shardings(batch: packing.Batch, mesh: Mesh) -> packing.Batch:
+    """A NamedSharding for every array of a Batch: rows and their tokens are split as sharding.TRAIN says."""
+    rows = NamedSharding(mesh, PartitionSpec(None, *sharding.activation_spec(sharding.TRAIN)))
+    whole = sharding.replicated(mesh)
+    return jax.tree.map(lambda x: rows if np.ndim(x) else whole, batch)
+
+
+def place(batch: packing.Batch, mesh: Mesh) -> packing.Batch:
+    """The batch on the mesh; its host arrays are the same in every process, which hands over what its devices hold.
+
+    Raises ValueError if its rows or their tokens do not divide among the devices that share them.
+    """
+    parts, splits = sharding.parts("rows", mesh), sharding.parts("sequence", mesh)
+    if batch.tokens.shape[1] % parts:
+        raise ValueError(
+            f"rl.rows: {batch.tokens.shape[1]} rows of a micro-batch do not divide among the {parts} devices of "
+            f"the mesh axes {sharding.TRAIN['rows']}"
+        )
+    if batch.tokens.shape[2] % splits:
+        raise ValueError(
+            f"rl.row_length: {batch.tokens.shape[2]} tokens do not divide among the {splits} devices of the mesh "
+            f"axis {sharding.TRAIN['sequence']}"
+        )
+
+    def one(x: np.ndarray | jax.Array, placed: NamedSharding) -> jax.Array:
+        if isinstance(x, jax.Array):  # made of what a scorer has found
+            return x if x.sharding.is_equivalent_to(placed, x.ndim) else jax.device_put(x, placed)
+        return jax.make_array_from_callback(np.shape(x), placed, lambda index: np.asarray(x)[index])
+
+    return jax.tree.map(one, batch, batch_shardings(batch, mesh))
+
+
+def gradients(
+    params: Tree,
+    batch: packing.Batch,
+    step: jax.Array,
+    graphdef: nnx.GraphDef,
+    shardings: Tree,
+    o: Objective,
+    adapters: lora.Adapters | None = None,
+) -> tuple[Tree, Scalars, Scalars]:
+    """The loss's gradient over the micro-batches of `batch` that are in use. Traceable; to be jitted by the caller.
+
+    Args:
+        params: an nnx.State. step: updates done. graphdef: the policy's structure. shardings: of what the gradient is
+            taken for. adapters: if given, the gradient is theirs and not the parameters', which hold them.
+
+    Returns:
+        (float32 gradients in the structure of params, or of adapters, sums, maxima): "loss" is the batch's; the other
+        sums are over its loss tokens.
+
+    Raises:
+        ValueError: if the batch lacks the log-probabilities that the objective needs.
+    """
+    for field, needed in (("old_logprobs", o.importance != "none"), ("reference_logprobs", bool(o.kl_coef))):
+        if needed and getattr(batch, field) is None:
+            raise ValueError(f"the batch has no {field}, which the objective needs: {o}")
+    held = objective.held_back(batch, o, step)
+
+    def loss(trained: Tree, index: jax.Array) -> tuple[jax.Array, tuple[Scalars, Scalars]]:
+        micro, held_RT = _part((batch, held), index)
+        if adapters is not None:
+            return objective.micro_batch(nnx.merge(graphdef, params), micro, held_RT, o, trained)
+        return objective.micro_batch(nnx.merge(graphdef, trained), micro, held_RT, o)
+
+    def one(index: jax.Array) -> tuple[Tree, Scalars, Scalars]:
+        grads, (sums, maxima) = jax.grad(loss, has_aux=True)(params if adapters is None else adapters, index)
+        return jax.tree.map(lambda g: g.astype(jnp.float32), grads), sums, maxima
+
+    def body(index: jax.Array, total: tuple[Tree, Scalars, Scalars]) -> tuple[Tree, Scalars, Scalars]:
+        new = one(index)
+        grads, sums = jax.tree.map(jnp.add, total[:2], new[:2])
+        maxima = jax.tree.map(jnp.maximum, total[2], new[2])
+        return jax.lax.with_sharding_constraint(grads, shardings), sums, maxima
+
+    if batch.tokens.shape[0] == 1:  # nothing to add up; an empty batch has no loss token and gives zeros
+        grads, sums, maxima = one(jnp.zeros((), jnp.int32))
+        return jax.lax.with_sharding_constraint(grads, shardings), sums, maxima
+    shapes = jax.eval_shape(one, jnp.zeros((), jnp.int32))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.fori_loop(0, batch.used, body, zeros)
+
+
+def _part(arrays: Tree, index: jax.Array) -> Tree:
+    """The index-th micro-batch of arrays [M, ...]; scalars stay."""
+    return jax.tree.map(lambda x: x[index] if x.ndim else x, arrays)
+
+
+def make_train_step(
+    policy: nnx.Module,
+    transformation: optax.GradientTransformation,
+    mesh: Mesh,
+    o: Objective = Objective(),
+    settings: lora.Lora | None = None,
+    offload: bool = False,
+) -> Step:
+    """Compiles (once) the update of a TrainState by a Batch.
+
+    Args:
+        policy: a transformer.Transformer, of which only the structure is used, or with adapters the weights, too, as
+            their base. transformation, mesh, settings, offload: as for optimiser.create.
+
+    Returns:
+        step(state, batch) -> (state, metrics). The old state is donated. An update whose gradient or loss is not
+        finite, or whose batch has no loss token, is skipped: parameters and optimiser stay as they are, see
+        optimiser.TrainState. Metrics are float32 scalars on the devices: loss, tokens, entropy (nats), grad_norm
+        (before clipping), param_norm, update_ratio (norm of the update over that of the parameters; with adapters both
+        are theirs), skipped_updates (0 or 1); for a policy-gradient loss clip_fraction_low, clip_fraction_high,
+        ratio_mean, ratio_std, ratio_max, ess, advantage_mean, advantage_std, mismatch_kl (k1), mismatch_kl_k3,
+        mismatch_max (largest |logprob difference| to the sampler), and, where the objective has them, importance_mean
+        and reference_kl; and for a mixture of experts router_balance (see moe.balance_loss) and router_load_max (tokens
+        of the busiest expert over those of the mean one, the largest of any micro-batch).
+        `step.compiled` is the jitted function underneath, for ahead-of-time lowering and for counting its programs; its
+        last argument is `step.base`, the adapters' base. step raises ValueError as `place` and `gradients` do.
+    """
+    shardings = optimiser.state_shardings(policy, transformation, mesh, settings, offload)
+    graphdef = nnx.split(policy)[0]
+    on_devices = jax.tree.map(lambda placed: placed.with_memory_kind(optimiser.DEVICE), shardings)
+    placed = shardings.params if settings is None else shardings.adapters
+    base, base_placed = None, None
+    if settings is not None:
+        base, base_placed = (lora.base(tree, shardings.adapters) for tree in (nnx.state(policy), shardings.params))
+
+    def update(state: TrainState, batch: packing.Batch, base: Tree | None) -> tuple[TrainState, Scalars]:
+        grads, sums, maxima = gradients(state.params, batch, state.step, graphdef, placed, o, state.adapters)
+        if offload:  # for as long as the update takes
+            state = jax.device_put(state, on_devices)
+        grad_norm, param_norm = optax.tree.norm(grads), optax.tree.norm(state.trained)
+        finite = jnp.isfinite(grad_norm) & jnp.isfinite(sums["loss"])
+        ok = finite & (batch.denominator > 0)
+        state, updates = optimiser.apply(state, grads, ok, finite, transformation, base)
+        return state, objective.metrics(sums, maxima, batch.denominator) | {
+            "grad_norm": grad_norm,
+            "param_norm": param_norm,
+            "update_ratio": jnp.where(ok, optax.tree.norm(updates) / param_norm, 0.0),
+            "skipped_updates": 1.0 - ok.astype(jnp.float32),
+        }
+
+    compiled = jax.jit(
+        update,
+        donate_argnums=0,
+        in_shardings=(shardings, None, base_placed),  # a batch comes as it is placed
+        out_shardings=(shardings, sharding.replicated(mesh)),
+    )
+
+    def step(state: TrainState, batch: packing.Batch) -> tuple[TrainState, Scalars]:
+        with jax.set_mesh(mesh):  # the model constrains its activations to the mesh in force
+            return compiled(state, place(batch, mesh), base)
+
+    step.compiled, step.base = compiled, base
+    return step
+
+
+def make_scorer(policy: nnx.Module, mesh: Mesh, temperature: float = 1.0, logits_chunk: int = 0) -> Scorer:
+    """score(params, batch) -> log-probabilities of the batch's targets, float32 [M, R, T], placed as the batch's arrays
+    are; 0 in micro-batches that are not in use.
+
+    For what a loss compares with: the learner's policy before a step's updates, a frozen reference, a teacher. The
+    arguments are those of `make_train_step`; temperature and logits_chunk as in Objective.
+    """
+    graphdef = nnx.split(policy)[0]
+
+    def score(params: Tree, batch: packing.Batch) -> jax.Array:
+        model = nnx.merge(graphdef, params)
+
+        def body(index: jax.Array, total: jax.Array) -> jax.Array:
+            micro = _part(batch, index)
+            x_RTD, _ = model.hidden_and_router(micro.tokens, micro.positions, micro.segment_ids, micro.parent_ids)
+            settings = (temperature, logits_chunk, micro.kept)
+            logprobs, _ = objective.token_statistics(model, x_RTD, micro.targets, *settings)
+            return total.at[index].set(logprobs)
+
+        return jax.lax.fori_loop(0, batch.used, body, jnp.zeros(batch.tokens.shape, jnp.float32))
+
+    rows = NamedSharding(mesh, PartitionSpec(None, *sharding.activation_spec(sharding.TRAIN)))
+    compiled = jax.jit(score, out_shardings=rows)
+
+    def run(params: Tree, batch: packing.Batch) -> jax.Array:
+        with jax.set_mesh(mesh):
+            return compiled(params, place(batch, mesh))
+
+    return run

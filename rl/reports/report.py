@@ -1,0 +1,263 @@
+"""Opens a run's workdir: metrics, summary and rollouts as plain data, and as text and figures for people.
+
+    python -m rl.reports.report --workdir=DIR [--random=N [--seed=S] | --rollout=N] [--round=K]
+        [--phase=train|initial|before|after|current] [--outcome=any|pass|fail]
+
+prints the closing table and, if asked, N readable conversations drawn at random or the N-th one. The conversations of
+stage=evaluate are those of DIR/evaluation.
+
+Files of a workdir: metrics.jsonl (one flat dict per line), summary.json, rollouts/*.jsonl (one episode per line: the
+fields of rl.trajectory.Trajectory, plus "round" and whatever else the loop recorded).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from absl import flags
+
+from synth.trees import expr
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Record = dict[str, Any]
+
+
+def metrics(workdir: str | Path) -> list[Record]:
+    """The rows of metrics.jsonl, oldest first. Raises FileNotFoundError without one, ValueError for a broken line."""
+    return list(read_lines(Path(workdir) / "metrics.jsonl"))
+
+
+def curve(rows: Iterable[Record], y: str, x: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(x, y), both [number of rows that have y]; x defaults to the count of such rows. For plotting.
+
+    Raises ValueError naming the keys there are if no row has both.
+    """
+    rows = list(rows)
+    chosen = [row for row in rows if row.get(y) is not None and (x is None or row.get(x) is not None)]
+    if not chosen:
+        known = sorted({key for row in rows for key in row})
+        raise ValueError(f"no metrics row has {y if x is None else f'{x} and {y}'}; known keys: {', '.join(known)}")
+    xs = np.arange(len(chosen)) if x is None else np.array([row[x] for row in chosen])
+    return xs, np.array([row[y] for row in chosen])
+
+
+def summary(workdir: str | Path) -> Record:
+    """summary.json. Raises FileNotFoundError if the run has not written one."""
+    return json.loads((Path(workdir) / "summary.json").read_text())
+
+
+def rollouts(workdir: str | Path, round: int | None = None, phase: str | None = None) -> Iterator[Record]:
+    """The recorded episodes, all or those of one round and phase, file by file in order of name.
+
+    phase: "train", or whose held-out episodes: "initial" (the base policy), "before" or "after" the round's RL; with
+    "_greedy" behind it, those sampled at temperature 0.
+
+    Raises FileNotFoundError if there are no rollout files and ValueError for a broken line.
+    """
+    files = sorted((Path(workdir) / "rollouts").glob("*.jsonl"))
+    if not files:
+        raise FileNotFoundError(f"no rollout files in {Path(workdir) / 'rollouts'}")
+    for file in files:
+        for record in read_lines(file):
+            if round in (None, record.get("round")) and phase in (None, record.get("phase")):
+                yield record
+
+
+def select(records: Iterable[Record], outcome: str = "any") -> Iterator[Record]:
+    """The records with that outcome: "pass" (reward 1.0), "fail" (below 1.0) or "any" (faults included)."""
+    wanted = {
+        "any": lambda reward: True,
+        "pass": lambda reward: reward == 1.0,
+        "fail": lambda reward: reward is not None and reward < 1.0,
+    }
+    if outcome not in wanted:
+        raise ValueError(f"outcome {outcome!r}: expected one of {', '.join(wanted)}")
+    return (record for record in records if wanted[outcome](record["score"]["reward"]))
+
+
+def sample(records: Iterable[Record], count: int, seed: int) -> list[Record]:
+    """At most `count` records without replacement, in the order they came; the same seed draws the same ones."""
+    records = list(records)
+    chosen = random.Random(seed).sample(range(len(records)), min(count, len(records)))
+    return [records[i] for i in sorted(chosen)]
+
+
+def format_trajectory(record: Record) -> str:
+    """One episode (a line of rollouts/*.jsonl) as readable text: the conversation, then how it was scored."""
+    facts = f"task {record['task_id']}, member {record['member']}"
+    facts += "".join(f", {tag} {record[tag]}" for tag in ("round", "phase", "step") if tag in record)
+    lines = [f"== {facts}: {record['turns']} turns, ended by {record['reason']}"]
+    for message in record["messages"]:
+        lines += _format_message(message)
+    return "\n".join([*lines, *_format_score(record["score"])])
+
+
+def format_tree(tree: Record) -> str:
+    """A behaviour tree (`tree.to_dict`) as indented text, one node per line with the edge that leads to it."""
+    lines = [_format_node(tree)]
+    children = tree["children"]
+    for i, child in enumerate(children):
+        last = i == len(children) - 1
+        head, *rest = format_tree(child["node"]).split("\n")
+        lines.append(f"{'└─' if last else '├─'} {child['when']}: {head}")
+        lines += [f"{'   ' if last else '│  '}{line}" for line in rest]
+    return "\n".join(lines)
+
+
+def table(rounds: Sequence[Record]) -> str:
+    """The closing table of a run: one line per entry of summary.json's "rounds"; pass rates in %, 95 % intervals."""
+    head = ("round", "flywheel", "train", "held-out", "branches", "depth", "initial %", "before %", "after %", "gain")
+    rows = [head]
+    for entry in rounds:
+        counts = (entry["round"], entry["flywheel"], entry["train_tasks"], entry["heldout_tasks"])
+        means = (f"{entry[key]:.1f}" if key in entry else "-" for key in ("branches_mean", "depth_mean"))
+        rates = (_interval(entry[key]) for key in ("pass_initial", "pass_before", "pass_after"))
+        rows.append((*map(str, counts), *means, *rates, f"{100 * gain(entry):+.1f}"))
+    return _aligned(rows)
+
+
+def world_table(rounds: Sequence[Record]) -> str:
+    """As `table`, a line per round and world of the reasoning flywheel; "" if there is none."""
+    phases = ("pass_initial", "pass_before", "pass_after")
+    rows = [("round", "world", "initial %", "before %", "after %", "gain")]
+    for entry in rounds:
+        for world in entry["pass_after"].get("worlds", ()):
+            rates = {phase: entry[phase]["worlds"][world] for phase in phases}
+            intervals = (_interval(rates[phase]) for phase in phases)
+            rows.append((str(entry["round"]), world, *intervals, f"{100 * gain(rates):+.1f}"))
+    return _aligned(rows) if len(rows) > 1 else ""
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of equal length as lines of columns."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows)
+
+
+def gain(entry: Record) -> float:
+    """What a round's RL gained: held-out pass rate after minus before, both in [0, 1]."""
+    return entry["pass_after"]["mean"] - entry["pass_before"]["mean"]
+
+
+def plot(workdir: str | Path) -> Figure:
+    """A figure of the run: reward and pass rate of every RL step, the latter also by environment if there are several;
+    held-out pass rates of every round with intervals.
+
+    The second part is left empty while the run has no summary.json.
+    """
+    # Not at the top: the training loop imports this module for its closing table and has no use for matplotlib.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    steps, rounds = figure.subplots(1, 2)
+    rows = [row for row in metrics(workdir) if row.get("reward") is not None]
+    rows = [{**row, "place": place} for place, row in enumerate(rows)]
+    environments = sorted({key for row in rows for key in row if key.startswith("pass_rate/")})
+    for key in ("reward", "pass_rate", *(environments if len(environments) > 1 else ())):
+        steps.plot(*curve(rows, key, "place"), label=key.replace("_", " "), linestyle=":" if "/" in key else "-")
+    numbers = [row["round"] for row in rows]
+    for i in range(1, len(rows)):
+        if numbers[i] != numbers[i - 1]:
+            steps.axvline(i - 0.5, color="0.8")
+    steps.set(xlabel="RL step, rounds separated by lines", ylabel="mean over the step's episodes", ylim=(0, 1))
+    steps.legend()
+    if (Path(workdir) / "summary.json").exists():
+        entries = summary(workdir)["rounds"]
+        for key in ("pass_initial", "pass_before", "pass_after"):
+            mean, low, high = (np.array([entry[key][part] for entry in entries]) for part in ("mean", "low", "high"))
+            errors = np.stack([mean - low, high - mean])
+            rounds.errorbar([entry["round"] for entry in entries], mean, errors, label=key[5:], capsize=3, marker="o")
+        rounds.set_xticks(sorted({entry["round"] for entry in entries}))
+        rounds.legend()
+    rounds.set(xlabel="round", ylabel="held-out pass rate (95 %)", ylim=(0, 1))
+    return figure
+
+
+def read_lines(path: Path) -> Iterator[Record]:
+    """The records of a JSON-lines file; a last line without its newline is still being written and left out."""
+    with path.open() as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith("\n"):
+                return
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
+
+
+def _format_message(message: Record) -> list[str]:
+    """The lines of one message; what runs over several lines is indented."""
+    label = f"[{message['role']}"
+    label += f" {message['tool_call_id']}]" if "tool_call_id" in message else "]"
+    lines = []
+    if message.get("content") or not message.get("tool_calls"):
+        lines.append(f"{label} " + (message.get("content") or "(nothing)").strip().replace("\n", "\n    "))
+    for call in message.get("tool_calls") or ():
+        lines.append(f"{label} {call['id']}: {call['function']['name']}({call['function']['arguments']})")
+    return lines
+
+
+def _format_score(score: Record) -> list[str]:
+    """The lines that say what an episode earned and why."""
+    if score["reward"] is None:
+        return [f"-- no reward, infrastructure failed: {score['error']}"]
+    subgoals = ", ".join(f"{name} {'reached' if hit else 'MISSED'}" for name, hit in score["subgoals"].items())
+    lines = [f"-- reward {score['reward']:.2f}", f"   subgoals: {subgoals or 'none'}"]
+    lines.append(f"   violations: {', '.join(score['violations']) or 'none'}")
+    for path, (before, after) in score["delta"].items():
+        lines.append(f"   changed {path}: {json.dumps(before)} -> {json.dumps(after)}")
+    if score.get("node"):
+        lines.append(f"   left its branch at {score['node']}")
+    return lines
+
+
+def _format_node(node: Record) -> str:
+    """Id, kind and spec of a tree node; conditions in words."""
+    spec = dict(node["spec"])
+    words = [expr.render(spec.pop("condition"))] if "condition" in spec else []
+    words += [f"{key}={value}" for key, value in spec.items() if value not in ("", None, False)]
+    return " ".join([node["id"], node["kind"], *words])
+
+
+def _interval(rate: Record) -> str:
+    """{"mean", "low", "high"} in percent."""
+    return f"{100 * rate['mean']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
+
+
+def main(argv: Sequence[str]) -> None:
+    """The command at the top of this file."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "The run's folder.", flag_values=values, required=True)
+    flags.DEFINE_integer("rollout", None, "Print the N-th matching rollout (from 0).", 0, flag_values=values)
+    flags.DEFINE_integer("random", 0, "Print N matching rollouts drawn at random.", 0, flag_values=values)
+    flags.DEFINE_integer("seed", 0, "Seed of the draw.", flag_values=values)
+    flags.DEFINE_integer("round", None, "Only rollouts of this round.", 0, flag_values=values)
+    phases = ["train", "initial", "before", "after", "current"]
+    flags.DEFINE_enum("phase", None, phases, "Only these.", flag_values=values)
+    flags.DEFINE_enum("outcome", "any", ["any", "pass", "fail"], "Only rollouts that end so.", flag_values=values)
+    try:
+        values(["", *argv])
+        if (Path(values.workdir) / "summary.json").exists():
+            rounds = summary(values.workdir)["rounds"]
+            print(*filter(None, (table(rounds), world_table(rounds))), sep="\n\n")
+        if values.random or values.rollout is not None:
+            records = list(select(rollouts(values.workdir, values.round, values.phase), values.outcome))
+            if values.rollout is not None and values.rollout >= len(records):
+                raise ValueError(f"--rollout={values.rollout}: there are {len(records)} matching rollouts")
+            one = values.rollout is not None
+            chosen = [records[values.rollout]] if one else sample(records, values.random, values.seed)
+            print("\n" + "\n\n".join(format_trajectory(record) for record in chosen))
+    except (flags.Error, FileNotFoundError, ValueError) as error:
+        sys.exit(f"rl.reports.report: {error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

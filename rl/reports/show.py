@@ -1,0 +1,72 @@
+"""What a person sees while a run goes on: progress bars on standard error, one line per step on standard output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from rl.trajectory import Trajectory
+
+Item = TypeVar("Item")
+
+
+def bar(items: Iterable[Item], text: str, total: int | None = None) -> tqdm:
+    """Iterates over items with a progress bar that vanishes when it is done; total: of items without a length."""
+    return tqdm(items, desc=text, total=total, leave=False, disable=not sys.stderr.isatty())
+
+
+class Progress:
+    """A progress bar of episodes; `update(done, total)` is the rollouts' callback."""
+
+    def __init__(self, text: str):
+        self._bar = tqdm(desc=text, unit="ep", leave=False, disable=not sys.stderr.isatty())
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.close()
+
+    def update(self, done: int, total: int) -> None:
+        """Moves the bar to `done` of `total` episodes."""
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+
+def line(text: str) -> None:
+    """Prints a line without tearing a bar."""
+    tqdm.write(text)
+    sys.stdout.flush()
+
+
+def percent(rate: Mapping[str, Any]) -> str:
+    """A pass rate with its 95 % interval."""
+    text = f"{100 * rate['mean']:.1f} % [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
+    return text + (f", greedy {100 * rate['greedy']:.1f} %" if "greedy" in rate else "")
+
+
+def faults(items: Sequence[Trajectory]) -> None:
+    """Says how many episodes had an infrastructure fault, and what the first one was; nothing if none had."""
+    failed = [item for item in items if item.reward is None]
+    if failed:
+        first, episode = failed[0], f"{failed[0].task_id}, member {failed[0].member}"
+        what = (first.score.error or "no error told").splitlines()[0]
+        line(f"{len(failed)} of {len(items)} episodes faulted and count for nothing; the first, {episode}: {what}")
+
+
+def step(number: int, index: int, steps: int, metrics: Mapping[str, float | None]) -> str:
+    """One RL step in a line; a dash stands for what could not be measured."""
+
+    def shown(name: str, scale: float = 1.0, places: int = 3) -> str:
+        value = metrics.get(name)
+        return "-" if value is None else f"{scale * value:.{places}f}"
+
+    return (
+        f"round {number}  step {index + 1:>3}/{steps}  reward {shown('reward')}  "
+        f"pass {shown('pass_rate', 100, 0)} %  mixed groups {shown('mixed_groups', 100, 0)} %  "
+        f"entropy {shown('entropy')}  {shown('tokens_per_second', places=0)} tok/s  "
+        f"{shown('rollout_seconds', places=1)} + {shown('learner_seconds', places=1)} s"
+    )

@@ -1,0 +1,138 @@
+"""Runs every combination of a config file's `sweep(add)` and compares them.
+
+    python -m rl.reports.sweep --config=FILE[:arg] --workdir=DIR [--config.section.key=value ...]
+
+Each combination is one run of main.py in DIR/<key=value,...>. Giving the same command again continues: finished runs
+are skipped, killed ones resume. A run that fails is reported and the others go on. At the end one table is printed and
+written to DIR/sweep.md and DIR/sweep.json.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rl import command_line
+from rl.reports import report
+
+MAIN = Path(__file__).resolve().parents[2] / "main.py"
+FLAGS = (("workdir", None, "the folder of the sweep, for example --workdir=runs/sweep"),)
+RESULTS = ("initial %", "before %", "after %", "mean gain", "seconds")
+
+Combination = dict[str, Any]  # config key -> value
+
+
+def combinations(sweep: Callable[[Callable[..., None]], None]) -> list[Combination]:
+    """What `sweep` adds, in order. Raises ValueError if that is nothing or the same combination twice."""
+    added: list[Combination] = []
+    sweep(lambda **values: added.append(values))
+    if not added:
+        raise ValueError("sweep(add) adds no combination")
+    names = [run_name(combination) for combination in added]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"sweep(add) adds {', '.join(repeated)} more than once")
+    return added
+
+
+def run_name(combination: Combination) -> str:
+    """The name of a combination's folder: "key=value,key=value", path separators replaced."""
+    return ",".join(f"{key}={value}" for key, value in combination.items()).replace("/", "_")
+
+
+def run_flags(argv: Sequence[str], workdir: Path, combination: Combination) -> list[str]:
+    """main.py's command line: the sweep's own, with the combination's values and folder last so that they win."""
+    swept = [f"--config.{key}={value}" for key, value in combination.items()]
+    return [*argv, *swept, f"--workdir={workdir / run_name(combination)}"]
+
+
+def is_finished(run: Path, rounds: int) -> bool:
+    """Whether the run wrote a summary that holds that many rounds."""
+    if not (run / "summary.json").exists():
+        return False
+    return len({entry["round"] for entry in report.summary(run)["rounds"]}) >= rounds
+
+
+def results(run: Path) -> dict[str, float]:
+    """RESULTS of a finished run: held-out pass rates of the last round, the mean gain over rounds (%), wall seconds."""
+    record = report.summary(run)
+    last = record["rounds"][-1]
+    rates = [100 * last[key]["mean"] for key in ("pass_initial", "pass_before", "pass_after")]
+    gains = [100 * report.gain(entry) for entry in record["rounds"]]
+    return dict(zip(RESULTS, [*rates, sum(gains) / len(gains), record["wall_seconds"]], strict=True))
+
+
+def table(rows: Sequence[tuple[Combination, dict[str, float] | None]]) -> str:
+    """A markdown table of (combination, its results or None if the run failed)."""
+    keys = list(dict.fromkeys(key for combination, _ in rows for key in combination))
+    lines = [(*keys, *RESULTS)]
+    for combination, found in rows:
+        swept = [str(combination.get(key, "default")) for key in keys]
+        lines.append((*swept, *(f"{found[name]:.1f}" if found else "failed" for name in RESULTS)))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    text = ["| " + " | ".join(cell.rjust(width) for cell, width in zip(line, widths)) + " |" for line in lines]
+    rule = "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|"
+    return "\n".join([text[0], rule, *text[1:]])
+
+
+def prepare(argv: Sequence[str]) -> tuple[Path, list[tuple[Combination, list[str], int]]]:
+    """Checks everything before anything runs; returns the sweep's folder and (combination, main.py's flags, rounds).
+
+    Raises ValueError naming what is wrong with the command line, the file's sweep, or a combination.
+    """
+    values = command_line.parse(argv, FLAGS)
+    file = values["config"].config_filename.split(":")[0]
+    module = command_line.load_module(file)
+    if not hasattr(module, "sweep"):
+        raise ValueError(f"--config={file}: the file defines no sweep(add)")
+    workdir, runs = Path(values.workdir), []
+    for combination in combinations(module.sweep):
+        given = run_flags(argv, workdir, combination)
+        rounds = command_line.parse(given, FLAGS).config.rl.rounds
+        check = [sys.executable, MAIN, *given, "--only_check_args"]
+        answer = subprocess.run(check, stderr=subprocess.PIPE, text=True)
+        if answer.returncode:
+            raise ValueError(f"{run_name(combination)}: {answer.stderr.strip()}")
+        runs.append((combination, given, rounds))
+    return workdir, runs
+
+
+def run(combination: Combination, workdir: Path, given: Sequence[str], rounds: int) -> dict[str, float] | None:
+    """Runs main.py for one combination unless it is finished; returns its results, None if it failed."""
+    folder = workdir / run_name(combination)
+    if is_finished(folder, rounds):
+        print(f"sweep: {folder.name} is finished already", flush=True)
+        return results(folder)
+    print(f"sweep: {folder.name}", flush=True)
+    status = subprocess.run([sys.executable, MAIN, *given]).returncode
+    if status or not is_finished(folder, rounds):
+        print(f"sweep: {folder.name} FAILED (exit status {status}); going on", file=sys.stderr, flush=True)
+        return None
+    return results(folder)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the sweep; exit status 2 if the command is wrong, 1 if a run failed, else 0."""
+    if {"-h", "--help"} & set(argv):
+        print(__doc__)
+        return 0
+    try:
+        workdir, runs = prepare(argv)
+    except ValueError as error:
+        print(f"rl.reports.sweep: {error}", file=sys.stderr)
+        return 2
+    rows = [(combination, run(combination, workdir, given, rounds)) for combination, given, rounds in runs]
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / "sweep.md").write_text(table(rows) + "\n")
+    record = [{"combination": combination, "results": found} for combination, found in rows]
+    (workdir / "sweep.json").write_text(json.dumps(record, indent=2) + "\n")
+    print(table(rows))
+    return int(any(found is None for _, found in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

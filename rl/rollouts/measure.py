@@ -1,0 +1,95 @@
+"""What a batch of episodes is measured by: rewards, rates, lengths, and what the sampler did for them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from envs import registry
+from rl import trajectory
+from rl.learn import advantage
+from rl.rollouts import rollout
+from rl.trajectory import Trajectory
+from synth.task import Task
+
+
+def rewards_of(items: Sequence[Trajectory]) -> np.ndarray:
+    """The episodes' rewards, float32 [episodes], NaN where the infrastructure failed."""
+    return np.array([np.nan if t.reward is None else t.reward for t in items], np.float32)
+
+
+def total(stats: Sequence[rollout.Stats]) -> rollout.Stats:
+    """Several runs of rollouts as one."""
+    return rollout.Stats(
+        **{field.name: sum(getattr(one, field.name) for one in stats) for field in dataclasses.fields(rollout.Stats)}
+    )
+
+
+def of_rollouts(items: Sequence[Trajectory], group_size: int, stats: rollout.Stats) -> dict[str, float | None]:
+    """What a batch of episodes looks like; means are over episodes without a fault, None if all had one.
+
+    mixed_groups: share of groups whose rewards differ. reward_std: within a group, mean over the groups. invalid_calls:
+    tool calls per episode that say nothing that parses (see chat.Chat.parse), among its tool_calls. turn_tokens: per
+    turn, over all turns.
+    """
+    valid = [t for t in items if t.reward is not None]
+    rewards_BG = rewards_of(items).reshape(-1, group_size)
+    mixed = ~np.asarray(advantage.zero_variance(rewards_BG, ~np.isnan(rewards_BG)))
+    deviations = [np.std(row[~np.isnan(row)]) for row in rewards_BG if not np.isnan(row).all()]
+
+    def mean(values: Iterable[float]) -> float | None:
+        return sum(values) / len(valid) if valid else None
+
+    return {
+        "reward": mean(t.reward for t in valid),
+        "pass_rate": mean(t.passed for t in valid),
+        "reward_std": float(np.mean(deviations)) if deviations else None,
+        "mixed_groups": float(np.mean(mixed)) if items else None,
+        "violations": mean(bool(t.score.violations) for t in valid),
+        "truncated": mean(t.reason != trajectory.ENDED for t in valid),
+        "faults": len(items) - len(valid),
+        "retries": stats.retries,
+        "paused": stats.paused,
+        "turns": mean(t.turns for t in valid),
+        "tool_calls": mean(len(_arguments(t)) for t in valid),
+        "invalid_calls": mean(sum(not _parses(text) for text in _arguments(t)) for t in valid),
+        "response_tokens": mean(sum(t.loss_mask) for t in valid),
+        "turn_tokens": sum(sum(t.loss_mask) for t in valid) / max(sum(t.turns for t in valid), 1) if valid else None,
+        "tokens_per_second": stats.sampled_tokens / max(stats.seconds, 1e-9),
+        "slot_occupancy": stats.occupancy,
+        "shared_tokens": stats.shared_tokens,
+        "prefill_tokens": stats.prefill_tokens,
+        "prefill_seconds": stats.prefill_seconds,
+        "decode_seconds": stats.decode_seconds,
+        "env_seconds": stats.env_seconds,
+    }
+
+
+def by_environment(items: Sequence[Trajectory], tasks: Iterable[Task]) -> dict[str, float | None]:
+    """Mean reward and pass rate of each environment that has episodes, as "reward/NAME" and "pass_rate/NAME".
+
+    tasks: those of the episodes, and maybe others. Means are over episodes without a fault, None if all had one.
+    """
+    names, found = {task.id: registry.name(task) for task in tasks}, {}
+    for name in sorted({names[item.task_id] for item in items}):
+        valid = [item for item in items if names[item.task_id] == name and item.reward is not None]
+        found[f"reward/{name}"] = float(np.mean([item.reward for item in valid])) if valid else None
+        found[f"pass_rate/{name}"] = float(np.mean([item.passed for item in valid])) if valid else None
+    return found
+
+
+def _arguments(item: Trajectory) -> list[str]:
+    """The arguments of the episode's tool calls."""
+    return [call["function"]["arguments"] for message in item.messages for call in message.get("tool_calls") or ()]
+
+
+def _parses(text: str) -> bool:
+    """Whether a text is JSON."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

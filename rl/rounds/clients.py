@@ -1,0 +1,26 @@
+"""The client of the model that teaches, as a config names it, and whether any model will need a key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ml_collections import config_dict
+
+from synth.teachers import llm
+
+
+def teacher(config: config_dict.ConfigDict, workdir: Path, offline: bool) -> llm.Client:
+    """The client of the model that teaches. Its answers are kept in workdir/teacher; offline: only these are given."""
+    c = config.synth
+    return llm.Client(
+        c.teacher_model, workdir / "teacher", c.teacher_concurrency, c.teacher_attempts, c.teacher_timeout,
+        offline=offline, prices=llm.Prices(c.prompt_price, c.completion_price),
+    )  # fmt: skip
+
+
+def require_key(config: config_dict.ConfigDict, stage: str) -> None:
+    """Raises ValueError if this stage will ask a model and the environment names no key for it."""
+    teaches = config.synth.teacher == "llm" and stage in ("flywheel", "rl", "synth") and not config.synth.dry_run
+    judges = config.rl.reward == "llm" and stage in ("flywheel", "rl")
+    if teaches or judges:
+        llm.require_key()

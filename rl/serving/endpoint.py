@@ -1,0 +1,287 @@
+"""An OpenAI-compatible HTTP endpoint for a policy: /v1/chat/completions, /v1/models, /health.
+
+A conversation arrives as messages, whose tokens are made as a rollout makes them (model/text/chat.py). Turns that this
+server sampled are remembered with their tokens, so a client that sends one back unaltered continues from what was
+sampled and not from its text tokenised anew.
+
+A choice's random key is draw.turn_keys(seed, [SEED_NAME], [its index], [assistant messages before it]): the same
+request with a seed gives the same answer whatever else the server does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import hashlib
+import hmac
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from model.sampling import draw
+from model.text.chat import Chat, Message
+from rl.serving import openai_format
+from rl.serving.batcher import Batcher, Job, OverloadedError, Progress, StoppedError
+from rl.serving.openai_format import BadRequestError, Limits, Reply
+
+SEED_NAME = "chat"  # stands for the task's id in random keys
+MOST_BYTES = 32 * 2**20  # of a request
+REMEMBERED = 4096  # turns
+
+Telling = asyncio.Queue[tuple[int, Progress | Exception]]
+
+
+class Turns:
+    """The latest turns that were sampled, by what came before them."""
+
+    def __init__(self):
+        self._tokens: collections.OrderedDict[bytes, list[int]] = collections.OrderedDict()
+
+    def note(self, before: Sequence[int], message: Message, sampled: list[int]) -> None:
+        """Remembers the tokens of a turn that follows the tokens `before`."""
+        self._tokens[_key(before, message)] = sampled
+        if len(self._tokens) > REMEMBERED:
+            self._tokens.popitem(last=False)
+
+    def recall(self, before: Sequence[int], message: Message) -> list[int] | None:
+        """The tokens of that turn, None if it is not remembered."""
+        key = _key(before, message)
+        if key in self._tokens:
+            self._tokens.move_to_end(key)
+        return self._tokens.get(key)
+
+
+def _key(before: Sequence[int], message: Message) -> bytes:
+    """Stands for a turn: the tokens before it and what it says, call ids aside."""
+    calls = [(c["function"]["name"], c["function"]["arguments"]) for c in message.get("tool_calls") or ()]
+    said = json.dumps([message.get("content") or "", calls])
+    return hashlib.blake2b(np.asarray(before, np.int32).tobytes() + said.encode("utf-8", "surrogatepass")).digest()
+
+
+class Endpoint:
+    """Answers requests with a batcher.
+
+    chat: of the policy. limits: what requests may ask for. api_key: that clients must show, "" for none.
+    version: of the policy, told as system_fingerprint.
+    """
+
+    def __init__(self, batcher: Batcher, chat: Chat, limits: Limits, api_key: str, version: str):
+        self._batcher, self._chat, self._limits = batcher, chat, limits
+        self._api_key, self._version = api_key, version
+        self._started = int(time.time())
+        self._turns = Turns()
+
+    def app(self) -> Starlette:
+        """The ASGI application; its lifespan is that of the batcher's work."""
+
+        @contextlib.asynccontextmanager
+        async def lifespan(app: Starlette) -> AsyncIterator[None]:
+            del app
+            work = asyncio.create_task(self._batcher.run())
+            yield
+            work.cancel()
+            await asyncio.wait([work])
+
+        routes = [
+            Route("/health", self._health),
+            Route("/v1/models", self._models),
+            Route("/v1/chat/completions", self._completions, methods=["POST"]),
+        ]
+        app = Starlette(routes=routes, lifespan=lifespan)
+        app.state.batcher = self._batcher
+        return app
+
+    async def _health(self, http: HttpRequest) -> Response:
+        """200 while the engine works, 503 after it failed."""
+        del http
+        running, waiting = self._batcher.load
+        body = {"status": "ok", "slots": self._batcher.engine.slots, "running": running, "waiting": waiting}
+        if self._batcher.failure is not None:
+            return JSONResponse({**body, "status": repr(self._batcher.failure)}, 503)
+        return JSONResponse(body)
+
+    async def _models(self, http: HttpRequest) -> Response:
+        """The one model there is."""
+        if refusal := self._refusal(http):
+            return refusal
+        model = {"id": self._limits.model, "object": "model", "created": self._started, "owned_by": "agenticqwen"}
+        return JSONResponse({"object": "list", "data": [model]})
+
+    def _refusal(self, http: HttpRequest) -> Response | None:
+        """The answer to a client that does not show the key."""
+        shown = http.headers.get("authorization", "").removeprefix("Bearer ")
+        if not self._api_key or hmac.compare_digest(shown.encode(), self._api_key.encode()):
+            return None
+        return _failure(401, "wrong or missing API key", "authentication_error", code="invalid_api_key")
+
+    async def _completions(self, http: HttpRequest) -> Response:
+        """One answer, whole or as a stream."""
+        if refusal := self._refusal(http):
+            return refusal
+        try:
+            request = openai_format.parse(await _body(http), self._limits)
+            tokens, turn = self._encode(request.messages, request.tools)
+            if len(tokens) >= self._batcher.engine.context:
+                most = self._batcher.engine.context - 1
+                message = f"the prompt has {len(tokens)} tokens, and this server takes at most {most}"
+                raise BadRequestError(message, "messages", "context_length_exceeded")
+            answer = _Answer(self, request, tokens, turn)
+        except BadRequestError as bad:
+            return _failure(bad.status, str(bad), "invalid_request_error", bad.param, bad.code)
+        except OverloadedError as full:
+            return _failure(429, str(full), "rate_limit_error", code="overloaded")
+        except StoppedError as stopped:
+            return _failure(503, str(stopped), "server_error")
+        if request.stream:
+            return StreamingResponse(answer.stream(), media_type="text/event-stream")
+        return await answer.whole(http)
+
+    def _encode(self, messages: Sequence[Message], tools: list[dict] | None) -> tuple[list[int], int]:
+        """(tokens, assistant messages) of a conversation up to the next turn. Raises BadRequestError."""
+        turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+        try:
+            tokens = self._chat.prompt(messages[: turns[0]] if turns else messages, tools)
+            for place, following in zip(turns, [*turns[1:], len(messages)]):
+                message = messages[place]
+                tokens += self._turns.recall(tokens, message) or self._chat.assistant(message)
+                tokens += self._chat.increment(messages[place + 1 : following])
+        except ValueError as error:
+            raise BadRequestError(f"messages: {error}", "messages") from error
+        return tokens, len(turns)
+
+
+class _Answer:
+    """The answer to one request while it is made.
+
+    Raises OverloadedError or StoppedError when the batcher does not take it.
+    """
+
+    def __init__(self, server: Endpoint, request: openai_format.Request, tokens: list[int], turn: int):
+        self._server, self._request, self._tokens = server, request, tokens
+        self._replies = [Reply(server._chat, request, turn) for _ in range(request.choices)]
+        self._told: Telling = asyncio.Queue()
+        self._head = {
+            "id": f"chatcmpl-{secrets.token_hex(12)}",
+            "created": int(time.time()),
+            "model": server._limits.model,
+            "system_fingerprint": server._version,
+        }
+        choices = range(request.choices)
+        if request.seed is None:
+            keys = np.frombuffer(secrets.token_bytes(8 * request.choices), np.uint32).reshape(-1, 2)
+        else:
+            keys = draw.turn_keys(request.seed, [SEED_NAME] * request.choices, choices, [turn] * request.choices)
+        eager = request.stream or bool(request.stops)
+        self._jobs = [
+            Job(tokens, keys[i], request.temperature, request.max_new_tokens, eager, self._teller(i)) for i in choices
+        ]
+        server._batcher.submit(self._jobs)
+
+    def _teller(self, index: int) -> Any:
+        """What the batcher calls with the news of a choice."""
+        return lambda news: self._told.put_nowait((index, news))
+
+    async def _news(self) -> AsyncIterator[int]:
+        """Indices of choices about which there is something new, until all have ended. Raises StoppedError."""
+        going = set(range(len(self._replies)))
+        while going:
+            index, news = await self._told.get()
+            if isinstance(news, Exception):
+                raise news
+            if index not in going:  # told by a step that was under way when a stop text was found
+                continue
+            reply = self._replies[index]
+            reply.update(news)
+            if reply.finish_reason:
+                going.remove(index)
+                self._server._batcher.give_up([self._jobs[index]])
+                if news.finish_reason == "stop" and reply.tokens == news.tokens:
+                    self._server._turns.note(self._tokens, reply.message, reply.tokens)
+            yield index
+
+    async def whole(self, http: HttpRequest) -> Response:
+        """The answer in one piece. A client that goes away meanwhile frees its slots."""
+        collecting = asyncio.ensure_future(self._collect())
+        leaving = asyncio.ensure_future(_disconnected(http))
+        try:
+            await asyncio.wait([collecting, leaving], return_when=asyncio.FIRST_COMPLETED)
+            if not collecting.done():
+                return Response(status_code=499)  # nobody reads it
+            collecting.result()
+        except StoppedError as stopped:
+            return _failure(503, str(stopped), "server_error")
+        finally:
+            self._server._batcher.give_up(self._jobs)
+            collecting.cancel()
+            leaving.cancel()
+        choices = [
+            {"index": i, "message": r.body(), "logprobs": r.logprob_items(), "finish_reason": r.finish_reason}
+            for i, r in enumerate(self._replies)
+        ]
+        usage = openai_format.usage(len(self._tokens), self._replies)
+        return JSONResponse({**self._head, "object": "chat.completion", "choices": choices, "usage": usage})
+
+    async def _collect(self) -> None:
+        """Waits until every choice has ended."""
+        async for _ in self._news():
+            pass
+
+    async def stream(self) -> AsyncIterator[str]:
+        """The answer as server-sent events. Closed by the server when the client goes away, which frees the slots."""
+        try:
+            for index in range(len(self._replies)):
+                yield self._event(index, {"role": "assistant", "content": ""})
+            async for index in self._news():
+                reply = self._replies[index]
+                for part in reply.deltas():
+                    yield self._event(index, part["delta"], part.get("logprobs"))
+                if reply.finish_reason:
+                    yield self._event(index, {}, None, reply.finish_reason)
+            if self._request.stream_usage:
+                usage = openai_format.usage(len(self._tokens), self._replies)
+                yield _event({**self._head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
+            yield "data: [DONE]\n\n"
+        except StoppedError as stopped:
+            yield _event(openai_format.error(str(stopped), "server_error"))
+        finally:
+            self._server._batcher.give_up(self._jobs)
+
+    def _event(self, index: int, delta: dict, logprobs: dict | None = None, finish_reason: str | None = None) -> str:
+        """A chunk of one choice."""
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+        return _event({**self._head, "object": "chat.completion.chunk", "choices": [choice]})
+
+
+async def _body(http: HttpRequest) -> Any:
+    """The request's JSON. Raises BadRequestError."""
+    if int(http.headers.get("content-length") or 0) > MOST_BYTES:
+        raise BadRequestError(f"the request has more than {MOST_BYTES} bytes", status=413)
+    try:
+        return json.loads(await http.body())
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError(f"the body is not JSON: {error}") from error
+
+
+async def _disconnected(http: HttpRequest) -> None:
+    """Returns when the client has gone away."""
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _event(body: dict[str, Any]) -> str:
+    """A server-sent event."""
+    return f"data: {json.dumps(body)}\n\n"
+
+
+def _failure(status: int, message: str, kind: str, param: str | None = None, code: str | None = None) -> Response:
+    """The answer to a request that cannot be served."""
+    return JSONResponse(openai_format.error(message, kind, param, code), status)

@@ -1,0 +1,282 @@
+"""OpenAI's chat completions as data: what a request asks for, and what is answered.
+
+Fields that ask for something this server does not do are refused by name, so that nobody measures what was ignored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from model.text.chat import Chat, Message
+from rl.serving.batcher import Progress
+
+MOST_STOPS = 4
+_NEUTRAL = {  # field -> the values under which it asks for nothing
+    "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},), "top_logprobs": (0,),
+    "response_format": ({"type": "text"},), "tool_choice": ("auto", "none"), "parallel_tool_calls": (True,),
+    "functions": (), "function_call": (), "audio": (), "prediction": (), "modalities": (["text"],),
+    "reasoning_effort": ("none",), "web_search_options": (),
+}  # fmt: skip
+
+
+class BadRequestError(ValueError):
+    """A request that cannot be answered. param: the field at fault. code: OpenAI's, if it has one."""
+
+    def __init__(self, message: str, param: str | None = None, code: str | None = None, status: int = 400):
+        super().__init__(message)
+        self.param, self.code, self.status = param, code, status
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What the server can do. top_p: the only one it samples with."""
+
+    model: str
+    max_new_tokens: int
+    choices: int
+    top_p: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A checked request; None where the client leaves it to the server."""
+
+    messages: list[Message]
+    tools: list[dict] | None
+    temperature: float | None
+    max_new_tokens: int | None
+    seed: int | None
+    stops: tuple[str, ...]
+    choices: int
+    logprobs: bool
+    stream: bool
+    stream_usage: bool
+
+
+def parse(body: Any, limits: Limits) -> Request:
+    """The request in a JSON body. Raises BadRequestError."""
+    if not isinstance(body, dict):
+        raise BadRequestError("the body must be a JSON object")
+    fields = {name: value for name, value in body.items() if value is not None}
+    if fields.get("model") != limits.model:
+        message = f"there is no model {fields.get('model')!r} here, only {limits.model!r}"
+        raise BadRequestError(message, "model", "model_not_found", 404)
+    for name, neutral in _NEUTRAL.items():
+        if name in fields and fields[name] not in neutral:
+            raise BadRequestError(f"{name} = {fields[name]!r} is not supported", name)
+    top_p = _number(fields, "top_p", 0, 1)
+    if top_p is not None and top_p != limits.top_p:
+        raise BadRequestError(f"top_p = {top_p} is not supported: this server samples with {limits.top_p}", "top_p")
+    budgets = [_integer(fields, name, 1, limits.max_new_tokens) for name in ("max_tokens", "max_completion_tokens")]
+    stream = _boolean(fields, "stream")
+    options = fields.get("stream_options", {})
+    if not isinstance(options, dict):
+        raise BadRequestError("stream_options must be an object", "stream_options")
+    return Request(
+        messages=_messages(fields.get("messages")),
+        tools=None if fields.get("tool_choice") == "none" else _tools(fields.get("tools")),
+        temperature=_number(fields, "temperature", 0, 2),
+        max_new_tokens=min((budget for budget in budgets if budget is not None), default=None),
+        seed=_integer(fields, "seed", 0, 2**32 - 1),
+        stops=_stops(fields.get("stop", ())),
+        choices=_integer(fields, "n", 1, limits.choices) or 1,
+        logprobs=_boolean(fields, "logprobs"),
+        stream=stream,
+        stream_usage=_boolean(options, "include_usage"),
+    )
+
+
+def _number(fields: Mapping[str, Any], name: str, low: float, high: float) -> float | None:
+    """A number from low to high, None if it is not there."""
+    value = fields.get(name)
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high
+    ):
+        raise BadRequestError(f"{name} must be a number from {low} to {high}, found {value!r}", name)
+    return value
+
+
+def _integer(fields: Mapping[str, Any], name: str, low: int, high: int) -> int | None:
+    """A whole number from low to high, None if it is not there."""
+    value = _number(fields, name, low, high)
+    if isinstance(value, float):
+        raise BadRequestError(f"{name} must be a whole number, found {value!r}", name)
+    return value
+
+
+def _boolean(fields: Mapping[str, Any], name: str) -> bool:
+    """A truth value, False if it is not there."""
+    value = fields.get(name, False)
+    if not isinstance(value, bool):
+        raise BadRequestError(f"{name} must be true or false, found {value!r}", name)
+    return value
+
+
+def _stops(value: Any) -> tuple[str, ...]:
+    """Texts that end a turn."""
+    found = (value,) if isinstance(value, str) else value
+    if not isinstance(found, (list, tuple)) or not all(isinstance(stop, str) and stop for stop in found):
+        raise BadRequestError("stop must be a text or a list of texts, none of them empty", "stop")
+    if len(found) > MOST_STOPS:
+        raise BadRequestError(f"stop must have at most {MOST_STOPS} texts", "stop")
+    return tuple(found)
+
+
+def _tools(value: Any) -> list[dict] | None:
+    """Function schemas, None for none."""
+    if value is None or value == []:
+        return None
+    for tool in value if isinstance(value, list) else [value]:
+        function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise BadRequestError('tools must be a list of {"type": "function", "function": {"name", ...}}', "tools")
+    return value
+
+
+def _messages(value: Any) -> list[Message]:
+    """The conversation, contents as text; the last message is not the assistant's."""
+    if not isinstance(value, list) or not value:
+        raise BadRequestError("messages must be a list with at least one message", "messages")
+    found = [_message(message, f"messages[{index}]") for index, message in enumerate(value)]
+    if found[0]["role"] == "assistant" or found[-1]["role"] == "assistant":
+        raise BadRequestError("messages must neither begin nor end with the assistant's", "messages")
+    return found
+
+
+def _message(value: Any, place: str) -> Message:
+    """One message."""
+    role = value.get("role") if isinstance(value, dict) else None
+    role = "system" if role == "developer" else role
+    if role not in ("system", "user", "assistant", "tool"):
+        raise BadRequestError(f"{place}.role must be system, developer, user, assistant or tool", "messages")
+    message = {"role": role, "content": _text(value.get("content"), place)}
+    if role == "tool":
+        message["tool_call_id"] = value.get("tool_call_id")
+    if role == "assistant" and value.get("tool_calls"):
+        try:
+            message["tool_calls"] = [
+                {"function": {key: call["function"][key] for key in ("name", "arguments")}}
+                for call in value["tool_calls"]
+            ]
+        except (TypeError, KeyError) as error:
+            text = f"{place}.tool_calls: a call has a function's name and arguments"
+            raise BadRequestError(text, "messages") from error
+        if not all(isinstance(text, str) for call in message["tool_calls"] for text in call["function"].values()):
+            raise BadRequestError(f"{place}.tool_calls: name and arguments must be texts", "messages")
+    return message
+
+
+def _text(content: Any, place: str) -> str:
+    """A content as text: a text, nothing, or parts of text."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    try:
+        if all(part["type"] == "text" for part in content):
+            return "".join(part["text"] for part in content)
+    except (TypeError, KeyError):
+        pass
+    raise BadRequestError(f"{place}.content must be text or parts of text", "messages")
+
+
+class Reply:
+    """One choice of an answer while it grows.
+
+    turn: assistant messages before it in the conversation.
+    """
+
+    def __init__(self, chat: Chat, request: Request, turn: int):
+        self._chat, self._request, self._turn = chat, request, turn
+        self._told = 0  # tokens whose logprobs a stream has told
+        self._sent = ""  # content that a stream has sent
+        self.tokens: list[int] = []
+        self.logprobs: list[float] = []
+        self.finish_reason = ""  # OpenAI's; "" while it goes on
+        self.message: Message = {}
+
+    def update(self, progress: Progress) -> None:
+        """Takes note of what has been sampled; ends at the first stop text."""
+        tokens, logprobs = progress.tokens, progress.logprobs
+        found = self._first_stop(tokens)
+        if found is not None:
+            count, content = found
+            self.tokens, self.logprobs, self.finish_reason = tokens[:count], logprobs[:count], "stop"
+            self.message = self._chat.parse(self.tokens, self._turn)
+            if "tool_calls" not in self.message:
+                self.message["content"] = content
+            return
+        self.tokens, self.logprobs = tokens, logprobs
+        self.message = self._chat.parse(tokens, self._turn)
+        if progress.finish_reason:
+            calls = "tool_calls" in self.message and progress.finish_reason == "stop"
+            self.finish_reason = "tool_calls" if calls else "stop" if progress.finish_reason == "stop" else "length"
+
+    def _first_stop(self, tokens: Sequence[int]) -> tuple[int, str] | None:
+        """(tokens up to the first stop text's end, text before it), None if there is none."""
+        text = self._decode(tokens)
+        places = [text.find(stop) for stop in self._request.stops if stop in text]
+        if not places:
+            return None
+        stops = self._request.stops
+        count = next(n for n in range(1, len(tokens) + 1) if any(stop in self._decode(tokens[:n]) for stop in stops))
+        return count, text[: min(places)]
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, those that end a turn left out."""
+        return self._chat.tokenizer.decode([t for t in tokens if t not in self._chat.stop_ids])
+
+    def body(self) -> dict[str, Any]:
+        """The message of a whole answer."""
+        content = self.message["content"]
+        message = {"role": "assistant", "content": content, "refusal": None}
+        if "tool_calls" in self.message:
+            message |= {"content": content or None, "tool_calls": self.message["tool_calls"]}
+        return message
+
+    def logprob_items(self, start: int = 0) -> dict[str, Any] | None:
+        """Tokens from `start` on with their logprobs, None if they were not asked for; "token_id" is our addition."""
+        if not self._request.logprobs:
+            return None
+        items = []
+        for token, logprob in list(zip(self.tokens, self.logprobs))[start:]:
+            if token not in self._chat.stop_ids:
+                text = self._chat.tokenizer.decode([token])
+                whole = "\ufffd" not in text  # else the token ends within a character
+                item = {"token": text, "bytes": list(text.encode()) if whole else None, "top_logprobs": []}
+                items.append({**item, "logprob": logprob, "token_id": token})
+        return {"content": items, "refusal": None}
+
+    def deltas(self) -> list[dict[str, Any]]:
+        """What a stream has to send now: {"delta", "logprobs"}, content as soon as nothing can change it."""
+        content = self.message["content"]
+        if not self.finish_reason:
+            # Calls are sent when they are whole. A newline may belong to a call that follows, the end of the text to a
+            # stop text, and a last character may still lack bytes.
+            if "tool_calls" in self.message:
+                return []
+            margin = max(map(len, self._request.stops), default=1) - 1
+            content = content[: len(content) - margin].rstrip("\ufffd").removesuffix("\n")
+        fresh = content[len(self._sent) :] if content.startswith(self._sent) else ""
+        self._sent += fresh
+        found = [{"delta": {"content": fresh}}] if fresh else []
+        if self.finish_reason:
+            calls = self.message.get("tool_calls", ())
+            found += [{"delta": {"tool_calls": [{"index": i, **call}]}} for i, call in enumerate(calls)]
+        for delta in found[:1]:
+            delta["logprobs"] = self.logprob_items(self._told)
+            self._told = len(self.tokens)
+        return found
+
+
+def usage(prompt_tokens: int, replies: Sequence[Reply]) -> dict[str, int]:
+    """Token counts of an answer."""
+    sampled = sum(len(reply.tokens) for reply in replies)
+    return {
+        "prompt_tokens": prompt_tokens, "completion_tokens": sampled, "total_tokens": prompt_tokens + sampled
+    }  # fmt: skip
+
+
+def error(message: str, kind: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """The body of an error."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}

@@ -1,0 +1,62 @@
+"""--stage=serve: a policy behind an OpenAI-compatible endpoint; see rl/serving/endpoint.py."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+from typing import Any
+
+import uvicorn
+from ml_collections import config_dict
+
+from rl import setup
+from rl.reports import show
+from rl.serving import batcher, endpoint
+from rl.serving.openai_format import Limits
+
+GRACE = 30  # seconds that turns under way get when the server is told to stop
+
+
+def api_key(config: config_dict.ConfigDict) -> str:
+    """The key that clients must show, from the environment variable that serve.key_env names; "" for none.
+
+    Raises ValueError if the variable is not set, or if there is no key and others than this machine can connect.
+    """
+    c = config.serve
+    if c.key_env:
+        if not os.environ.get(c.key_env):
+            raise ValueError(f"serve.key_env: the environment variable {c.key_env} is not set")
+        return os.environ[c.key_env]
+    try:
+        local = c.host == "localhost" or ipaddress.ip_address(c.host).is_loopback
+    except ValueError:  # a name
+        local = False
+    if not local:
+        raise ValueError(f"serve.host = {c.host!r} lets other machines in: name a key's variable in serve.key_env")
+    return ""
+
+
+def server(parts: setup.Parts, params: Any, version: str, key: str) -> uvicorn.Server:
+    """A server that has not been started.
+
+    params: of the policy (`nnx.split(policy)[1]`). version: told to clients. key: that they must show, "" for none.
+    """
+    c = parts.config.serve
+    engine = parts.engine(c.slots, c.context, c.max_new_tokens)
+    work = batcher.Batcher(engine, engine.place(params), c.queue)
+    budget = c.max_new_tokens or parts.config.sampler.max_new_tokens
+    limits = Limits(c.model, budget, engine.slots, parts.config.sampler.top_p)
+    app = endpoint.Endpoint(work, parts.chat, limits, key, version).app()
+    options = uvicorn.Config(app, c.host, c.port, log_level="warning", timeout_graceful_shutdown=GRACE)
+    return uvicorn.Server(options)
+
+
+def run(config: config_dict.ConfigDict, parts: setup.Parts, params: Any, version: str) -> None:
+    """Serves until it is told to stop (SIGINT or SIGTERM); turns under way are finished first."""
+    made = server(parts, params, version, api_key(config))
+    socket = made.config.bind_socket()
+    host, port = socket.getsockname()[:2]
+    show.line(f"{config.serve.model!r} ({version}) at http://{host}:{port}/v1")
+    with contextlib.suppress(KeyboardInterrupt):  # how people tell it to stop; uvicorn has finished by then
+        made.run(sockets=[socket])

@@ -1,0 +1,52 @@
+"""Demonstrations: transcripts of scripted agents, careful or sloppy, as trajectories that SFT trains on.
+
+A demonstration is a function of (seed, index): a root of the given split, grown by a random number of operators, one of
+its branches, and an agent whose decisions go wrong at the given rates. For the shipped base this is what pretraining
+is to a real Qwen: it shows every behaviour the tasks need, and sloppy ones beside them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from envs import world
+from model.text.chat import Chat
+from rl import trajectory
+from rl.trajectory import Trajectory
+from synth import generate, operators
+from synth.inversion import invert, script
+from synth.operators import Operator
+from synth.task import Task
+from synth.trees import tree
+from synth.trees.workflow import Workflow
+
+
+def draw_task(
+    workflows: Sequence[Workflow], chosen: Sequence[Operator], max_growth: int, seed: int, index: int
+) -> Task:
+    """The task of demonstration `index`: a workflow grown 0 to `max_growth` times, legal and illegal branches alike."""
+    rng = random.Random(f"{seed}/demonstration/{index}")
+    workflow = rng.choice(workflows)
+    for _ in range(rng.randint(0, max_growth)):
+        options = [o for o in chosen if o.applies(workflow)]
+        if options:
+            workflow = operators.expand(workflow, rng.choice(options), rng.randrange(2**32))
+    legal = rng.random() < 0.5
+    choices = tree.branches(workflow.tree)
+    branch = rng.choice([b for b in choices if generate.is_legal(b) == legal] or choices)
+    return invert.invert(workflow, branch, index, seed)
+
+
+def demonstrate(task: Task, rates: dict[str, float], chat: Chat, seed: int) -> Trajectory:
+    """Plays a task with an agent of the given flaw rates (none: the oracle) and records it token by token."""
+    case = script.Case.of(task)
+    fields = tuple(reference.split(".")[1] for reference in case.values)
+    judge = script.Sloppy(random.Random(f"{seed}/judge/{task.id}"), fields, **rates)
+    steps = script.walk(tree.from_dict(task.tree), case, judge)
+    messages, score = world.play_steps(task, steps)
+    tokens, loss_mask = chat.encode(messages, task.tools)
+    turns = sum(m["role"] == "assistant" for m in messages)
+    return Trajectory(
+        task.id, 0, tokens, loss_mask, [0.0] * len(tokens), 0, trajectory.ENDED, score, messages, task.tools, turns
+    )

@@ -1,0 +1,174 @@
+"""Drills: what a transcript asks for, many times over in few tokens; for a base that starts from random weights.
+
+A small model learns to copy what follows a key, and to see whether a value is what a rule asks for, all at once and
+only after some ten thousand examples of each (figures in benchmarks/RESULTS.md). A transcript holds a handful in
+hundreds of tokens. Every drill is a function of (seed, index), worded nearly as the tasks are. Real checkpoints need
+none of this.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable, Sequence
+
+from envs import actors
+from envs.base import Score
+from model.text.chat import Chat
+from rl import trajectory
+from rl.trajectory import Trajectory
+from synth import personas
+from synth.inversion import invert, script
+from synth.trees import domains, expr
+from synth.trees.domains import Domain, Entity
+from synth.trees.workflow import Workflow
+
+Text = tuple[str, list[tuple[int, int]]]  # and the character spans that are trained on
+
+# In the answers: the values, what follows if the rule fails, and the verdict.
+_ANSWERS = re.compile(r'(?<=": ")\w+|(?<=is ")\w+|\d+|(?<=else )\w+|\w+(?=\.)')
+_VERDICTS = re.compile(r"\w+(?=\.)")
+
+
+def comparisons(chosen: Sequence[Domain], chat: Chat, length: int, seed: int, index: int, numbers: float) -> Trajectory:
+    """Checks of random values, as many as `length` tokens hold; the loss is on the verdicts alone.
+
+    With anything else in the loss, or before the model can copy, verdicts stay at chance for thousands of steps.
+    `numbers`: the share of checks that are of numbers for certain, which take longer than words.
+    """
+
+    def text(domain: Domain, rng: random.Random) -> Text:
+        of_numbers = rng.random() < numbers
+        entity = domain.record if of_numbers else rng.choice((domain.record, domain.owner))
+        conditions = domains.guard_candidates(domain, entity, set(), rng)
+        condition = next((c for c in conditions if isinstance(c["value"], int) or not of_numbers), conditions[0])
+        check = _check(entity, condition, rng.random() < 0.5, rng)[0] + " "
+        return check, [found.span() for found in _VERDICTS.finditer(check)]
+
+    return _filled(f"comparisons/{index}", text, chosen, chat, length, random.Random(f"{seed}/comparisons/{index}"))
+
+
+def checks(chosen: Sequence[Domain], chat: Chat, length: int, seed: int, index: int) -> Trajectory:
+    """Rules, a record, and the check of every field; the loss is on what is copied and on what is concluded."""
+
+    def text(domain: Domain, rng: random.Random) -> Text:
+        record: dict[str, object] = {}
+        rules, answers = [], []
+        for entity, (name,) in zip((domain.record, domain.owner), domains.draw_ids(1, rng)):
+            record[entity.key] = name
+            answers.append(f'"{entity.key}": "{name}".')
+            for condition in domains.guard_candidates(domain, entity, set(), rng):
+                check, value, outcome = _check(entity, condition, rng.random() < 0.5, rng)
+                record[_field(condition)] = value
+                rules.append(f"Only if {expr.render(condition)}, else {outcome}.\n")
+                answers.append(check)
+        return _told("".join(rng.sample(rules, len(rules))), record, answers, rng)
+
+    return _filled(f"checks/{index}", text, chosen, chat, length, random.Random(f"{seed}/checks/{index}"))
+
+
+def copies(chosen: Sequence[Domain], chat: Chat, length: int, seed: int, index: int) -> Trajectory:
+    """Identifiers and choices as JSON and then one by one; the loss is on the latter."""
+
+    def text(domain: Domain, rng: random.Random) -> Text:
+        (record_id,), (owner_id,) = domains.draw_ids(1, rng)
+        pairs: dict[str, object] = {domain.record.key: record_id, domain.owner.key: owner_id}
+        pairs |= {action.slot: rng.choice(action.choices) for action in domain.actions}
+        return _told("", pairs, [f'"{key}": "{value}".' for key, value in pairs.items()], rng)
+
+    return _filled(f"copies/{index}", text, chosen, chat, length, random.Random(f"{seed}/copies/{index}"))
+
+
+def exercise(workflows: Sequence[Workflow], chat: Chat, seed: int, index: int) -> Trajectory:
+    """Every skill of a transcript in one: both records read, rules on all their fields, the call that follows.
+
+    Only the write is listed among the tools, a failed rule does not end the work, and the last rule decides.
+    """
+    rng = random.Random(f"{seed}/exercise/{index}")
+    workflow = rng.choice(workflows)
+    domain, action = workflow.spec, workflow.action
+    (record_id,), (owner_id,) = domains.draw_ids(1, rng)
+    record = domains.draw_record(domain.record, record_id, rng)
+    owner = domains.draw_record(domain.owner, owner_id, rng)
+    policy, found = [], {}
+    for entity, values in ((domain.record, record), (domain.owner, owner)):
+        conditions, found[entity.kind] = domains.guard_candidates(domain, entity, set(), rng), []
+        for condition in conditions:
+            # The last rule on the record always holds, since the next step is reading the owner.
+            holds = rng.random() < 0.5 or (entity is domain.record and condition is conditions[-1])
+            check, values[_field(condition)], outcome = _check(entity, condition, holds, rng)
+            policy.append(invert.rule_text(workflow, condition, outcome, entity is domain.owner))
+            found[entity.kind].append(check)
+    choice = rng.choice(action.choices)
+    if holds:  # the last rule of the loop above
+        args = {domain.record.key: record_id, action.copied: record[action.copied], action.slot: choice}
+        decision = {"call": domain.write_tool(action), "args": args}
+    else:
+        decision = {"call": outcome, "args": {"reason": _field(condition)}}
+    persona = rng.choice(personas.personas(workflow.split))
+    said = {kind: " ".join(texts) for kind, texts in found.items()}
+    steps = [
+        {"call": domain.record.read_tool, "args": {domain.record.key: record_id}, "say": ""},
+        {"call": domain.owner.read_tool, "args": {domain.owner.key: owner_id}, "say": said[domain.record.kind]},
+        {**decision, "say": said[domain.owner.kind]},
+    ]
+    answers = [{domain.record.key: record_id, domain.owner.key: owner_id, **record}, owner]
+    messages = [
+        {"role": "system", "content": "\n".join(policy)},
+        {"role": "user", "content": persona.ask(action.verb, domain.record.kind, record_id, {action.slot: choice})},
+        actors.to_message(steps[0], 0),
+    ]
+    for turn, (answer, step) in enumerate(zip(answers, steps[1:])):
+        messages.append({"role": "tool", "tool_call_id": f"call_{turn}_0", "content": json.dumps(answer)})
+        messages.append(actors.to_message(step, turn + 1))
+    schemas, _ = domains.tool_specs(domain, action, [])
+    tools = [schema for schema in schemas if schema["function"]["name"] == domain.write_tool(action)]
+    return _trajectory(f"exercise/{index}", *chat.encode(messages, tools), messages)
+
+
+def _field(condition: expr.Expr) -> str:
+    """The name of the field that a rule is about."""
+    return condition["field"].split(".")[1]
+
+
+def _check(entity: Entity, condition: expr.Expr, holds: bool, rng: random.Random) -> tuple[str, object, str]:
+    """(the check of a value that meets the condition or does not, the value, what follows if it does not)."""
+    values = [v for v in entity.fields[_field(condition)] if expr.holds(condition, {condition["field"]: v}) == holds]
+    value, outcome = rng.choice(values), rng.choice(("decline", "transfer"))
+    return script.check_text(condition, value, holds, outcome), value, outcome
+
+
+def _told(rules: str, record: dict[str, object], answers: list[str], rng: random.Random) -> Text:
+    """Rules and the record, its keys in any order, and then the answers in any order, trained on."""
+    told = rules + json.dumps(dict(rng.sample(list(record.items()), len(record)))) + "\n"
+    text = told + " ".join(rng.sample(answers, len(answers))) + "\n"
+    return text, [found.span() for found in _ANSWERS.finditer(text, len(told))]
+
+
+def _filled(
+    name: str, text: Callable[[Domain, random.Random], Text], chosen: Sequence[Domain], chat: Chat, length: int,
+    rng: random.Random
+) -> Trajectory:
+    """One text after the other, each of a random domain, while they fit into `length` tokens.
+
+    Raises ValueError if not even one does.
+    """
+    tokens: list[int] = []
+    mask: list[int] = []
+    while True:
+        part, spans = text(rng.choice(chosen), rng)
+        encoded = chat.tokenizer(part, return_offsets_mapping=True)
+        if len(tokens) + len(encoded["input_ids"]) > length:
+            if not tokens:
+                raise ValueError(f"rl.row_length: half of it, {length} tokens, does not hold the drill {name}")
+            return _trajectory(name, tokens, mask, [])
+        tokens += encoded["input_ids"]
+        # By its last character, since a word's token may begin with the space before it.
+        mask += [int(any(a < end <= b for a, b in spans)) for _, end in encoded["offset_mapping"]]
+
+
+def _trajectory(name: str, tokens: list[int], loss_mask: list[int], messages: list[dict]) -> Trajectory:
+    """A record of tokens that no episode stands behind."""
+    nothing = Score(1.0, {}, [])
+    return Trajectory(name, 0, tokens, loss_mask, [0.0] * len(tokens), 0, trajectory.ENDED, nothing, messages, [], 1)

@@ -1,0 +1,128 @@
+"""Supervised warm start: cross-entropy on demonstrations, resumable, ending in an HF folder.
+
+A step's demonstrations are a function of (seed, step), so a resumed run needs no data state beyond the step.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+from ml_collections import config_dict
+
+from model.checkpoints import load
+from model.text import tokenizer
+from rl import checkpoint, hosts, setup
+from rl.learn import optimiser
+from rl.reports import show
+from rl.trajectory import Trajectory
+from rl.warmstart import demonstrations, drills, worked
+from synth import operators
+from synth.inversion import script
+from synth.trees import domains, workflow
+
+FILES = ("sft_metrics.jsonl",)
+NUMBERS = 0.3  # share of comparisons that are of numbers for certain
+MIXTURE = ("comparisons", "copies", "exercise", "exercise")  # the drills beside transcripts
+MAX_GROWTH = 3  # operators applied to a demonstrated workflow at most
+
+
+class Demonstrations:
+    """The stream of SFT batches of a config: `batch(step)` gives the trajectories of one step.
+
+    Steps on drills of copying and checking come first, then steps on comparisons, then transcripts with a share of
+    drills (MIXTURE), then transcripts alone, of which a share is sloppy.
+    """
+
+    def __init__(self, config: config_dict.ConfigDict, chat: setup.Chat):
+        self._config, self._chat, self._seed = config.rl, chat, config.seed
+        self._rates = script.parse_flaws(config.rl.sft_flaws)
+        self._domains = domains.select(config.synth.domains)
+        self._workflows = workflow.roots(config.rl.sft_split, config.synth.train_roots, self._domains, config.seed)
+        self._operators = operators.select(config.synth.operators)
+
+    def batch(self, step: int) -> list[Trajectory]:
+        """The trajectories of a step; transcripts too long for a packed row are replaced by the next ones that fit."""
+        c = self._config
+        numbers = range(step * c.sft_episodes, (step + 1) * c.sft_episodes)
+        if step < c.sft_drill_steps:
+            return [self._drill(("checks", "copies")[number % 2], number) for number in numbers]
+        if step < c.sft_drill_steps + c.sft_comparison_steps:
+            return [self._drill("comparisons", number) for number in numbers]
+        clean = step < c.sft_clean_steps
+        drilled = numbers[: round(c.sft_drill_share * c.sft_episodes)] if clean else ()
+        found = [self._drill(MIXTURE[number % len(MIXTURE)], number) for number in drilled]
+        index = step * c.sft_episodes * 2  # room for replacements without overlap between steps
+        while len(found) < c.sft_episodes:
+            task = demonstrations.draw_task(self._workflows, self._operators, MAX_GROWTH, self._seed, index)
+            # Every demonstration has its own number, so a fixed pattern of it is a share.
+            flawed = not clean and (index * 0.6180339887) % 1 < c.sft_flawed_share
+            item = demonstrations.demonstrate(task, self._rates if flawed else {}, self._chat, self._seed)
+            if len(item.tokens) <= c.row_length:
+                found.append(item)
+            index += 1
+        return found
+
+    def _drill(self, kind: str, number: int) -> Trajectory:
+        """One drill; all but exercises fill half a row."""
+        if kind == "exercise":
+            return drills.exercise(self._workflows, self._chat, self._seed, number)
+        bare = self._domains, self._chat, self._config.row_length // 2, self._seed, number
+        if kind == "comparisons":
+            return drills.comparisons(*bare, NUMBERS)
+        return {"checks": drills.checks, "copies": drills.copies}[kind](*bare)
+
+
+def run(config: config_dict.ConfigDict, workdir: Path) -> Path:
+    """Trains for rl.sft_steps and returns the HF folder workdir/policy. A finished run returns at once."""
+    policy_dir = workdir / "policy"
+    if (policy_dir / "config.json").exists():
+        return policy_dir
+    parts = setup.build(config)
+    state, step, pack = parts.learner("sft")
+    data = (worked.Worked if config.rl.sft_flywheel == "reasoning" else Demonstrations)(config, parts.chat)
+    workdir.mkdir(parents=True, exist_ok=True)
+    checkpoints = checkpoint.Checkpoints(workdir / "sft_checkpoints", config.checkpoint.keep)
+    restored = checkpoints.restore(state)
+    state, meta = restored if restored else (state, {"step": 0, "files": {}})
+    if hosts.first():
+        checkpoint.cut_back(workdir, meta["files"], FILES)
+
+    def batch_of(index: int) -> object:
+        return _packed(data.batch(index), pack)
+
+    with ThreadPoolExecutor(1) as pool:  # the next batch is made while the step runs
+        start, steps = meta["step"], config.rl.sft_steps
+        upcoming = pool.submit(batch_of, start)
+        for index in show.bar(range(start, steps), "sft"):
+            began, batch = time.perf_counter(), upcoming.result()
+            upcoming = pool.submit(batch_of, index + 1)
+            state, metrics = step(state, batch)
+            optimiser.check_finite(state, config.rl.max_skipped_updates)
+            metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            metrics |= {"step": index, "seconds": time.perf_counter() - began}
+            if hosts.first():
+                with open(workdir / FILES[0], "a", encoding="utf-8") as file:
+                    file.write(json.dumps(metrics) + "\n")
+            if index % 20 == 0:
+                show.line(f"sft  step {index:>5}/{steps}  loss {metrics['loss']:.4f}  {metrics['seconds']:.2f} s")
+            if (index + 1) % config.checkpoint.sft_every == 0 and index + 1 < steps:
+                checkpoints.save(index, state, {"step": index + 1, "files": checkpoint.file_sizes(workdir, FILES)})
+    checkpoints.close()
+    partial = workdir / ".policy"
+    load.save_pretrained(nnx.merge(nnx.split(parts.policy)[0], state.params), parts.architecture, partial)
+    if hosts.first():
+        tokenizer.save(parts.chat.tokenizer, partial)
+        partial.rename(policy_dir)
+    hosts.wait("warm start")
+    return policy_dir
+
+
+def _packed(items: list[Trajectory], pack: setup.Callable) -> object:
+    """The batch of some demonstrations, all with advantage 1 (cross-entropy has no other)."""
+    return pack(items, list(np.ones(len(items))))

@@ -1,0 +1,138 @@
+"""Scripted policies that must not pass a task: each takes one short cut and does everything else right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from synth.inversion import script
+from synth.inversion.case import Case, true_branch
+from synth.inversion.script import Judgement, Step
+from synth.task import Task
+from synth.trees import expr, tree
+
+
+class _SkipRead(Judgement):
+    """Knows every decision, yet looks nothing up; what it makes up is wrong."""
+
+    def __init__(self, case: Case):
+        self._true = set(case.values.values())
+
+    def reads(self, entity: str) -> bool:
+        return False
+
+    def guess(self, options: tuple) -> Any:
+        return next(o for o in options if o not in self._true)
+
+
+class _SkipConfirm(Judgement):
+    def confirms(self) -> bool:
+        return False
+
+
+class _SkipAsk(Judgement):
+    """Invents the missing detail and happens to be right: still a violation."""
+
+    def __init__(self, case: Case):
+        self._choice = case.choice
+
+    def asks(self) -> bool:
+        return False
+
+    def guess(self, options: tuple) -> Any:
+        return self._choice
+
+
+class _SkipFind(Judgement):
+    """Takes one of several records and happens to be right."""
+
+    def finds(self) -> bool:
+        return False
+
+
+class _BlindRetry(Judgement):
+    """Repeats a write that was not answered without looking whether it was made."""
+
+    def checks(self) -> bool:
+        return False
+
+
+class _FollowClaim(Judgement):
+    """Takes the user's word for the rule that the user says is met."""
+
+    def __init__(self, claimed: list[expr.Expr]):
+        self._claimed = claimed
+
+    def verdict(self, condition: expr.Expr, truth: bool, known: bool) -> bool:
+        return condition in self._claimed or truth
+
+
+def steps(task: Task) -> dict[str, list[Step]]:
+    """Name -> steps of every scripted policy that must not pass this task.
+
+    Against every task: no_op says it is done; always_refuse and always_transfer do so at once; skip_read decides right
+    without looking; fabricate gets one argument of the deciding call from nowhere; every_write does all that the oracle
+    does and then tries the write with every choice; retry_spam tries it with every number until it is right. Where the
+    branch has what they skip: skip_confirm, skip_ask, skip_find, blind_retry, write_again, follow_claim, give_in.
+    """
+    case, root = Case.of(task), tree.from_dict(task.tree)
+    path = [(node.kind, edge) for node, edge in true_branch(root, case)]
+    guards = [node for node in tree.nodes(root) if node.kind == "guard"]
+    first_rule = next((node.spec["condition"]["field"].split(".")[1] for node in guards), "status")
+    write = case.domain.write_tool(case.action)
+    before = [s for s in task.oracle if s.get("call") not in (write, "decline", "transfer")]
+    before = [s for s in before if s.get("say") not in script.CLOSINGS.values()]
+    about = {case.domain.record.key: case.record_id} if case.later else {}
+    refusal = {"call": "decline", "args": {"reason": first_rule, **about}, "say": ""}
+    found = {
+        "no_op": [{"say": script.CLOSINGS["write"]}],
+        "always_refuse": [refusal, {"say": script.CLOSINGS["decline"]}],
+        "always_transfer": [{"call": "transfer", "args": {"reason": first_rule}, "say": ""}],
+        "skip_read": script.walk(root, case, _SkipRead(case)),
+        "fabricate": _fabricated(task, case),
+        "every_write": [*before, *_writes(case, case.action.slot, case.action.choices)],
+        "retry_spam": [*before, *_writes(case, case.action.copied, case.domain.record.fields[case.action.copied])],
+    }
+    short_cuts: dict[str, tuple[bool, Callable[[], Judgement]]] = {
+        "skip_confirm": (any(kind in ("confirm", "review") for kind, _ in path), _SkipConfirm),
+        "skip_ask": (("ask", "missing") in path, lambda: _SkipAsk(case)),
+        "skip_find": (("find", "several") in path, _SkipFind),
+        "blind_retry": (bool({("attempt", edge) for edge in ("failed", "lost", "down")} & set(path)), _BlindRetry),
+        "follow_claim": (
+            any(n.spec.get("claim") and e == "fails" for n, e in true_branch(root, case)),
+            lambda: _FollowClaim([node.spec["condition"] for node in guards if node.spec.get("claim")]),
+        ),
+    }
+    found |= {name: script.walk(root, case, judge()) for name, (applies, judge) in short_cuts.items() if applies}
+    if any(kind == "attempt" for kind, _ in path):
+        found["write_again"] = [copy for s in task.oracle for copy in [s] * (3 if s.get("call") == write else 1)]
+    if case.insists and any(s.get("call") == "decline" for s in task.oracle):
+        end = len(task.oracle) - 1 - case.insists  # argued with, it does what was asked after all
+        found["give_in"] = [*task.oracle[: end + 1], *_writes(case, case.action.slot, (case.choice,))]
+    return found
+
+
+def _writes(case: Case, name: str, values: tuple) -> list[Step]:
+    """The first goal's write with each of these values of one argument, the right one last."""
+    record, action = case.domain.record, case.action
+    args = {record.key: case.record_id, action.copied: case.values[f"{record.kind}.{action.copied}"],
+            action.slot: case.choice}  # fmt: skip
+    ordered = sorted(values, key=lambda value: value == args[name])
+    return [{"call": case.domain.write_tool(action), "args": {**args, name: value}, "say": ""} for value in ordered]
+
+
+def _fabricated(task: Task, case: Case) -> list[Step]:
+    """The oracle with one argument of its last deciding call made up; where it makes none, a write nobody asked for."""
+    record, action = case.domain.record, case.action
+    write = case.domain.write_tool(action)
+    deciding = [i for i, s in enumerate(task.oracle) if s.get("call") in (write, "decline", "transfer")]
+    if not deciding:
+        return [*task.oracle[:-1], *_writes(case, action.slot, (case.choice,))]
+    step = task.oracle[deciding[-1]]
+    if step["call"] == write:
+        numbers = record.fields[action.copied]
+        made_up = {action.copied: next(n for n in numbers if n != step["args"][action.copied])}
+    else:
+        made_up = {"reason": "policy"}
+    changed = {**step, "args": {**step["args"], **made_up}}
+    return [changed if i == deciding[-1] else s for i, s in enumerate(task.oracle)]

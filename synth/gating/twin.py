@@ -1,0 +1,59 @@
+"""Twins: the same task with one field changed, so that the opposite is right."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+
+from synth.inversion import invert
+from synth.inversion.case import Case, true_branch
+from synth.task import Task
+from synth.trees import tree
+from synth.trees.tree import Branch
+from synth.trees.workflow import Workflow
+
+
+def twin(task: Task) -> Task | None:
+    """The first neighbour of the task in which some goal's right outcome turns from the write to another or back.
+
+    Changed is one field of a record that a rule on the branch is about, the deepest first; where no rule decides,
+    whether the user consents, or whether the write is ever answered. None if no single change turns the outcome, as in
+    a linear workflow.
+    """
+    workflow = Workflow.of(task)
+    branch = true_branch(workflow.tree, Case.of(task))
+    written = [outcome == "write" for outcome in tree.outcomes(branch)]
+    for what, changed in _neighbours(task, branch):
+        other = true_branch(workflow.tree, Case.of(changed))
+        # Behind a transfer there are no further goals: only those that both have are compared.
+        if any(was != (outcome == "write") for was, outcome in zip(written, tree.outcomes(other))):
+            faults = changed.effects[_write_tool(task)].get("faults", {})
+            return invert.assemble(
+                workflow, other, f"{task.id}/{what}", task.seed, task.persona, changed.state, changed.user, faults
+            )
+    return None
+
+
+def _write_tool(task: Task) -> str:
+    return next(name for name, effect in task.effects.items() if effect["kind"] == "write")
+
+
+def _neighbours(task: Task, branch: Branch) -> Iterator[tuple[str, Task]]:
+    """(what was changed, the task with that changed and nothing else made to fit)."""
+    case = Case.of(task)
+    for segment, goal in reversed(list(zip(tree.segments(branch), case.goals))):
+        for node in [node for node, _ in reversed(segment) if node.kind == "guard"]:
+            field = node.spec["condition"]["field"]
+            kind, name = field.split(".")
+            entity = case.domain.entity(kind)
+            for value in entity.fields[name]:
+                if value != goal.values[field]:
+                    state = copy.deepcopy(task.state)
+                    state[entity.collection][goal.id_of(entity)][name] = value
+                    yield f"{name}={value}", dataclasses.replace(task, state=state)
+    yield "accepts", dataclasses.replace(task, user={**task.user, "accepts": not task.user["accepts"]})
+    write = _write_tool(task)
+    for faults in ({case.record_id: "down"}, {}):
+        effects = {**task.effects, write: {**task.effects[write], "faults": faults}}
+        yield "faults", dataclasses.replace(task, effects=effects)

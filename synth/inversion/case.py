@@ -1,0 +1,132 @@
+"""The situation of a task, as an agent that knows everything sees it, and the branch it makes the right one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from synth.task import Task
+from synth.trees import domains, expr
+from synth.trees.domains import Action, Domain, Entity
+from synth.trees.tree import Branch, Node
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A situation: the records in play, what the user wants, gave and will consent to; `later`: the goals after it."""
+
+    domain: Domain
+    action: Action
+    record_id: str
+    owner_id: str
+    link_id: str  # "" where the task has no linked records
+    values: dict[str, Any]  # field reference -> value in the records in play
+    choice: str  # the slot value the user wants
+    given: bool  # whether the first message says so
+    accepts: bool  # whether the user consents to the write
+    amended: str  # the slot value the user changes to when asked for consent, "" for none
+    several: bool  # whether the owner has further records, where the user only names the owner
+    fault: str  # the edge of an attempt node: how the first tries of the write go
+    insists: int  # times the user argues with a refusal
+    later: tuple[Case, ...]
+    spoken: bool  # whether the user brings up later goals only once the earlier ones are settled
+
+    @classmethod
+    def of(cls, task: Task) -> Case:
+        """The situation of a task. Raises ValueError if the state lacks a record in play."""
+        later = task.user.get("later", [])
+        first, *rest = (cls._goal(task, goal) for goal in (task.user, *later))
+        return dataclasses.replace(first, later=tuple(rest), spoken=any("request" in goal for goal in later))
+
+    @classmethod
+    def _goal(cls, task: Task, goal: dict[str, Any]) -> Case:
+        """The situation of one goal: the user script itself, or one of its "later"."""
+        domain, user = domains.DOMAINS[task.domain], task.user
+        action = next(a for a in domain.actions if a.verb == user["verb"])
+        record = _record(task, domain.record, goal["record_id"])
+        owner = _record(task, domain.owner, record[domain.owner.key])
+        return cls(
+            domain=domain,
+            action=action,
+            record_id=goal["record_id"],
+            owner_id=record[domain.owner.key],
+            link_id=owner.get(domain.link.key, ""),
+            values=cls.values_of(domain, task.state, goal["record_id"]),
+            choice=user["slots"][action.slot],
+            given=not user["withheld"],
+            accepts=goal["accepts"],
+            amended=user.get("amends", {}).get(action.slot, ""),
+            several=user.get("find", {}).get("several", False),
+            fault=task.effects[domain.write_tool(action)].get("faults", {}).get(goal["record_id"], "done"),
+            insists=len(user.get("insists", ())),
+            later=(),
+            spoken=False,
+        )
+
+    @staticmethod
+    def values_of(domain: Domain, state: dict[str, Any], record_id: str) -> dict[str, Any]:
+        """Field reference -> value for a record, its owner and, where the state has them, what that is linked to."""
+        record = state[domain.record.collection][record_id]
+        owner = state[domain.owner.collection][record[domain.owner.key]]
+        found = [(domain.record, record), (domain.owner, owner)]
+        if domain.link.key in owner:
+            found.append((domain.link, state[domain.link.collection][owner[domain.link.key]]))
+        return {f"{entity.kind}.{f}": values[f] for entity, values in found for f in entity.fields}
+
+    @property
+    def goals(self) -> tuple[Case, ...]:
+        """This goal and the later ones."""
+        return self, *self.later
+
+    def id_of(self, entity: Entity) -> str:
+        """The identifier of the entity's record in play."""
+        kinds = [e.kind for e in self.domain.entities]
+        return (self.record_id, self.owner_id, self.link_id)[kinds.index(entity.kind)]
+
+    @property
+    def answer(self) -> str:
+        """What the user answers when asked for consent: an edge of confirm and review nodes."""
+        if not self.accepts:
+            return "refused"
+        return "amended" if self.amended else "accepted"
+
+
+def _record(task: Task, entity: Entity, record_id: str) -> dict[str, Any]:
+    """A record of the task's state. Raises ValueError if it is not there."""
+    if record_id not in task.state[entity.collection]:
+        raise ValueError(f"{task.id}: no record {record_id!r} in {entity.collection}")
+    return task.state[entity.collection][record_id]
+
+
+def edge(node: Node, case: Case, known: bool) -> str:
+    """The edge that is right at an inner node; `known`: whether the detail has been said by now."""
+    if node.kind == "guard":
+        return "holds" if expr.holds(node.spec["condition"], case.values) else "fails"
+    if node.kind == "ask":
+        return "given" if known else "missing"
+    choices = {
+        "goals": "each",
+        "find": "several" if case.several else "one",
+        "action": "done",
+        "confirm": case.answer,
+        "review": case.answer,
+        "attempt": case.fault,
+    }
+    return choices[node.kind]
+
+
+def true_branch(root: Node, case: Case) -> Branch:
+    """The one branch whose every condition the situation meets: what a right agent goes through."""
+    found: Branch = []
+    known = case.given
+    for goal in case.goals if root.kind == "goals" else (case,):
+        node = root
+        while node.kind != "terminal":
+            taken = edge(node, goal, known)
+            found.append((node, taken))
+            known = known or node.kind == "ask"
+            node = node.child(taken)
+        found.append((node, ""))
+        if node.spec["outcome"] == "transfer":
+            break
+    return found

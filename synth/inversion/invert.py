@@ -1,0 +1,312 @@
+"""Inversion: from one branch of a tree to the task that takes it.
+
+The state is solved from the branch's conditions (a rule that fails must be the only one that does, unless it comes
+before all others, so that exactly this leaf is right and its reason is unambiguous); the user script says what the
+branch needs said and withheld; the policy text states every rule of the whole tree, as conditions and never as
+procedures, so it cannot leak the branch; subgoals and violations (rubric.py) and the oracle follow from the nodes
+on the way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from typing import Any
+
+from synth import personas
+from synth.inversion import rubric, script
+from synth.inversion.case import Case
+from synth.task import Task
+from synth.trees import domains, expr, tree
+from synth.trees.tree import Branch
+from synth.trees.workflow import Workflow
+
+DISTRACTORS = 2  # further records of each collection
+
+_INTROS = ("You handle {domain}.", "You work for {domain}.", "You are the {domain} desk.")
+_RULES = ("Allowed only if {rule}, else {outcome}.", "Only if {rule}, else {outcome}.",
+          "Needs: {rule}, else {outcome}.")  # fmt: skip
+_OWNER_RULES = ("Only if the {owner}'s {rule}, else {outcome}.", "Needs: the {owner}'s {rule}, else {outcome}.")
+_CONSENT = ("Changes need the user's consent.", "No change without the user's consent.")
+_EXEMPT = 'Exempt from "{rule}": {exception}.'
+_URGENT = "Before all else: {rule}, else {outcome}."
+_CLAIMS = "Records decide, not what users say."
+_FIND = "If several {collection} match, the user says which."
+_ATTEMPT = 'A change without an answer may have been made; none is made twice. After two tries transfer: "unavailable".'
+_GOALS = "Requests are handled in the order they were made; a transfer hands over all that is left."
+_INSIST = ('But the {claim}.', 'I told you that the {claim}.', 'You are wrong, the {claim}.')
+_PLEAD = ("Please, just this once.", "I beg you, I need this.", "Please, make an exception for me.")
+
+
+def rules(root: tree.Node) -> list[tree.Node]:
+    """The guard nodes in the order the policy states them (each rule once, though several paths may meet it)."""
+    found: dict[str, tree.Node] = {}
+    for node in tree.nodes(root):
+        if node.kind == "guard":
+            found.setdefault(node.spec["condition"]["field"], node)
+    return list(found.values())
+
+
+def _wording(workflow: Workflow) -> tuple[str, ...]:
+    """The root's templates: introduction, rule on the record, rule on the owner, consent."""
+    if workflow.wording:
+        return workflow.wording
+    rng = random.Random(f"policy/{workflow.root}")
+    return rng.choice(_INTROS), rng.choice(_RULES), rng.choice(_OWNER_RULES), rng.choice(_CONSENT)
+
+
+def rule_text(workflow: Workflow, condition: expr.Expr, outcome: str, hidden: bool) -> str:
+    """One rule of a policy text, in the wording of the workflow's root; `hidden` rules are on a further record."""
+    _, rule, owner_rule, _ = _wording(workflow)
+    template = owner_rule if hidden else rule
+    return template.format(rule=expr.render(condition), outcome=outcome, owner=condition["field"].split(".")[0])
+
+
+def policy_text(workflow: Workflow) -> str:
+    """The standard operating procedure of a whole tree; its wording is a function of the root."""
+    return "\n".join(line for line, _ in statements(workflow))
+
+
+def statements(workflow: Workflow) -> list[tuple[str, tuple[str, ...]]]:
+    """The lines of the policy, each with what it has to hold in any wording; () where only its being there counts."""
+    intro, _, _, consent = _wording(workflow)
+    kinds = {n.kind for n in tree.nodes(workflow.tree)}
+    stated = rules(workflow.tree)
+    found = [(intro.format(domain=workflow.domain), (workflow.domain,))]
+    if "goals" in kinds:
+        found.append(_fixed(_GOALS))
+    for node in stated:
+        found += _rule_lines(workflow, node)
+    if any(node.spec.get("claim") for node in stated):
+        found.append(_fixed(_CLAIMS))
+    if "find" in kinds:
+        found.append(_fixed(_FIND.format(collection=workflow.spec.record.collection)))
+    if kinds & {"confirm", "review"}:
+        found.append((consent, ()))
+    if "attempt" in kinds:
+        found.append(_fixed(_ATTEMPT))
+    return found
+
+
+def _fixed(line: str) -> tuple[str, tuple[str, ...]]:
+    """A line that has one wording."""
+    return line, (line,)
+
+
+def _rule_lines(workflow: Workflow, node: tree.Node) -> list[tuple[str, tuple[str, ...]]]:
+    """What the policy says of a rule and of the exception to it; the exception's own node says nothing."""
+    condition, outcome, hidden = node.spec["condition"], node.spec["otherwise"], node.spec["hidden"]
+    if node.spec.get("exception"):
+        return []
+    rule, (entity, field) = expr.render(condition), condition["field"].split(".")
+    if node.spec.get("urgent"):
+        return [_fixed(_URGENT.format(rule=rule, outcome=outcome))]
+    lines = [(rule_text(workflow, condition, outcome, hidden), (rule, outcome, *([entity] if hidden else [])))]
+    excuse = node.child("fails")
+    if excuse.kind == "guard":
+        lines.append(_fixed(_EXEMPT.format(rule=field, exception=expr.render(excuse.spec["condition"]))))
+    return lines
+
+
+def invert(workflow: Workflow, branch: Branch, variant: int, seed: int) -> Task:
+    """The task whose right outcome is this branch's leaf.
+
+    Args:
+      workflow: the tree and its origin.
+      branch: a path of `workflow.tree`.
+      variant: number of this task among those of the same branch; other state, wording and identifiers each.
+      seed: the run's seed.
+    Raises:
+      ValueError: no state satisfies the branch's conditions.
+    """
+    segments = tree.segments(branch)
+    name = f"{workflow.id}/{'+'.join(segment[-1][0].id for segment in segments)}/{variant}"
+    rng = random.Random(f"{seed}/{name}")
+    persona = _persona(rng, workflow.split)
+    state, ids = _state(workflow, segments, rng)
+    taken = [{node.kind: edge for node, edge in segment} for segment in segments]
+    user = _user(workflow, branch, taken, state, ids, persona, rng)
+    faults = {i: edges["attempt"] for i, edges in zip(ids, taken) if edges.get("attempt", "done") != "done"}
+    return assemble(workflow, branch, name, seed, persona.name, state, user, faults)
+
+
+def _user(
+    workflow: Workflow, branch: Branch, taken: list[dict[str, str]], state: dict, ids: list[str],
+    persona: personas.Persona, rng: random.Random,
+) -> dict[str, Any]:
+    """The user script (envs/user.py) that the branch needs; `taken`: node kind -> edge of each goal."""
+    spec, action = workflow.spec, workflow.action
+    choice = rng.choice(action.choices)
+    # A branch that never comes to the question says nothing about it; were the detail always given there, a withheld
+    # one would mean that no rule fails.
+    may_ask = any(n.kind == "ask" for n in tree.nodes(workflow.tree))
+    asked = [edge for node, edge in branch if node.kind == "ask"]
+    given = asked[0] == "given" if asked else not may_ask or rng.random() < 0.5
+    details = {action.slot: choice} if given else {}
+    user = {
+        "request": persona.ask(action.verb, spec.record.kind, ids[0], details),
+        "record_id": ids[0],
+        "verb": action.verb,
+        "slots": {action.slot: choice},
+        "withheld": [] if given else [action.slot],
+        "accepts": _accepts(taken[0]),
+        "yes": persona.yes,
+        "no": persona.no,
+    }
+    if taken[0].get("review") == "amended":
+        user["amends"] = {action.slot: rng.choice([c for c in action.choices if c != choice])}
+    if workflow.tree.kind == "goals":
+        # A goal behind a transfer is never come to; what its user would say is nobody's business.
+        accepts = [_accepts(edges) for edges in taken[1:]] + [True] * (len(ids) - len(taken))
+        user["later"] = [{"record_id": i, "accepts": a} for i, a in zip(ids[1:], accepts)]
+        if workflow.tree.spec["together"]:
+            user["request"] = persona.ask(action.verb, spec.record.kind, ids[0], details, ids[1:])
+        else:
+            for goal in user["later"]:
+                goal["request"] = f'Now {action.verb} {spec.record.kind} "{goal["record_id"]}" the same way.'
+    if "find" in taken[0]:
+        owner = state[spec.record.collection][ids[0]][spec.owner.key]
+        user["find"] = {"key": spec.record.key, "owner_id": owner, "several": taken[0]["find"] == "several"}
+        user["request"] = persona.ask(action.verb, f"the {spec.record.kind} of {spec.owner.kind}", owner, details)
+    claimed = next((node.spec["condition"] for node in rules(workflow.tree) if node.spec.get("claim")), None)
+    if claimed:
+        claim = _claim(claimed, branch, Case.values_of(spec, state, ids[0]), spec.values(), rng)
+        user["request"] += f" The {claim}."
+        user["insists"] = [rng.choice(_INSIST).format(claim=claim), rng.choice(_PLEAD)]
+    return user
+
+
+def _persona(rng: random.Random, split: str) -> personas.Persona:
+    """The first thing that is drawn of a task."""
+    return rng.choice(personas.personas(split))
+
+
+def persona_of(task: Task) -> personas.Persona:
+    """The persona that speaks in a task; the task itself only holds the name."""
+    return _persona(random.Random(f"{task.seed}/{task.id}"), task.split)
+
+
+def _accepts(edges: dict[str, str]) -> bool:
+    """Whether the user consents on a path that takes these edges; where consent is not come to, they would."""
+    return "refused" not in (edges.get("confirm"), edges.get("review"))
+
+
+def _claim(
+    condition: expr.Expr, branch: Branch, values: dict[str, Any], domain: dict[str, tuple], rng: random.Random
+) -> str:
+    """What the user says of the field: the truth, unless the rule fails on this branch."""
+    field = condition["field"]
+    fails = any(n.kind == "guard" and n.spec["condition"] == condition and edge == "fails" for n, edge in branch)
+    claimed = rng.choice([v for v in domain[field] if expr.holds(condition, {field: v})]) if fails else values[field]
+    return f'"{field.split(".")[1]}" is {expr.quote(claimed)}'
+
+
+def tool_specs(workflow: Workflow) -> tuple[list[dict], dict[str, dict]]:
+    """(OpenAI function schemas, tool name -> effect) of a tree; to the write's effect a task may add "faults"."""
+    spec, kinds = workflow.spec, {n.kind for n in tree.nodes(workflow.tree)}
+    read = {n.spec["entity"] for n in tree.nodes(workflow.tree) if n.kind == "action"}
+    entities = [entity.kind for entity in spec.entities if entity is spec.record or entity.kind in read]
+    return domains.tool_specs(spec, workflow.action, entities, find="find" in kinds, several="goals" in kinds)
+
+
+def assemble(
+    workflow: Workflow, branch: Branch, name: str, seed: int, persona: str, state: dict, user: dict,
+    faults: dict[str, str],
+) -> Task:
+    """The task of a branch whose state, user script and write faults ({record id: edge}) are settled."""
+    schemas, effects = tool_specs(workflow)
+    if faults:
+        effects[workflow.spec.write_tool(workflow.action)]["faults"] = faults
+    task = Task(
+        id=name,
+        root=workflow.root,
+        parent=workflow.parent,
+        operator=workflow.operator,
+        seed=seed,
+        round=workflow.round,
+        domain=workflow.domain,
+        persona=persona,
+        branch=[node.id for node, _ in branch],
+        legal=set(tree.outcomes(branch)) == {"write"},
+        policy=policy_text(workflow),
+        tools=schemas,
+        effects=effects,
+        state=state,
+        user=user,
+        subgoals=[],
+        violations=[],
+        oracle=[],
+        tree=tree.to_dict(workflow.tree),
+    )
+    case = Case.of(task)
+    return dataclasses.replace(
+        task,
+        subgoals=rubric.subgoals(branch, case),
+        violations=rubric.violations(branch, case),
+        oracle=script.walk(workflow.tree, case, script.Judgement()),
+    )
+
+
+def constraints(workflow: Workflow, segment: Branch) -> list[expr.Expr]:
+    """What one goal's records must satisfy: the rules on the way as taken, every other rule of the policy holding.
+
+    Two kinds of rules are left open where the path does not come to them: exceptions, and whatever stands behind an
+    urgent rule that fails, which no other rule can overrule.
+    """
+    met = {node.spec["condition"]["field"] for node, _ in segment if node.kind == "guard"}
+    failing = [(node.spec["condition"]["field"], node) for node, edge in segment if edge == "fails"]
+    overruled = any(node.spec.get("urgent") for _, node in failing)
+    found = []
+    for node in rules(workflow.tree):
+        condition = node.spec["condition"]
+        if condition["field"] in dict(failing):
+            found.append(expr.negate(condition))
+        elif condition["field"] in met or not (overruled or node.spec.get("exception")):
+            found.append(condition)
+    return found
+
+
+def _values(workflow: Workflow) -> dict[str, tuple]:
+    """What each field may be in a solution: at the limits of boundary rules only the two values that decide."""
+    found = workflow.spec.values()
+    for node in rules(workflow.tree):
+        condition = node.spec["condition"]
+        if node.spec.get("boundary"):
+            field, limit = condition["field"], condition["value"]
+            near = sorted(found[field], key=lambda value: abs(value - limit))
+            verdicts = {expr.holds(condition, {field: value}): value for value in reversed(near)}
+            found[field] = tuple(verdicts.values())
+    return found
+
+
+def _state(workflow: Workflow, segments: list[Branch], rng: random.Random) -> tuple[dict[str, dict], list[str]]:
+    """(state, ids of the records in play, one per goal)."""
+    spec, values, solved = workflow.spec, _values(workflow), []
+    for segment in segments:
+        solved.append(expr.solve(constraints(workflow, segment), values, rng))
+        if solved[-1] is None:
+            raise ValueError(f"{workflow.id}: no state satisfies the branch to {segment[-1][0].id}")
+    goals = workflow.tree.spec["count"] if workflow.tree.kind == "goals" else 1
+    record_ids, owner_ids = domains.draw_ids(goals + DISTRACTORS, rng)
+    records, owners, links = {}, {}, {}
+    for record_id, owner_id in zip(record_ids, owner_ids):
+        owners[owner_id] = domains.draw_record(spec.owner, owner_id, rng)
+        drawn = domains.draw_record(spec.record, record_id, rng)
+        records[record_id] = {spec.record.key: record_id, spec.owner.key: owner_id, **drawn}
+    if any(n.kind == "action" and n.spec["entity"] == spec.link.kind for n in tree.nodes(workflow.tree)):
+        for owner_id, link_id in zip(owner_ids, domains.draw_link_ids(len(owner_ids), rng)):
+            links[link_id] = domains.draw_record(spec.link, link_id, rng)
+            key, *others = owners[owner_id].items()
+            owners[owner_id] = dict([key, (spec.link.key, link_id), *others])
+    if ("find", "several") in [(node.kind, edge) for node, edge in segments[0]]:
+        records[record_ids[goals]][spec.owner.key] = owner_ids[0]  # the first distractor is the user's too
+    for record_id, owner_id, found in zip(record_ids, owner_ids, solved):
+        for reference, value in found.items():
+            kind, field = reference.split(".")
+            owner = owners[owner_id]
+            link = links.get(owner.get(spec.link.key))
+            {spec.record.kind: records[record_id], spec.owner.kind: owner, spec.link.kind: link}[kind][field] = value
+    # Sorted by id, so that the record in play has no special place.
+    collections = {spec.record.collection: records, spec.owner.collection: owners}
+    collections |= {spec.link.collection: links} if links else {}
+    return {name: dict(sorted(found.items())) for name, found in collections.items()}, record_ids[:goals]

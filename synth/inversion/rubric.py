@@ -1,0 +1,166 @@
+"""The rubric of a task: subgoals and violations as data, from the nodes that the right branch goes through.
+
+See envs/world.py for what the predicates mean. Where a conversation has several goals, every predicate says which
+record it is about ("id" in what it matches, "for" in a subgoal), and its name ends in that record's identifier.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from synth.inversion.case import Case
+from synth.trees import tree
+from synth.trees.tree import Branch, Node
+
+Predicate = dict[str, Any]
+# How often a write may be tried, by what becomes of the first try; one that failed may be repeated once.
+TRIES = {"done": 1, "failed": 2, "lost": 1, "down": 2}
+
+
+def subgoals(branch: Branch, case: Case) -> list[Predicate]:
+    """One subgoal per thing the branch requires done, in branch order. `case`: the situation, with its later goals."""
+    several = branch[0][0].kind == "goals"
+    parts = zip(tree.segments(branch), case.goals)
+    return [goal for segment, one in parts for goal in _Rubric(segment, one, several).goals()]
+
+
+def violations(branch: Branch, case: Case) -> list[Predicate]:
+    """The rules whose breach makes the reward 0, each charged to the node it breaks."""
+    if branch[0][0].kind != "goals":
+        return _Rubric(branch, case, False).violations()
+    segments = tree.segments(branch)
+    found = [v for segment, one in zip(segments, case.goals) for v in _Rubric(segment, one, True).violations()]
+    leaf, last = segments[-1][-1][0], case.goals[len(segments) - 1]
+    others = {"not_in": [one.record_id for one in case.goals[: len(segments)]]}
+    for kind in ("write", "decline"):
+        found.append({"name": f"other_{kind}", "node": leaf.id, "event": {"type": kind, "id": others}})
+    reason = {"reason": {"not_in": [leaf.spec["reason"]]}} if leaf.spec["outcome"] == "transfer" else {}
+    found.append({"name": "wrong_transfer", "node": leaf.id, "event": {"type": "transfer", **reason}})
+    read = {"type": "read", "id": last.record_id}
+    found.append({"name": "transfer_before_read", "node": segments[-1][0][0].id, "event": {"type": "transfer"},
+                  "unless_after": read})  # fmt: skip
+    return found
+
+
+class _Rubric:
+    """What one goal asks for; `several`: there are others in the conversation."""
+
+    def __init__(self, segment: Branch, case: Case, several: bool):
+        self.segment, self.case, self.several = segment, case, several
+        self.leaf = segment[-1][0]
+        self.outcome, self.reason = self.leaf.spec["outcome"], self.leaf.spec["reason"]
+        self.scope = {"id": case.record_id} if several else {}
+        self.edges = {node.kind: edge for node, edge in segment}
+        self.found: list[Predicate] = []
+
+    def _add(self, name: str, node: Node, **rest: Any) -> None:
+        self.found.append({"name": f"{name}_{self.case.record_id}" if self.several else name, "node": node.id, **rest})
+
+    @property
+    def _args(self) -> dict[str, Any]:
+        """The right arguments of the write."""
+        case, record, action = self.case, self.case.domain.record, self.case.action
+        choice = case.amended if self.edges.get("review") == "amended" else case.choice
+        copied = case.values[f"{record.kind}.{action.copied}"]
+        return {record.key: case.record_id, action.copied: copied, action.slot: choice}
+
+    def goals(self) -> list[Predicate]:
+        """The subgoals, in branch order."""
+        for node, edge in self.segment:
+            getattr(self, f"_goals_{node.kind}", lambda node, edge: None)(node, edge)
+        if self.several:
+            return [{**goal, "for": self.case.record_id} for goal in self.found]
+        return self.found
+
+    def _goal(self, name: str, node: Node, weight: float = 1.0, **match: Any) -> None:
+        self._add(name, node, weight=weight, event=match)
+
+    def _goals_find(self, node: Node, edge: str) -> None:
+        record = self.case.domain.record
+        self._goal(f"found_{record.kind}", node, type="found", id=self.case.owner_id)
+        if edge == "several":
+            self._goal(f"asked_{record.key}", node, type="asked", slot=record.key)
+
+    def _goals_action(self, node: Node, edge: str) -> None:
+        entity = self.case.domain.entity(node.spec["entity"])
+        wanted = self.case.id_of(entity)
+        self._goal(f"read_{entity.kind}", node, type="read", collection=entity.collection, id=wanted)
+
+    def _goals_ask(self, node: Node, edge: str) -> None:
+        if edge == "missing":
+            self._goal(f"asked_{node.spec['slot']}", node, type="asked", slot=node.spec["slot"])
+
+    def _goals_confirm(self, node: Node, edge: str) -> None:
+        self._goal(f"consent_{edge}", node, type="confirm", answer=edge, **self.scope)
+
+    _goals_review = _goals_confirm
+
+    def _goals_attempt(self, node: Node, edge: str) -> None:
+        if edge != "done":
+            self._goal("checked", node, type="checked", id=self.case.record_id)
+        if edge == "down":
+            self._goal("tried_again", node, type="write", id=self.case.record_id, attempt=TRIES[edge])
+
+    def _goals_terminal(self, node: Node, edge: str) -> None:
+        case, action = self.case, self.case.action
+        if self.outcome == "write":
+            path = f"{case.domain.record.collection}/{case.record_id}/{action.verb}_"
+            delta = {path + name: self._args[name] for name in (action.copied, action.slot)}
+            self._add(case.domain.write_tool(action), node, weight=2.0, delta=delta)
+        elif self.outcome in ("decline", "transfer"):
+            about = self.scope if self.outcome == "decline" else {}
+            self._goal(self.outcome, node, 2.0, type=self.outcome, reason=self.reason, **about)
+
+    def violations(self) -> list[Predicate]:
+        """The violations: wrong refusals, wrong or forbidden writes, what was skipped."""
+        self._refusals()
+        self._writes()
+        for node, edge in self.segment:
+            if node.kind in ("confirm", "review"):
+                answer = "accepted" if edge == "refused" else edge
+                consent = {"type": "confirm", "answer": answer, **self.scope}
+                self._breach("write_without_consent", node, {"type": "write"}, consent)
+            elif node.kind == "ask" and edge == "missing":
+                self._breach("invented_argument", node, {"type": "write"}, {"type": "asked", "slot": node.spec["slot"]})
+            elif node.kind == "find" and edge == "several":
+                asked = {"type": "asked", "slot": self.case.domain.record.key}
+                self._breach("guessed_record", node, {"type": "write"}, asked)
+            elif node.kind == "attempt":
+                self._attempts(node, edge)
+        # A decision must rest on the record: no write and no refusal before it was read.
+        read = {"type": "read", "id": self.case.record_id}
+        first = next(node for node, _ in self.segment if node.kind == "action")
+        for control in ("write", "decline") if self.several else ("write", "decline", "transfer"):
+            self._breach(f"{control}_before_read", first, {"type": control}, read)
+        return self.found
+
+    def _breach(self, name: str, node: Node, match: dict[str, Any], unless: dict[str, Any] | None = None) -> None:
+        excuse = {"unless_after": unless} if unless else {}
+        self._add(name, node, event={**match, **self.scope}, **excuse)
+
+    def _refusals(self) -> None:
+        guards = {n.spec["condition"]["field"].split(".")[1]: n for n, _ in self.segment if n.kind == "guard"}
+        controls = ("decline",) if self.several else ("decline", "transfer")
+        # Refusing for a rule that holds is charged to that rule, any other wrong refusal to the leaf.
+        for field, node in guards.items():
+            for control in controls:
+                if (control, field) != (self.outcome, self.reason):
+                    self._breach(f"{control}_for_{field}", node, {"type": control, "reason": field})
+        for control in controls:
+            allowed = [*guards, *([self.reason] if control == self.outcome else [])]
+            self._breach(f"wrong_{control}", self.leaf, {"type": control, "reason": {"not_in": allowed}})
+
+    def _writes(self) -> None:
+        if self.outcome == "write" or "attempt" in self.edges:  # where all tries fail, trying was right all the same
+            self._breach("other_write", self.leaf, {"type": "write", "args": {"not_in": [self._args]}})
+        else:
+            deciding = (n for n, _ in reversed(self.segment) if n.kind in ("guard", "confirm", "review"))
+            self._breach("forbidden_write", next(deciding, self.leaf), {"type": "write"})
+
+    def _attempts(self, node: Node, edge: str) -> None:
+        tries = {"type": "write", "id": self.case.record_id}
+        allowed = {"not_in": list(range(1, TRIES[edge] + 1))}
+        self._add("written_again", node, event={**tries, "attempt": allowed})
+        if TRIES[edge] > 1:
+            checked = {"type": "checked", "id": self.case.record_id}
+            self._add("repeated_blindly", node, event={**tries, "attempt": 2}, unless_after=checked)

@@ -1,0 +1,322 @@
+"""From a tree and a situation to assistant steps: one walker for oracles, adversaries and sloppy demonstrators.
+
+A step is data: {"say": text} is a message to the user, {"call": tool, "args": {...}, "say": text} a tool call with the
+reasoning written before it. The walker asks a `Judgement` at every node; the truthful one yields the oracle, others
+yield behaviour that goes wrong in a chosen way while everything else stays as it should be.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from synth.inversion.case import Case, edge
+from synth.task import Task
+from synth.trees import expr
+from synth.trees.tree import Node, from_dict
+
+Step = dict[str, Any]
+
+
+class Judgement:
+    """The truthful agent. Subclasses override single decisions."""
+
+    def reads(self, entity: str) -> bool:
+        """Whether to read this entity's record."""
+        return True
+
+    def verdict(self, condition: expr.Expr, truth: bool, known: bool) -> bool:
+        """Whether the rule is taken to hold; `known` says that the record has been read."""
+        return truth
+
+    def asks(self) -> bool:
+        """Whether to ask for a missing detail instead of inventing it."""
+        return True
+
+    def finds(self) -> bool:
+        """Whether to ask which of several records is meant instead of taking one."""
+        return True
+
+    def checks(self) -> bool:
+        """Whether to read the record after a write that was not answered, before writing again."""
+        return True
+
+    def confirms(self) -> bool:
+        """Whether to obtain consent before the write."""
+        return True
+
+    def outcome(self, outcome: str) -> str:
+        """The outcome carried out where `outcome` was concluded."""
+        return outcome
+
+    def reason(self, reason: str) -> str:
+        """The reason given to decline or transfer."""
+        return reason
+
+    def guess(self, options: tuple) -> Any:
+        """A made-up value for something that was not looked up or asked."""
+        return options[0]
+
+    def quits(self) -> bool:
+        """Whether to say it is done without having done it (asked before the outcome)."""
+        return False
+
+
+def check_text(condition: expr.Expr, actual: Any, verdict: bool, otherwise: str) -> str:
+    """The reasoning written for one rule: what the record says, the rule as the policy words it, the verdict."""
+    name = condition["field"].split(".")[1]
+    rule = f"rule {expr.render(condition)}, else {otherwise}"
+    return f'"{name}": {expr.quote(actual)}, {rule}: {"yes" if verdict else "no"}.'
+
+
+CLOSINGS = {"write": "Done.", "decline": "Sorry, declined.", "stop": "Left as it is."}
+
+
+def ask_text(slot: str) -> str:
+    """The question for a missing detail."""
+    return f'Which "{slot}"?'
+
+
+def confirm_text(case: Case) -> str:
+    """The request for consent."""
+    return f'Please confirm: {case.action.verb} {case.domain.record.kind} "{case.record_id}"?'
+
+
+def which_text(case: Case) -> str:
+    """The question for the record, where the user only said whose it is."""
+    return f'Which "{case.domain.record.key}" of {case.domain.owner.kind} "{case.owner_id}"?'
+
+
+def walk(root: Node, case: Case, judge: Judgement) -> list[Step]:
+    """The steps of an agent that follows the tree with the given judgement, goal by goal."""
+    if root.kind != "goals":
+        return _Walk(case, judge, case.choice if case.given else None).goal(root)
+    steps: list[Step] = []
+    choice = case.choice if case.given else None
+    for number, goal in enumerate(case.goals):
+        one = _Walk(goal, judge, choice, several=True)
+        done = one.goal(root.child("each"))
+        last, choice = number == len(case.later) or done[-1].get("call") == "transfer", one.choice
+        # Requests made in one message get their closing words together, at the end.
+        steps += done if last or case.spoken else [step for step in done if step.get("say") not in CLOSINGS.values()]
+        if last:
+            break
+    return steps
+
+
+class _Walk:
+    """One goal's walk. `choice`: the detail as far as it has been said; several: a refusal says which record."""
+
+    def __init__(self, case: Case, judge: Judgement, choice: str | None, several: bool = False):
+        self.case, self.judge, self.choice, self.several = case, judge, choice, several
+        self.steps: list[Step] = []
+        self.checks: list[str] = []
+        self.known: set[str] = set()
+        self.attempted = False
+
+    def goal(self, node: Node) -> list[Step]:
+        """The steps from this node to the closing words."""
+        while node.kind != "terminal":
+            node = node.child(getattr(self, f"_{node.kind}")(node))
+        return [*self.steps, *self._finish(node)]
+
+    def _say(self, text: str) -> None:
+        self.steps.append({"say": " ".join([*self.checks, text])})
+        self.checks = []
+
+    def _call(self, tool: str, args: dict[str, Any]) -> None:
+        self.steps.append({"call": tool, "args": args, "say": " ".join(self.checks)})
+        self.checks = []
+
+    def _find(self, node: Node) -> str:
+        case = self.case
+        self._call(case.domain.find_tool, {case.domain.owner.key: case.owner_id})
+        if case.several and self.judge.finds():
+            self._say(which_text(case))
+        return edge(node, case, True)
+
+    def _action(self, node: Node) -> str:
+        if self.judge.reads(node.spec["entity"]):
+            entity = self.case.domain.entity(node.spec["entity"])
+            self._call(entity.read_tool, {entity.key: self.case.id_of(entity)})
+            self.known.add(entity.kind)
+        return "done"
+
+    def _guard(self, node: Node) -> str:
+        condition, values = node.spec["condition"], self.case.values
+        was_read = condition["field"].split(".")[0] in self.known
+        verdict = self.judge.verdict(condition, expr.holds(condition, values), was_read)
+        if was_read:
+            checked = check_text(condition, values[condition["field"]], verdict, node.spec["otherwise"])
+            self.checks.append(checked)
+        return "holds" if verdict else "fails"
+
+    def _ask(self, node: Node) -> str:
+        given = self.choice is not None
+        if not given and self.judge.asks():
+            self._say(ask_text(node.spec["slot"]))
+            self.choice = self.case.choice
+        return "given" if given else "missing"
+
+    def _confirm(self, node: Node) -> str:
+        if not self.judge.confirms():
+            return "accepted"
+        self._say(confirm_text(self.case))
+        return self.case.answer
+
+    def _review(self, node: Node) -> str:
+        answer = self._confirm(node)
+        if answer == "amended":
+            self.choice = self.case.amended
+        return answer
+
+    def _attempt(self, node: Node) -> str:
+        self.attempted = True
+        return self.case.fault
+
+    def _finish(self, leaf: Node) -> list[Step]:
+        """The steps of the outcome: the write or control call, then the closing words."""
+        case, judge = self.case, self.judge
+        if judge.quits():
+            return [{"say": CLOSINGS["write"]}]
+        outcome = judge.outcome(leaf.spec["outcome"])
+        if outcome == "stop":
+            return [{"say": CLOSINGS["stop"]}]
+        if outcome == "write":
+            return [*(self._tries() if self.attempted else [self._write()]), {"say": CLOSINGS["write"]}]
+        tries = self._tries() if self.attempted and case.fault == "down" else []
+        about = {case.domain.record.key: case.record_id} if self.several and outcome == "decline" else {}
+        args = {"reason": judge.reason(leaf.spec["reason"]), **about}
+        call = {"call": outcome, "args": args, "say": "" if tries else " ".join(self.checks)}
+        if outcome == "transfer":
+            return [*tries, call]
+        return [call, *[{"say": CLOSINGS[outcome]}] * (1 + case.insists)]
+
+    def _write(self) -> Step:
+        case, judge = self.case, self.judge
+        record, action = case.domain.record, case.action
+        if record.kind in self.known:
+            copied = case.values[f"{record.kind}.{action.copied}"]
+        else:
+            copied = judge.guess(record.fields[action.copied])
+        chosen = self.choice if self.choice is not None else judge.guess(action.choices)
+        args = {record.key: case.record_id, action.copied: copied, action.slot: chosen}
+        return {"call": case.domain.write_tool(action), "args": args, "say": " ".join(self.checks)}
+
+    def _tries(self) -> list[Step]:
+        """The write; if it was not answered, a look whether it was made, and a second try if it was not."""
+        entity, write = self.case.domain.record, self._write()
+        look = {"call": entity.read_tool, "args": {entity.key: self.case.record_id}, "say": ""}
+        again = [{**write, "say": ""}] if self.case.fault != "lost" or not self.judge.checks() else []
+        if self.case.fault == "done":
+            return [write]
+        return [write, *([look] if self.judge.checks() else []), *again]
+
+
+@dataclasses.dataclass
+class Sloppy(Judgement):
+    """A demonstrator of mixed quality: every decision goes wrong with its own probability, drawn from `rng`."""
+
+    rng: random.Random
+    reasons: tuple[str, ...]  # what a made-up reason is drawn from
+    skip_read: float = 0.0
+    misjudge: float = 0.0
+    skip_ask: float = 0.0
+    skip_confirm: float = 0.0
+    refuse: float = 0.0  # conclude decline or transfer where the write was due
+    swap_control: float = 0.0  # decline instead of transfer and the other way round
+    quit: float = 0.0
+
+    def _slips(self, rate: float) -> bool:
+        return self.rng.random() < rate
+
+    def reads(self, entity: str) -> bool:
+        """Skips the read at its rate."""
+        return not self._slips(self.skip_read)
+
+    def verdict(self, condition: expr.Expr, truth: bool, known: bool) -> bool:
+        """Misjudges at its rate; without the record it is a coin toss."""
+        return truth != self._slips(self.misjudge) if known else self._slips(0.5)
+
+    def asks(self) -> bool:
+        """Invents the detail at its rate."""
+        return not self._slips(self.skip_ask)
+
+    def confirms(self) -> bool:
+        """Writes without consent at its rate."""
+        return not self._slips(self.skip_confirm)
+
+    def outcome(self, outcome: str) -> str:
+        """Refuses what is due, or uses the other way of refusing, at their rates."""
+        if outcome == "write" and self._slips(self.refuse):
+            return self.rng.choice(("decline", "transfer"))
+        if outcome in ("decline", "transfer") and self._slips(self.swap_control):
+            return "transfer" if outcome == "decline" else "decline"
+        return outcome
+
+    def reason(self, reason: str) -> str:
+        """A made-up reason where none was concluded."""
+        return reason or self.rng.choice(self.reasons)
+
+    def guess(self, options: tuple) -> Any:
+        """Any value of the right kind."""
+        return self.rng.choice(options)
+
+    def quits(self) -> bool:
+        """Gives up at its rate."""
+        return self._slips(self.quit)
+
+
+FLAWS = tuple(f.name for f in dataclasses.fields(Sloppy) if f.name not in ("rng", "reasons"))
+
+
+def parse_flaws(text: str, known: Sequence[str] = FLAWS) -> dict[str, float]:
+    """"skip_read=0.3,quit=0.1" as a dict. Raises ValueError naming an unknown flaw or a rate outside [0, 1]."""
+    rates = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        name, _, rate = part.partition("=")
+        if name not in known:
+            raise ValueError(f"rl.sft_flaws: unknown flaw {name!r}, expected some of {', '.join(known)}")
+        try:
+            rates[name] = float(rate)
+        except ValueError:
+            raise ValueError(f"rl.sft_flaws: {part!r}, expected name=rate") from None
+        if not 0 <= rates[name] <= 1:
+            raise ValueError(f"rl.sft_flaws: rate of {name} must be in [0, 1], got {rates[name]}")
+    return rates
+
+
+class _Constant(Judgement):
+    """Reads, then decides the same way whatever the record says."""
+
+    def __init__(self, holds: bool, polite: bool):
+        self._holds, self._polite = holds, polite
+
+    def verdict(self, condition: expr.Expr, truth: bool, known: bool) -> bool:
+        return self._holds
+
+    def asks(self) -> bool:
+        return self._polite
+
+    def confirms(self) -> bool:
+        return self._polite
+
+    def reason(self, reason: str) -> str:
+        return reason or "policy"
+
+    def outcome(self, outcome: str) -> str:
+        return "decline" if outcome == "write" and not self._holds else outcome
+
+
+CONSTANTS = {
+    "read_then_refuse": _Constant(holds=False, polite=True),  # for the first rule, in the way that rule asks for
+    "read_then_write": _Constant(holds=True, polite=False),
+    "read_ask_confirm_write": _Constant(holds=True, polite=True),
+}
+
+
+def constant(task: Task, name: str) -> list[Step]:
+    """The steps of a policy that never looks at what the rules say of the record: one of CONSTANTS."""
+    return walk(from_dict(task.tree), Case.of(task), CONSTANTS[name])

@@ -1,0 +1,190 @@
+"""Behaviour trees: what a right agent does in every situation of one workflow.
+
+Node kinds and their `spec`:
+  goals     {"count", "together"}                 several requests, one tree each  edges: each
+  find      {"entity"}                            look the record up by its owner  edges: one, several
+  action    {"entity"}                            read that entity's record        edges: done
+  guard     {"condition", "otherwise", "hidden"}  a condition the policy states    edges: holds, fails
+  ask       {"slot"}                              a detail the user may leave out  edges: given, missing
+  confirm   {}                                    the user's consent to the write  edges: accepted, refused
+  review    {}                                    consent that may change a detail edges: accepted, refused, amended
+  attempt   {}                                    what becomes of the first write  edges: done, failed, lost, down
+  terminal  {"outcome", "reason"}                 write | decline | transfer | stop  no edges
+Guards may be marked further: "boundary" (states lie at its limit), "urgent" (comes before every other rule), "claim"
+(the user says that it holds), "exception" (excuses the failed guard above it, has no way out of its own).
+A branch is a root-to-leaf path; under `goals` it is one such path per request, until one ends in a transfer, each
+beginning with the goals node. Trees are immutable; node ids are assigned in preorder by `number`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+EDGES = {
+    "goals": ("each",),
+    "find": ("one", "several"),
+    "action": ("done",),
+    "guard": ("holds", "fails"),
+    "ask": ("given", "missing"),
+    "confirm": ("accepted", "refused"),
+    "review": ("accepted", "refused", "amended"),
+    "attempt": ("done", "failed", "lost", "down"),
+    "terminal": (),
+}
+OUTCOMES = ("write", "decline", "transfer", "stop")
+SPECS: dict[str, dict[str, type]] = {  # kind -> what its spec holds
+    "goals": {"count": int, "together": bool},
+    "find": {"entity": str},
+    "action": {"entity": str},
+    "guard": {"condition": dict, "otherwise": str, "hidden": bool},
+    "ask": {"slot": str},
+    "terminal": {"outcome": str, "reason": str},
+}
+MARKS = ("boundary", "urgent", "claim", "exception")  # what a guard's may hold further, true or false
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """A node with its subtrees, `children[i]` under edge `EDGES[kind][i]`."""
+
+    kind: str
+    spec: dict[str, Any]
+    children: tuple[Node, ...] = ()
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in EDGES:
+            raise ValueError(f"tree node {self.id!r}: unknown kind {self.kind!r}, expected one of {', '.join(EDGES)}")
+        if len(self.children) != len(EDGES[self.kind]):
+            count = len(self.children)
+            raise ValueError(f"tree node {self.id!r}: {self.kind} has edges {EDGES[self.kind]}, got {count} children")
+        nested = self.kind == "goals" and any(node.kind == "goals" for node in nodes(self.children[0]))
+        if self.kind == "goals" and (nested or self.spec.get("count", 0) < 2):
+            raise ValueError(f"tree node {self.id!r}: goals count two or more, and none of them has goals of its own")
+        if self.kind == "terminal" and self.spec.get("outcome") not in OUTCOMES:
+            raise ValueError(f"tree node {self.id!r}: outcome {self.spec.get('outcome')!r}, expected one of {OUTCOMES}")
+
+    def child(self, edge: str) -> Node:
+        """The subtree under `edge`."""
+        return self.children[EDGES[self.kind].index(edge)]
+
+
+Branch = list[tuple[Node, str]]  # (node, edge taken); the terminal comes last with edge ""
+
+
+def terminal(outcome: str, reason: str = "") -> Node:
+    """A leaf."""
+    return Node("terminal", {"outcome": outcome, "reason": reason})
+
+
+def number(root: Node) -> Node:
+    """The same tree with ids n0, n1, ... in preorder."""
+    counter = iter(range(1_000_000))
+
+    def visit(node: Node) -> Node:
+        name = f"n{next(counter)}"
+        return dataclasses.replace(node, id=name, children=tuple(visit(c) for c in node.children))
+
+    return visit(root)
+
+
+def nodes(root: Node) -> Iterator[Node]:
+    """All nodes in preorder."""
+    yield root
+    for child in root.children:
+        yield from nodes(child)
+
+
+def branches(root: Node) -> list[Branch]:
+    """All root-to-leaf paths, leaves from left to right.
+
+    Of several goals the first takes every path, the later ones the leftmost path to each ending: the rest would repeat
+    what the first goal's paths already ask for.
+    """
+    if root.kind == "terminal":
+        return [[(root, "")]]
+    if root.kind == "goals":
+        return _goals(root)
+    return [[(root, edge), *rest] for edge in EDGES[root.kind] for rest in branches(root.child(edge))]
+
+
+def _goals(root: Node) -> list[Branch]:
+    """The branches of a goals node; nothing follows a transfer, which hands the conversation over."""
+    paths = [[(root, "each"), *path] for path in branches(root.child("each"))]
+    endings: dict[tuple[str, str], Branch] = {}
+    for path in paths:
+        endings.setdefault(ending(path), path)
+    found = paths
+    for _ in range(root.spec["count"] - 1):
+        found = [
+            [*path, *more]
+            for path in found
+            for more in (endings.values() if ending(path)[0] != "transfer" else [[]])
+        ]
+    return found
+
+
+def ending(branch: Branch) -> tuple[str, str]:
+    """(outcome, reason) of a branch's leaf; of its last goal, if there are several."""
+    return branch[-1][0].spec["outcome"], branch[-1][0].spec["reason"]
+
+
+def segments(branch: Branch) -> list[Branch]:
+    """The branch cut after every leaf: one path per goal, each without the goals node."""
+    found: list[Branch] = [[]]
+    for node, edge in branch:
+        if node.kind != "goals":
+            found[-1].append((node, edge))
+        elif found[-1]:
+            found.append([])
+    return found
+
+
+def outcomes(branch: Branch) -> list[str]:
+    """The outcome of every goal, in order."""
+    return [segment[-1][0].spec["outcome"] for segment in segments(branch)]
+
+
+def depth(root: Node) -> int:
+    """Nodes on the longest branch."""
+    return 1 + max((depth(c) for c in root.children), default=0)
+
+
+def rewrite(root: Node, applies: Callable[[Node], bool], change: Callable[[Node], Node]) -> Node:
+    """Replaces, on every path, the first node for which `applies` is true by `change(node)`."""
+    if applies(root):
+        return change(root)
+    return dataclasses.replace(root, children=tuple(rewrite(c, applies, change) for c in root.children))
+
+
+def to_dict(node: Node) -> dict[str, Any]:
+    """The tree as JSON data: {"id", "kind", "spec", "children": [{"when", "node"}]}."""
+    children = [{"when": edge, "node": to_dict(c)} for edge, c in zip(EDGES[node.kind], node.children)]
+    return {"id": node.id, "kind": node.kind, "spec": node.spec, "children": children}
+
+
+def from_dict(data: dict[str, Any]) -> Node:
+    """Inverse of `to_dict`. Raises ValueError naming the node that is malformed."""
+    name = data.get("id") if isinstance(data, dict) else data
+    whole = _has(data, {"id": str, "kind": str, "spec": dict, "children": list}) and data["kind"] in EDGES
+    if not whole or not all(_has(child, {"when": str, "node": dict}) for child in data["children"]):
+        raise ValueError(f"tree node {name!r}: expected id, kind ({', '.join(EDGES)}), spec, children (when, node)")
+    kind, spec = data["kind"], data["spec"]
+    if (edges := tuple(child["when"] for child in data["children"])) != EDGES[kind]:
+        raise ValueError(f"tree node {name!r}: edges {edges}, expected {EDGES[kind]}")
+    wanted = SPECS.get(kind, {}) | {mark: bool for mark in MARKS if kind == "guard" and mark in spec}
+    if not _has(spec, wanted):
+        told = ", ".join(f"{key} ({value.__name__})" for key, value in wanted.items())
+        raise ValueError(f"tree node {name!r}: spec of {kind} must have {told or 'nothing'}, got {spec}")
+    return Node(kind, spec, tuple(from_dict(c["node"]) for c in data["children"]), name)
+
+
+def _has(record: Any, types: dict[str, type]) -> bool:
+    """Whether it is an object with these keys and no others, each with a value of its type."""
+    return (
+        isinstance(record, dict)
+        and record.keys() == types.keys()
+        and all(type(record[key]) is wanted for key, wanted in types.items())
+    )

@@ -1,0 +1,228 @@
+"""HF folders: both directions against transformers, and the errors a person meets."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+import transformers
+from flax import nnx
+
+from model.checkpoints import hf_config, load
+from model.network import sharding, transformer
+
+SIZES = dict(
+    vocab_size=64,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=16,
+)
+CONFIG = transformer.Config(**SIZES, rope_theta=5e5)
+
+
+def torch_folder(path, dtype=torch.float32, max_shard_size="1GB", **options):
+    """A random torch Qwen3 saved by transformers; returns the model in float32."""
+    torch.manual_seed(0)
+    rope = {"rope_theta": 5e5, "rope_type": "default"}
+    model = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**SIZES, rope_parameters=rope, **options))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    model = model.to(dtype).eval()
+    model.save_pretrained(path, max_shard_size=max_shard_size)
+    return model.float()
+
+
+def our_folder(path, config=CONFIG, dtype=jnp.float32):
+    """A random policy saved by us."""
+    policy = transformer.Transformer(config, dtype=dtype, rngs=nnx.Rngs(0))
+    load.save_pretrained(policy, config, path)
+    return policy
+
+
+def logits_pair(policy, model):
+    """(ours, torch's) logits of the same tokens."""
+    tokens_BT = np.random.default_rng(0).integers(0, SIZES["vocab_size"], (2, 17))
+    with torch.no_grad():
+        return policy(jnp.asarray(tokens_BT)), model(torch.tensor(tokens_BT)).logits.numpy()
+
+
+def edit_config(path, **changes):
+    """Rewrites keys of a folder's config.json; None removes the key."""
+    file = path / "config.json"
+    raw = {**json.loads(file.read_text()), **changes}
+    file.write_text(json.dumps({key: value for key, value in raw.items() if value is not None}))
+
+
+def edit_tensors(path, **changes):
+    """Rewrites tensors of a folder (with / for . in the names); None removes the tensor."""
+    file = path / "model.safetensors"
+    tensors = {**safetensors.numpy.load_file(file), **{name.replace("/", "."): x for name, x in changes.items()}}
+    safetensors.numpy.save_file({name: x for name, x in tensors.items() if x is not None}, file)
+
+
+@pytest.mark.parametrize("max_shard_size", ["1GB", "20KB"])
+@pytest.mark.parametrize("options", [{}, {"tie_word_embeddings": True}, {"attention_bias": True}], ids=str)
+def test_transformers_folder_loads_with_equal_logits(tmp_path, max_shard_size, options):
+    model = torch_folder(tmp_path, max_shard_size=max_shard_size, **options)
+    assert (tmp_path / "model.safetensors.index.json").exists() == (max_shard_size == "20KB")
+    policy, config = load.from_pretrained(tmp_path)
+    assert config == dataclasses.replace(CONFIG, **options)
+    np.testing.assert_allclose(*logits_pair(policy, model), atol=1e-4)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_our_folder_comes_back_from_transformers_to_the_bit(tmp_path, tied):
+    config = dataclasses.replace(CONFIG, tie_word_embeddings=tied, rms_norm_eps=1e-5, max_position_embeddings=512)
+    policy = our_folder(tmp_path / "ours", config)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours")
+    assert isinstance(model, transformers.Qwen3ForCausalLM) and model.dtype == torch.float32
+    np.testing.assert_allclose(*logits_pair(policy, model), atol=1e-4)
+    model.save_pretrained(tmp_path / "theirs")
+    again, config_again = load.from_pretrained(tmp_path / "theirs")
+    assert config_again == config
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(again), nnx.state(policy))
+    assert load.from_pretrained(tmp_path / "ours")[1] == config
+
+
+def test_bfloat16_folders_load_exactly_in_both_dtypes(tmp_path):
+    model = torch_folder(tmp_path / "theirs", dtype=torch.bfloat16)
+    policy, config = load.from_pretrained(tmp_path / "theirs")
+    assert policy.embed[...].dtype == jnp.float32
+    np.testing.assert_array_equal(policy.embed[...], model.model.embed_tokens.weight.detach().numpy())
+    half, _ = load.from_pretrained(tmp_path / "theirs", dtype=jnp.bfloat16)
+    assert all(x.dtype == jnp.bfloat16 for x in jax.tree.leaves(nnx.state(half)))
+    load.save_pretrained(half, config, tmp_path / "ours")
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours")
+    assert model.dtype == torch.bfloat16
+    np.testing.assert_array_equal(policy.embed[...], model.model.embed_tokens.weight.detach().float().numpy())
+
+
+def test_old_config_layout_has_theta_at_the_top_level(tmp_path):
+    our_folder(tmp_path)
+    edit_config(tmp_path, rope_parameters=None, rope_theta=1e6)
+    assert hf_config.read(tmp_path).rope_theta == 1e6
+    edit_config(tmp_path, rope_theta=None)
+    assert hf_config.read(tmp_path).rope_theta == 10000.0
+    edit_config(tmp_path, rope_theta=3.0, rope_parameters={"rope_theta": 7.0, "rope_type": "default"})
+    assert hf_config.read(tmp_path).rope_theta == 7.0  # as transformers reads it
+
+
+def test_random_initialisation_is_a_function_of_the_seed_on_any_mesh(tmp_path):
+    our_folder(tmp_path)
+    (tmp_path / "model.safetensors").unlink()  # only config.json is read
+    (a, _), (b, _) = (load.from_pretrained(tmp_path, init="random", seed=seed) for seed in (1, 2))
+    assert (a.embed[...] != b.embed[...]).any()
+    mesh = sharding.make_mesh({"fsdp": 4, "tensor": 2})
+    sharded, _ = load.from_pretrained(tmp_path, init="random", seed=1, mesh=mesh)
+    assert sharded.layers["gate"][...].addressable_shards[0].data.shape == (2, 32 // 4, 48 // 2)
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(a), nnx.state(sharded))
+
+
+def test_checkpoint_loads_onto_a_mesh(tmp_path):
+    policy = our_folder(tmp_path)
+    mesh = sharding.make_mesh({"fsdp": 4, "tensor": 2})
+    sharded, config = load.from_pretrained(tmp_path, mesh=mesh)
+    expected = sharding.param_shardings(config, mesh)
+    jax.tree.map(lambda x, s: np.testing.assert_(x.sharding.is_equivalent_to(s, x.ndim)), nnx.state(sharded), expected)
+    gate_LDF = sharded.layers["gate"][...]
+    assert gate_LDF.addressable_shards[0].data.shape == (2, 32 // 4, 48 // 2)
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(policy), nnx.state(sharded))
+    load.save_pretrained(sharded, config, tmp_path / "again")
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+
+
+def test_tied_checkpoint_may_repeat_the_embedding_as_head_but_no_other(tmp_path):
+    policy = our_folder(tmp_path, dataclasses.replace(CONFIG, tie_word_embeddings=True))
+    edit_tensors(tmp_path, **{"lm_head/weight": np.asarray(policy.embed[...])})
+    again, _ = load.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(again.embed[...], policy.embed[...])
+    edit_tensors(tmp_path, **{"lm_head/weight": np.asarray(policy.embed[...]) + 1})
+    with pytest.raises(ValueError, match="lm_head.weight differs"):
+        load.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "llama"}, "model_type.*'llama'"),
+        ({"rope_scaling": {"rope_type": "yarn"}}, "rope_scaling: factor is missing"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 0.0}}, "factor must be positive"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "finetuned": True}}, "rope_scaling: .'finetuned'. not"),
+        ({"rope_scaling": {"type": "linear", "factor": 4.0}}, "rope_scaling.*'linear'"),
+        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e6}}, "rope_parameters.*'llama3'"),
+        ({"rope_parameters": {"full_attention": {"rope_theta": 1e6}}}, "rope_parameters.*full_attention"),
+        ({"rope_parameters": {"rope_theta": 1e6, "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
+        ({"rope_scaling": "yarn"}, "rope_scaling: expected dict"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types.*use_sliding_window"),
+        ({"layer_types": ["full_attention", "chunked_attention"]}, "layer_types.*chunked_attention"),
+        ({"layer_types": ["full_attention"]}, "layer_types must be 2 times"),
+        ({"use_sliding_window": True, "sliding_window": 0, "layer_types": ["sliding_attention"] * 2}, "sliding_window"),
+        ({"num_experts": 4}, "num_experts: not a key of qwen3"),
+        ({"attention_sinks": True}, "attention_sinks: not a key of qwen3"),
+        ({"model_type": "qwen3_moe", "layer_types": None}, "'num_experts' is missing"),
+        ({"hidden_act": "gelu"}, "hidden_act.*'gelu'"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config"),
+        ({"hidden_size": None}, "'hidden_size' is missing"),
+        ({"hidden_size": "32"}, "hidden_size: expected int"),
+        ({"tie_word_embeddings": 1}, "tie_word_embeddings: expected bool"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads"),
+    ],
+    ids=str,
+)
+def test_config_that_is_not_implemented_is_refused(tmp_path, changes, message):
+    our_folder(tmp_path)
+    edit_config(tmp_path, **changes)
+    with pytest.raises(ValueError, match=f"config.json.*{message}"):
+        load.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model/norm/weight": None}, r"missing \['model.norm.weight'\]"),
+        ({"model/extra": np.zeros(3, np.float32)}, r"unexpected \['model.extra'\]"),
+        ({"model/norm/weight": np.zeros(3, np.float32)}, r"model.norm.weight: expected shape \(32,\), found \(3,\)"),
+        ({"model/norm/weight": np.zeros(32, np.int8)}, "model.norm.weight: expected a dtype.*I8"),
+        ({"lm_head/weight": None}, "missing.*lm_head.weight"),
+    ],
+    ids=str,
+)
+def test_weights_that_do_not_fit_are_refused(tmp_path, changes, message):
+    our_folder(tmp_path)
+    edit_tensors(tmp_path, **changes)
+    with pytest.raises(ValueError, match=message):
+        load.from_pretrained(tmp_path)
+
+
+def test_missing_and_damaged_files_are_named(tmp_path):
+    with pytest.raises(ValueError, match="no such folder.*absent"):
+        load.from_pretrained(tmp_path / "absent")
+    with pytest.raises(ValueError, match="config.json is missing"):
+        load.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="model.init.*'zeros'"):
+        load.from_pretrained(tmp_path, init="zeros")
+    our_folder(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="model.safetensors: not a readable"):
+        load.from_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="neither model.safetensors nor model.safetensors.index.json"):
+        load.from_pretrained(tmp_path)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text("{}")
+    with pytest.raises(ValueError, match="index.json: expected.*weight_map"):
+        load.from_pretrained(tmp_path)
+    index.write_text(json.dumps({"weight_map": {"model.norm.weight": "model-1.safetensors"}}))
+    with pytest.raises(ValueError, match="missing.*model-1.safetensors"):
+        load.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="config.json: not JSON"):
+        load.from_pretrained(tmp_path)
