@@ -8,6 +8,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     del arg
     c = config_dict.ConfigDict()
     c.seed = 0  # everything random derives from it
+    c.compile_cache = "~/.cache/agenticqwen-jax"  # folder for compiled programs, shared by all runs; "": none
 
     c.model = config_dict.ConfigDict()
     c.model.checkpoint = "model/tiny_qwen3"  # HF folder with tokenizer and safetensors; repo-relative or absolute

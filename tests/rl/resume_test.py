@@ -41,21 +41,16 @@ KILLS = [
 def start(tmp_path_factory):
     """start(workdir, *flags, kill=(pattern, count), **changed keys) -> the finished process.
 
-    Compiled programs are shared between the processes, which would otherwise do little else than compile.
+    Compiled programs are shared between the processes (tests/conftest.py), which would otherwise mostly compile.
     """
     base = tmp_path_factory.mktemp("resume")
     policies = {tokens: small_run.folder(base / tokens.name, tokens) for tokens in (small_run.TINY, small_run.REASONER)}
-    cache = {
-        "JAX_COMPILATION_CACHE_DIR": str(base / "cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
 
     def start(workdir: Path, *flags: str, kill: tuple[str, int] = ("", 0), **changes: Any) -> Process:
         command = [sys.executable, small_run.__file__, kill[0], str(kill[1]), f"--workdir={workdir}"]
         policy = policies[small_run.REASONER if "reasoning__rounds" in changes else small_run.TINY]
         return subprocess.run(
-            [*command, *small_run.arguments(policy, **changes), *flags], env=small_run.environment(**cache),
+            [*command, *small_run.arguments(policy, **changes), *flags], env=small_run.environment(),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )  # fmt: skip
 
