@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import safetensors.numpy
 from flax import nnx
 
@@ -87,6 +88,7 @@ def test_two_processes_equal_one(tmp_path):
     assert_close(*({name: x - before[name] for name, x in tensors.items()} for tensors in (two, one)), 1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_equals_one(tmp_path):
     """Warm start, tasks, rollouts on each process's own devices, RL, evaluation, export: the files of one process."""
     arguments = small_run.arguments(

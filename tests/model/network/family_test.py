@@ -96,7 +96,17 @@ def tokens_of(model, batch=2, length=23):
     return np.random.default_rng(0).integers(0, model.config.vocab_size, (batch, length))
 
 
-@pytest.fixture(params=CASES, ids=str)
+# Of every family one or two, which differ from the others in more than numbers; the rest are slow.
+FAST = (
+    "qwen2 one kv head", "qwen2 sliding from layer 1", "qwen2.5 yarn tied", "qwen3 head size", "qwen3 bias",
+    "moe mlp only",
+)  # fmt: skip
+
+
+PARAMS = [case if case in FAST else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+
+
+@pytest.fixture(params=PARAMS, ids=str)
 def loaded(request, tmp_path):
     """(torch model, our policy, our config, folder that transformers wrote)."""
     model = torch_model(request.param)
