@@ -104,10 +104,12 @@ def test_a_run_of_two_processes_equals_one(tmp_path):
             sys.executable, small_run.__file__, "", "0", *arguments, f"--workdir={tmp_path / name}",
             f"--config.mesh.processes={len(environments)}",
         ]  # fmt: skip
-        printed[name] = wait_for([
-            subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            for env in environments
-        ])
+        printed[name] = wait_for(
+            [
+                subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                for env in environments
+            ]
+        )
     assert "pass_after" in (tmp_path / "two" / "summary.json").read_text()
     first, second = printed["two"]
     assert "round 0  step   1/1" in first and "round 0" not in second  # beside what Gloo prints, in bits and pieces

@@ -162,9 +162,7 @@ def check_gradients(model, gradient, config, folder):
 def check_files(policy, config, folder):
     """HF -> here -> HF to the bit, and the file we write means the same to transformers."""
     load.save_pretrained(policy, config, folder / "ours")
-    found, expected = (
-        safetensors.numpy.load_file(folder / name / "model.safetensors") for name in ("ours", "theirs")
-    )
+    found, expected = (safetensors.numpy.load_file(folder / name / "model.safetensors") for name in ("ours", "theirs"))
     assert found.keys() == expected.keys()
     for name in expected:
         np.testing.assert_array_equal(found[name], expected[name])

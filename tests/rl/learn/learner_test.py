@@ -72,7 +72,9 @@ def _gradients(policy, batch, mesh, **settings):
     """learner.gradients compiled for the mesh, with the step's shardings, brought to the host by name."""
     placed = sharding.param_shardings(policy.config, mesh)
     function = functools.partial(
-        learner.gradients, graphdef=nnx.split(policy)[0], shardings=placed,
+        learner.gradients,
+        graphdef=nnx.split(policy)[0],
+        shardings=placed,
         o=Objective(temperature=TEMPERATURE, **settings),
     )
     params = jax.device_put(nnx.state(policy), placed)
