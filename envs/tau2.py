@@ -16,6 +16,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from envs import actors
+from envs.base import Actor, Message, Score, Step
+from envs.official import tau2_backend  # noqa: F401  it puts the checkout on the path, from which the next ones come
+
+# isort: split
 from tau2.agent.llm_agent import LLMAgent, LLMSoloAgent
 from tau2.config import DEFAULT_LLM_USER, DEFAULT_MAX_STEPS
 from tau2.data_model import message as official
@@ -27,10 +32,6 @@ from tau2.orchestrator.orchestrator import Orchestrator, Role
 from tau2.registry import registry
 from tau2.user.base import STOP, BaseUser, UserState
 from tau2.user.user_simulator import DummyUser, UserSimulator
-
-from envs import actors  # noqa: F401  the latter puts the checkout on the path
-from envs.base import Actor, Message, Score, Step
-from envs.official import tau2_backend  # noqa: F401  the latter puts the checkout on the path
 
 SPLITS = ("airline", "retail", "telecom", "telecom_solo")
 OFFICIAL_USER = DEFAULT_LLM_USER

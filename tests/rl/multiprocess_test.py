@@ -71,6 +71,7 @@ def assert_close(got, expected, tolerance):
         assert np.linalg.norm(got[name] - x) <= tolerance * np.linalg.norm(x) > 0, name
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     """The gradient (a tenth of it, clipped, is the first moment after a step), and what five steps come to."""
     load.save_pretrained(transformer.Transformer(CONFIG, rngs=nnx.Rngs(0)), CONFIG, tmp_path / "base")

@@ -165,7 +165,8 @@ def test_calls_may_overlap_and_servers_are_replaced():
 
 def test_a_machine_that_cannot_confine_is_refused(monkeypatch):
     """What the server reports when a protection fails is a RuntimeError; without namespaces nothing can be written."""
-    boot = "from envs import confine, python_worker as w, python_tool as p\nimport dataclasses, json, sys, tempfile\n"
+    boot = "import dataclasses, json, sys, tempfile\n"
+    boot += "from envs.sandbox import confine, python_worker as w, python_tool as p\n"
     boot += "def fail(*args):\n    raise confine.Unavailable('{0}: not on this machine')\nconfine.{0} = fail\n"
     boot += "sys.path.insert(0, {1!r})\n"
     boot += "w.serve(p.PLACE, ['math'], dataclasses.asdict(p.Limits()))"

@@ -97,6 +97,13 @@ MESHES = [
     {"data": 2, "expert": 2, "tensor": 2},
     {"expert": 4, "context": 2},
 ]
+FAST = MESHES[1], MESHES[3]  # every axis is split in one of them; the other meshes are slow
+
+
+def marked(*cases):
+    """Parameters from tuples that begin with a mesh."""
+    return [case if case[0] in FAST and case[-1] is not False else pytest.param(*case, marks=pytest.mark.slow)
+            for case in cases]  # fmt: skip
 
 
 @functools.cache
@@ -125,7 +132,9 @@ def reference(config):
 
 
 @pytest.mark.parametrize("config", [pytest.param(CONFIG, marks=pytest.mark.slow), MIXED], ids=["dense", "moe"])
-@pytest.mark.parametrize(("sizes", "in_context"), [*((sizes, True) for sizes in MESHES), (MESHES[0], False)], ids=str)
+@pytest.mark.parametrize(
+    ("sizes", "in_context"), marked(*((sizes, True) for sizes in MESHES), (MESHES[0], False)), ids=str
+)
 def test_sharded_forward_and_gradient_equal_one_device(sizes, config, in_context):
     run, (params, *batch), (expected_gradient, (expected_BTV, expected_stats)) = reference(config)
     mesh = sharding.make_mesh(sizes)
@@ -141,7 +150,7 @@ def test_sharded_forward_and_gradient_equal_one_device(sizes, config, in_context
 
 
 @pytest.mark.parametrize("config", [pytest.param(CONFIG, marks=pytest.mark.slow), MIXED], ids=["dense", "moe"])
-@pytest.mark.parametrize("sizes", MESHES, ids=str)
+@pytest.mark.parametrize(("sizes",), marked(*((sizes,) for sizes in MESHES)), ids=str)
 def test_sharded_decoding_equals_one_device(sizes, config):
     graphdef, params = nnx.split(transformer.Transformer(config, rngs=nnx.Rngs(0)))
     tokens_BT = jax.random.randint(jax.random.key(0), (8, 6), 0, config.vocab_size)

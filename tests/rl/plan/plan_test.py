@@ -266,6 +266,7 @@ def test_what_does_not_fit_says_which_key_to_change():
     assert "decode: does NOT fit: lower sampler.slots" in result.stdout
 
 
+@pytest.mark.slow
 def test_what_cannot_be_planned_is_named():
     for flag, message in (
         ("--config.plan.topology=v9:2x2", "plan.topology: expected one of"),

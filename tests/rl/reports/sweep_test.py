@@ -157,4 +157,4 @@ def test_command_line_error_is_one_line(argv):
     command = [sys.executable, "-m", "rl.reports.sweep", *argv, "--config.rl.rownds=3"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 2
-    assert done.stderr == "rl.sweep: config.rl.rownds: no such key; did you mean rounds or rows?\n"
+    assert done.stderr == "rl.reports.sweep: config.rl.rownds: no such key; did you mean rounds or rows?\n"
