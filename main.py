@@ -41,7 +41,7 @@ FLAGS = (
 # Beginnings of the keys that results do not depend on.
 FREE = ("rl.compare", "rl.offload_optimiser", "checkpoint.", "plan.", "serve.", "mesh.processes", "synth.dry_run",
         "synth.prompt_price", "synth.completion_price", "synth.teacher_concurrency", "synth.teacher_attempts",
-        "synth.teacher_timeout")  # fmt: skip
+        "synth.teacher_timeout", "compile_cache")  # fmt: skip
 Command = tuple[config_dict.ConfigDict, Path, str, bool]
 
 
@@ -166,6 +166,10 @@ def main(argv: Sequence[str]) -> int:
         save_config(config, workdir)
     flags.FLAGS.mark_as_parsed()  # libraries that define absl flags see their defaults
     logging.set_verbosity(logging.WARNING)
+    from rl import compile_cache  # imports jax as well
+
+    # A plan reads what the compiler says of a program, which one from the cache does not carry.
+    compile_cache.enable("" if stage == "plan" else config.compile_cache)
     stage_function(stage)(config, workdir)
     return 0
 

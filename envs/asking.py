@@ -81,5 +81,5 @@ class Asking(abc.ABC):
         violations = self.violations + ([broken] if broken and not right else [])
         return Score(reward, {"answer": right, **subgoals}, violations, node=None if right else self.node(answer))
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  a world that holds something overrides it
         """Nothing is held outside the instance."""

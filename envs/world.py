@@ -130,8 +130,9 @@ class World:
             return json.dumps({"error": error})
         effect = self.task.effects[name]
         if effect["kind"] == "control":
-            about = {"id": i for name, i in arguments.items() if name != "reason"}  # which of several goals
-            self._record({"type": effect["outcome"], "reason": arguments["reason"], **about})
+            about = [i for name, i in arguments.items() if name != "reason"]  # which of several goals
+            event = {"type": effect["outcome"], "reason": arguments["reason"]}
+            self._record({**event, "id": about[-1]} if about else event)
             if effect["outcome"] == "transfer":
                 self._closed_by = "transfer"
             return json.dumps({"ok": True})

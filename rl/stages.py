@@ -98,7 +98,8 @@ def _dry_run(config: config_dict.ConfigDict, workdir: Path) -> None:
 def _counts(tasks: Iterable[Task | Question]) -> str:
     """How many tasks of how many roots, and how many of them are legal."""
     count, roots, legal = 0, set(), None
-    for count, task in enumerate(tasks, 1):
+    for task in tasks:
+        count += 1
         roots.add(task.root)
         if isinstance(task, Task):
             legal = (legal or 0) + task.legal

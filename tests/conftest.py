@@ -2,6 +2,7 @@
 
 import logging
 import os
+from pathlib import Path
 
 # Before jax, TFDS or transformers are imported; subprocesses of tests inherit these.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -10,6 +11,10 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the network is wrong
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Most of a test run's time is compilation, and many tests compile the same programs: all processes share them on disk.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402

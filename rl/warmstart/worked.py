@@ -63,12 +63,12 @@ class Questions:
             (pattern,) = growth.grow([pattern], {}, self._operators, 1.0, rng.randrange(2**32))
         return pattern
 
-    @functools.lru_cache(maxsize=4)
+    @functools.lru_cache(maxsize=4)  # noqa: B019  one stream lives as long as the process
     def _searches(self, number: int, block: int) -> list[Question]:
         seed = random.Random(f"{self._seed}/{block}").randrange(2**32)
         return facts.questions(self._split, CORPUS_QUESTIONS, 1, number, seed)
 
-    @functools.cache
+    @functools.cache  # noqa: B019
     def _analyses(self, number: int) -> list[Question]:
         return tables.questions(self._split, TABLE_QUESTIONS, 1, number, self._seed)
 

@@ -68,7 +68,7 @@ def test_attacks_reach_nothing_and_change_nothing(tmp_path, monkeypatch):
 
 def test_arguments_arrive_unaltered():
     """Names of tools inside text are not rewritten, whatever stands around them."""
-    quoted = ("it's \\(x) \\\\(y) \"z\"", "\\x28 mean(1)", "é 日本 \U0001f600(", "\x00\n")
+    quoted = ('it\'s \\(x) \\\\(y) "z"', "\\x28 mean(1)", "é 日本 \U0001f600(", "\x00\n")
     for text in ("sort (it), then ls() and cd('..')", *quoted):
         _, answers = play(MATHS, [call(("echo", {"content": text}))])
         assert json.loads(answers[0][0]["content"]) == {"terminal_output": text}

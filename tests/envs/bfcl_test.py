@@ -80,7 +80,7 @@ def test_chat_form_gives_openai_schemas():
 def hermes(message):
     """An assistant message as a Qwen model writes it."""
     calls = [
-        '<tool_call>\n{"name": "%s", "arguments": %s}\n</tool_call>' % tuple(one["function"].values())
+        '<tool_call>\n{{"name": "{}", "arguments": {}}}\n</tool_call>'.format(*one["function"].values())
         for one in message.get("tool_calls", ())
     ]
     return "\n".join([message["content"]] * bool(message["content"]) + calls)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import safetensors.numpy
 from flax import nnx
 
@@ -87,6 +88,7 @@ def test_two_processes_equal_one(tmp_path):
     assert_close(*({name: x - before[name] for name, x in tensors.items()} for tensors in (two, one)), 1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_equals_one(tmp_path):
     """Warm start, tasks, rollouts on each process's own devices, RL, evaluation, export: the files of one process."""
     arguments = small_run.arguments(
@@ -102,10 +104,12 @@ def test_a_run_of_two_processes_equals_one(tmp_path):
             sys.executable, small_run.__file__, "", "0", *arguments, f"--workdir={tmp_path / name}",
             f"--config.mesh.processes={len(environments)}",
         ]  # fmt: skip
-        printed[name] = wait_for([
-            subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            for env in environments
-        ])
+        printed[name] = wait_for(
+            [
+                subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                for env in environments
+            ]
+        )
     assert "pass_after" in (tmp_path / "two" / "summary.json").read_text()
     first, second = printed["two"]
     assert "round 0  step   1/1" in first and "round 0" not in second  # beside what Gloo prints, in bits and pieces

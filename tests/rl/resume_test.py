@@ -1,6 +1,7 @@
 """A run killed anywhere and started again ends as if nothing had happened, to the bit; so do runs made in stages."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -39,23 +40,23 @@ KILLS = [
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """start(workdir, *flags, kill=(pattern, count), **changed keys) -> the finished process.
+    """start(workdir, *flags, kill=(pattern, count), own_cache, **changed keys) -> the finished process.
 
-    Compiled programs are shared between the processes, which would otherwise do little else than compile.
+    Compiled programs are shared between the processes (tests/conftest.py), which would otherwise mostly compile.
     """
     base = tmp_path_factory.mktemp("resume")
     policies = {tokens: small_run.folder(base / tokens.name, tokens) for tokens in (small_run.TINY, small_run.REASONER)}
-    cache = {
-        "JAX_COMPILATION_CACHE_DIR": str(base / "cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
 
-    def start(workdir: Path, *flags: str, kill: tuple[str, int] = ("", 0), **changes: Any) -> Process:
+    def start(
+        workdir: Path, *flags: str, kill: tuple[str, int] = ("", 0), own_cache: bool = False, **changes: Any
+    ) -> Process:
         command = [sys.executable, small_run.__file__, kill[0], str(kill[1]), f"--workdir={workdir}"]
+        environment = small_run.environment()
+        if own_cache:  # instead of the one of all tests
+            del environment["JAX_COMPILATION_CACHE_DIR"]
         policy = policies[small_run.REASONER if "reasoning__rounds" in changes else small_run.TINY]
         return subprocess.run(
-            [*command, *small_run.arguments(policy, **changes), *flags], env=small_run.environment(**cache),
+            [*command, *small_run.arguments(policy, **changes), *flags], env=environment,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )  # fmt: skip
 
@@ -98,6 +99,33 @@ def assert_same(found: dict[str, object], expected: dict[str, object]) -> None:
     assert [name for name in expected if found[name] != expected[name]] == []
 
 
+def test_a_killed_run_ends_the_same_and_compiles_nothing_again(start, tmp_path):
+    """With a cache of its own: the resumed run compiles only what the killed one had not come to, and a run from the
+    beginning nothing at all. It loads every program from the disk, the other compiled them: the results are the same.
+    """
+    cache = tmp_path / "cache"
+
+    def run(name: str, kill: tuple[str, int] = ("", 0)) -> tuple[Process, int, int]:
+        """(process, misses, programs that it added to the cache)."""
+        before = len(list(cache.rglob("*-cache")))
+        result = start(tmp_path / name, f"--config.compile_cache={cache}", kill=kill, own_cache=True)
+        said = re.search(r"cache: (\d+) hits, (\d+) misses", result.stdout)
+        misses = int(said[2]) if said else 0
+        return result, misses, len(list(cache.rglob("*-cache"))) - before
+
+    killed, _, compiled = run("killed", ("open .*/metrics[.]jsonl", 2))
+    assert killed.returncode == -signal.SIGKILL and compiled > 50, killed.stdout
+    resumed, misses, added = run("killed")
+    assert resumed.returncode == 0 and "resuming at round 0, step 1" in resumed.stdout, resumed.stdout
+    assert misses == added < compiled / 2
+    whole, misses, added = run("whole")
+    assert whole.returncode == 0 and (misses, added) == (0, 0), whole.stdout
+    expected = contents(tmp_path / "whole")
+    assert_same(contents(tmp_path / "killed"), expected)
+    assert sum(row["updates"] for row in expected["metrics.jsonl"]) >= 2
+
+
+@pytest.mark.slow
 def test_reference_learns(reference):
     """The comparisons below would be empty if the reference had no updates, no growth or no files."""
     steps = reference["metrics.jsonl"]
@@ -113,6 +141,7 @@ def test_reference_learns(reference):
     assert [n for n in reference if "array_record" in n and "round_1" in n]
 
 
+@pytest.mark.slow
 def test_killed_at_every_point_and_started_again(start, reference, tmp_path):
     """One run that is killed fourteen times; what it was writing to is torn on top of it."""
     for kill in KILLS:
@@ -126,6 +155,7 @@ def test_killed_at_every_point_and_started_again(start, reference, tmp_path):
     assert_same(contents(tmp_path), reference)
 
 
+@pytest.mark.slow
 def test_stage_by_stage(start, reference, tmp_path):
     """synth, rl, one round, one more round: as if all had been asked for at once; evaluate changes none of it."""
 
@@ -158,6 +188,7 @@ def test_stage_by_stage(start, reference, tmp_path):
     assert_same(run(), reference)  # and a finished run stays as it is
 
 
+@pytest.mark.slow
 def test_a_reasoning_run_that_samples_ahead_replays_and_resumes(start, tmp_path):
     """Problems, search and data, in batches a step behind, except right after a checkpoint; killed in the second round,
     whose problems have grown by what failed in the first, the run ends the same. With adapters, whose moments lie in

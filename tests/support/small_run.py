@@ -5,11 +5,13 @@ As a program, it is main.py with that judge, and with a kill built in:
     python tests/support/small_run.py PATTERN COUNT --config=... --workdir=... [--stage=...]
 
 sends SIGKILL to itself right before the COUNT-th file operation that matches PATTERN (a regular expression for
-"operation (arguments)", for example "os.rename .*summary"); COUNT 0 runs to the end.
+"operation (arguments)", for example "os.rename .*summary"); COUNT 0 runs to the end. A run that ends says last how
+many programs it took from the compilation cache and how many it compiled: "cache: HITS hits, MISSES misses".
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import os
@@ -108,12 +110,25 @@ def _kill_at(pattern: str, count: int) -> None:
     sys.addaudithook(hook)
 
 
+def _count_compilations() -> collections.Counter:
+    """Counts what the compilation cache has and has not, from now on, by the last word of JAX's name for the event."""
+    import jax
+
+    counts = collections.Counter()
+    jax.monitoring.register_event_listener(lambda event, **_: counts.update([event.rpartition("/")[-1]]))
+    return counts
+
+
 if __name__ == "__main__":
     sys.path.insert(0, str(REPOSITORY))
     import main
     from rl.rollouts import rollout
 
+    counts = _count_compilations()
+
     rollout.Rollouts.run = coin(rollout.Rollouts.run)
     if sys.argv[2] != "0":
         _kill_at(sys.argv[1], int(sys.argv[2]))
-    sys.exit(main.main(sys.argv[3:]))
+    status = main.main(sys.argv[3:])
+    print(f"cache: {counts['cache_hits']} hits, {counts['cache_misses']} misses")
+    sys.exit(status)

@@ -199,7 +199,7 @@ def test_the_owner_of_two_records_is_asked_which():
 
 def test_consent_may_come_with_a_change():
     task = task_of("amend", ("review", "amended"))
-    (slot, changed), = task.user["amends"].items()
+    ((slot, changed),) = task.user["amends"].items()
     assert outcome(task)[1][slot] == changed != task.user["slots"][slot]
     read, ask, write, done = steps_of(task)
     stubborn = json.loads(write["tool_calls"][0]["function"]["arguments"]) | task.user["slots"]
@@ -239,7 +239,7 @@ def test_several_goals_in_one_conversation(name, count):
 def test_a_detail_that_has_been_said_is_carried_over():
     flow = grown("missing,horizon")
     task = next(t for t in inverted(flow) if t.user["withheld"])
-    (slot, value), = task.user["slots"].items()
+    ((slot, value),) = task.user["slots"].items()
     asked = [s for s in task.oracle if "call" not in s and "?" in s["say"]]
     assert len(asked) == 1 and sum(s.get("args", {}).get(slot) == value for s in task.oracle) == 3
     assert all("the same way" in goal["request"] and value not in goal["request"] for goal in task.user["later"])

@@ -60,7 +60,7 @@ def test_missing_points_are_weighted_and_a_broken_rule_is_worth_nothing(server, 
     total = sum(goal["weight"] for goal in CONSENT.subgoals)
     for goal in CONSENT.subgoals:
         found = verdict(CONSENT, missing=[goal["name"]])
-        server.answer = lambda question, found=found: {**found, "reason": goal["name"]}
+        server.answer = lambda question, found=found, goal=goal: {**found, "reason": goal["name"]}
         score = base.run(judge.judge(CONSENT, [{"role": "user", "content": goal["name"]}], True, client))
         assert score.reward == pytest.approx((total - goal["weight"]) / total) and score.node == goal["node"]
     rule = CONSENT.violations[0]

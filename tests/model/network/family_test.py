@@ -96,7 +96,17 @@ def tokens_of(model, batch=2, length=23):
     return np.random.default_rng(0).integers(0, model.config.vocab_size, (batch, length))
 
 
-@pytest.fixture(params=CASES, ids=str)
+# Of every family one or two, which differ from the others in more than numbers; the rest are slow.
+FAST = (
+    "qwen2 one kv head", "qwen2 sliding from layer 1", "qwen2.5 yarn tied", "qwen3 head size", "qwen3 bias",
+    "moe mlp only",
+)  # fmt: skip
+
+
+PARAMS = [case if case in FAST else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+
+
+@pytest.fixture(params=PARAMS, ids=str)
 def loaded(request, tmp_path):
     """(torch model, our policy, our config, folder that transformers wrote)."""
     model = torch_model(request.param)
@@ -152,9 +162,7 @@ def check_gradients(model, gradient, config, folder):
 def check_files(policy, config, folder):
     """HF -> here -> HF to the bit, and the file we write means the same to transformers."""
     load.save_pretrained(policy, config, folder / "ours")
-    found, expected = (
-        safetensors.numpy.load_file(folder / name / "model.safetensors") for name in ("ours", "theirs")
-    )
+    found, expected = (safetensors.numpy.load_file(folder / name / "model.safetensors") for name in ("ours", "theirs"))
     assert found.keys() == expected.keys()
     for name in expected:
         np.testing.assert_array_equal(found[name], expected[name])

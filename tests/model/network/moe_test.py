@@ -43,6 +43,6 @@ def test_rows_of_no_group_are_left_alone():
     rows_PD, weights_EDF = jnp.ones((24, D)), jnp.ones((E, D, F))
     sizes_E = jnp.array([3, 0, 9, 4], jnp.int32)
     for product in (moe.ragged, functools.partial(moe.megablox, interpret=True)):
-        out_PF, back = jax.vjp(lambda w: product(rows_PD, w, sizes_E)[:16], weights_EDF)
+        out_PF, back = jax.vjp(lambda w, product=product: product(rows_PD, w, sizes_E)[:16], weights_EDF)
         np.testing.assert_allclose(out_PF, D)
         np.testing.assert_allclose(back(jnp.ones_like(out_PF))[0][:, 0, 0], sizes_E)

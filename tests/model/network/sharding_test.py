@@ -124,7 +124,7 @@ def reference(config):
     return run, arguments, run(*arguments)
 
 
-@pytest.mark.parametrize("config", [CONFIG, MIXED], ids=["dense", "moe"])
+@pytest.mark.parametrize("config", [pytest.param(CONFIG, marks=pytest.mark.slow), MIXED], ids=["dense", "moe"])
 @pytest.mark.parametrize(("sizes", "in_context"), [*((sizes, True) for sizes in MESHES), (MESHES[0], False)], ids=str)
 def test_sharded_forward_and_gradient_equal_one_device(sizes, config, in_context):
     run, (params, *batch), (expected_gradient, (expected_BTV, expected_stats)) = reference(config)
@@ -140,7 +140,7 @@ def test_sharded_forward_and_gradient_equal_one_device(sizes, config, in_context
         assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
 
 
-@pytest.mark.parametrize("config", [CONFIG, MIXED], ids=["dense", "moe"])
+@pytest.mark.parametrize("config", [pytest.param(CONFIG, marks=pytest.mark.slow), MIXED], ids=["dense", "moe"])
 @pytest.mark.parametrize("sizes", MESHES, ids=str)
 def test_sharded_decoding_equals_one_device(sizes, config):
     graphdef, params = nnx.split(transformer.Transformer(config, rngs=nnx.Rngs(0)))

@@ -216,4 +216,6 @@ class Events(RuleBasedStateMachine):
 
 
 test_random_events = Events.TestCase
-test_random_events.settings = settings(max_examples=150, stateful_step_count=70)  # ten thousand events
+test_random_events.settings = settings(max_examples=15, stateful_step_count=70)
+test_ten_thousand_random_events = pytest.mark.slow(type("Many", (Events.TestCase,), {}))
+test_ten_thousand_random_events.settings = settings(max_examples=150, stateful_step_count=70)

@@ -59,7 +59,7 @@ def test_every_well_formed_call_of_a_tool_is_allowed():
     """Text of any language, escapes, numbers, nesting; and then another call."""
     chat, calls, V = parts()
     turn = calls.turn(TOOLS)
-    values = {"a b": ["ü \u2028 \"q\" \\", -1.5e3, True, None, {}, []], "x": {"y": {"z": 0}}}
+    values = {"a b": ['ü \u2028 "q" \\', -1.5e3, True, None, {}, []], "x": {"y": {"z": 0}}}
     functions = [{"name": name, "arguments": json.dumps(values, ensure_ascii=False)} for name in NAMES]
     message = {"role": "assistant", "content": "so", "tool_calls": [{"function": function} for function in functions]}
     tokens = chat.assistant(message)

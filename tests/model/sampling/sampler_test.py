@@ -34,8 +34,15 @@ def tiny():
 
 def make_engine(**changes):
     """An engine of four slots for the tiny policy."""
-    sizes = dict(slots=4, context=CONTEXT, prefill_chunk=8, max_new_tokens=6, stop_ids=[3, 5, 7, 11, 13],
-                 prefill_rows=2, decode_steps=3)
+    sizes = dict(
+        slots=4,
+        context=CONTEXT,
+        prefill_chunk=8,
+        max_new_tokens=6,
+        stop_ids=[3, 5, 7, 11, 13],
+        prefill_rows=2,
+        decode_steps=3,
+    )
     return sampler.Engine(tiny()[0], CONFIG, **{**sizes, **changes})
 
 

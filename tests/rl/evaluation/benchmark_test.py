@@ -117,7 +117,7 @@ def test_comparison_with_another_workdir(evaluate, workdir, tmp_path):
     """The same policy elsewhere differs in nothing; a suite that was not measured there is named."""
     suite = {"evaluate__suites": "agentic", "evaluate__against": str(workdir)}
     found = evaluate(tmp_path / "run", **suite)
-    (name, figures), = found["suites"]["agentic/round_0"]["comparisons"].items()
+    ((name, figures),) = found["suites"]["agentic/round_0"]["comparisons"].items()
     assert name == f"current - {workdir}" and (figures["mean"], figures["p_value"]) == (0.0, 1.0)
     assert name in (tmp_path / "run" / "evaluation" / "report.md").read_text()
     with pytest.raises(ValueError, match="bfcl/multi_turn_base has not been evaluated there"):

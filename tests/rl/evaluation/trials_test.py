@@ -34,9 +34,7 @@ def test_summary_is_over_tasks_and_leaves_out_tasks_with_too_few_trials():
 
 def test_faults_are_no_trials():
     scores = [Score(1.0, {}, []), Score(None, {}, [], "down"), Score(0.9, {}, [])]
-    items = [
-        trajectory.Trajectory("t", m, [], [], [], 0, trajectory.ENDED, s, [], [], 1) for m, s in enumerate(scores)
-    ]
+    items = [trajectory.Trajectory("t", m, [], [], [], 0, trajectory.ENDED, s, [], [], 1) for m, s in enumerate(scores)]
     assert trials.passes(items, {"t": "r"}) == {"r": {"t": [True, False]}}
 
 

@@ -72,7 +72,9 @@ def _gradients(policy, batch, mesh, **settings):
     """learner.gradients compiled for the mesh, with the step's shardings, brought to the host by name."""
     placed = sharding.param_shardings(policy.config, mesh)
     function = functools.partial(
-        learner.gradients, graphdef=nnx.split(policy)[0], shardings=placed,
+        learner.gradients,
+        graphdef=nnx.split(policy)[0],
+        shardings=placed,
         o=Objective(temperature=TEMPERATURE, **settings),
     )
     params = jax.device_put(nnx.state(policy), placed)
@@ -208,10 +210,10 @@ def test_twice_the_devices_or_micro_batches_are_the_same_training(policy, episod
     Eight devices and rows of 8 against four and rows of 4, which is twice the micro-batches.
     """
     _, optimiser, _ = trainer
-    mesh = _mesh(fsdp=4, tensor=2)
-    wide = learner.make_train_step(policy, optimiser, mesh, Objective(temperature=TEMPERATURE))
+    eight = _mesh(fsdp=4, tensor=2)
+    wide = learner.make_train_step(policy, optimiser, eight, Objective(temperature=TEMPERATURE))
     batches, updates, used = _shuffled(episodes), [], []
-    for step, mesh, rows in ((trainer[0], trainer[2], 4), (wide, mesh, 8)):
+    for step, mesh, rows in ((trainer[0], trainer[2], 4), (wide, eight, 8)):
         state = optimisers.create(policy, optimiser, mesh)
         assert not state.params["layers"]["query"][...].sharding.is_fully_replicated
         for number, some in enumerate(batches):

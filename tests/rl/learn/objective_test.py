@@ -64,8 +64,17 @@ def _episodes():
             logprobs = [float(-3.7 + 0.5 * rng.normal()) * m for m in mask]
             out.append(
                 trajectory.Trajectory(
-                    f"t{group}", member, head + rng.integers(0, 40, count).tolist(), mask, logprobs, 0,
-                    trajectory.ENDED, Score(1.0, {}, []), [], [], 1,
+                    f"t{group}",
+                    member,
+                    head + rng.integers(0, 40, count).tolist(),
+                    mask,
+                    logprobs,
+                    0,
+                    trajectory.ENDED,
+                    Score(1.0, {}, []),
+                    [],
+                    [],
+                    1,
                 )  # fmt: skip
             )
     return out, [[-1.0, 0.4, 1.3][i % 3] for i in range(12)]

@@ -18,9 +18,17 @@ ROW, ROWS = 16, 2
 def episode(task, member, tokens, mask, logprobs=None):
     """A trajectory with the given record."""
     return trajectory.Trajectory(
-        task_id=task, member=member, tokens=list(tokens), loss_mask=list(mask),
-        logprobs=list(logprobs) if logprobs else [-0.5 * m for m in mask], policy_version=0, reason=trajectory.ENDED,
-        score=Score(1.0, {}, []), messages=[], tools=[], turns=1
+        task_id=task,
+        member=member,
+        tokens=list(tokens),
+        loss_mask=list(mask),
+        logprobs=list(logprobs) if logprobs else [-0.5 * m for m in mask],
+        policy_version=0,
+        reason=trajectory.ENDED,
+        score=Score(1.0, {}, []),
+        messages=[],
+        tools=[],
+        turns=1,
     )
 
 

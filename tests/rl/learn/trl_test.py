@@ -37,7 +37,10 @@ def _theirs(loss_type, level, beta=0.0, delta=None, entropy_coef=0.0, importance
     entropies = -leaf / 2  # as good a function as any
     trainer = object.__new__(GRPOTrainer)  # no model, no data set: its loss alone
     accelerator = SimpleNamespace(
-        num_processes=1, gather=lambda x: x, gather_for_metrics=lambda x: x, reduce=lambda x, reduction: x,
+        num_processes=1,
+        gather=lambda x: x,
+        gather_for_metrics=lambda x: x,
+        reduce=lambda x, reduction: x,
         sync_gradients=True,
     )
     vars(trainer).update(

@@ -69,6 +69,7 @@ def test_the_search_keeps_what_fits(monkeypatch, fits, flops, winner, tried):
     assert config.model.remat == tiny.get_config().model.remat  # the config itself stays as it was
 
 
+@pytest.mark.slow
 def test_a_real_search():
     if not (REPOSITORY / ".venv" / "tpu").is_dir():
         pytest.skip("libtpu is not installed (make setup puts it into .venv/tpu)")

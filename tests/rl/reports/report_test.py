@@ -80,8 +80,10 @@ def test_rollouts_come_by_round_and_outcome(workdir):
     assert len(list(report.rollouts(workdir))) == 12
     odd = list(report.rollouts(workdir, round=1))
     assert [record["task_id"] for record in odd] == [f"orders-{i}" for i in range(1, 12, 2)]
-    rewards = {outcome: [r["score"]["reward"] for r in report.select(report.rollouts(workdir), outcome)]
-               for outcome in ("any", "pass", "fail")}
+    rewards = {
+        outcome: [r["score"]["reward"] for r in report.select(report.rollouts(workdir), outcome)]
+        for outcome in ("any", "pass", "fail")
+    }
     assert rewards == {"any": rewards["any"], "pass": [1.0] * 4, "fail": [0.5] * 4} and rewards["any"].count(None) == 4
     with pytest.raises(ValueError, match="outcome 'won'"):
         report.select([], "won")

@@ -241,17 +241,17 @@ def test_a_hanging_environment_never_delays_the_others():
         over = asyncio.Event()
 
         class Hanging(SumEnv):
-            async def reset(self):
+            async def reset(self, stage=stage):
                 return await super().reset() if self.task.id != "hangs" or stage != "reset" else await self.hang()
 
             async def step(self, message):
                 return await super().step(message) if self.task.id != "hangs" else await self.hang()
 
-            async def hang(self):
+            async def hang(self, over=over):
                 await over.wait()
                 raise ConnectionError("the others are over")
 
-        def on_progress(done, count):
+        def on_progress(done, count, over=over):
             if done == count - 2:
                 over.set()
 

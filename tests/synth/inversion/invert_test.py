@@ -127,7 +127,7 @@ def test_the_policy_states_every_rule_and_nothing_of_the_case():
 def test_the_request_gives_the_detail_as_the_branch_has_it():
     unreached = set()  # whether the detail is withheld where the tree asks but the branch never comes to it
     for task in EVERY_TASK:
-        (slot, value), = task.user["slots"].items()
+        ((slot, value),) = task.user["slots"].items()
         flow = tree.from_dict(task.tree)
         missing = any(a.id in task.branch and b.id in task.branch for a, b in missing_edges(flow))
         asks = [node.id for node in tree.nodes(flow) if node.kind == "ask"]
