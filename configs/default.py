@@ -104,7 +104,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.env.concurrency = 0  # most environments open at a time; 0: no limit
     c.env.timeout = 0.0  # seconds an environment may take to answer; 0: no limit, so that runs are reproducible
     c.env.retries = 0  # times an episode is played again from its start after its environment failed
-    c.env.max_faults = 0  # consecutive failed attempts at episodes after which the run stops (a backend is down); 0: never
+    c.env.max_faults = 0  # stop the run after this many consecutive environment failures: a backend is down; 0: never
 
     c.rl = config_dict.ConfigDict()
     c.rl.reward = "code"  # what rewards training on workflows: "code" or "llm"; held-out tasks always use code
