@@ -1,4 +1,4 @@
-"""The environment protocol: what every executable world, benchmark adapter and tool world implements."""
+"""The environment protocol, which every world and benchmark adapter implements, and the records it exchanges."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Result = TypeVar("Result")
 # An OpenAI-style chat message: {"role", "content", "tool_calls"?, "tool_call_id"?}.
 Message = dict[str, Any]
 
-# A scripted policy: given the conversation so far, the next assistant message.
+# A scripted policy: takes the conversation so far and returns the next assistant message.
 Actor = Callable[[list[Message]], Awaitable[Message]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What the environment answers to one assistant message.
+    """The environment's answer to one assistant message.
 
     messages: tool results and user turns to append to the conversation, in order.
     done: whether the episode is over (the user ended it or the agent transferred it).
@@ -31,17 +31,18 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """The outcome of an episode, computed by code from state and recorded events.
+    """The outcome of an episode.
 
-    reward: in [0, 1]; None when the infrastructure failed and the episode must be masked out.
-    subgoals: subgoal name -> reached.
-    violations: names of the rules that were broken, in the order they were broken.
+    reward: in [0, 1]; None if the infrastructure failed. Such an episode must not be trained on or counted.
+    subgoals: subgoal name -> whether it was reached.
+    violations: names of the broken rules, in the order in which they were broken.
     error: the infrastructure failure, if any.
     delta: the state changes, {"collection/record_id/field": [before, after]}.
-    node: id of the first behaviour-tree node at which the episode left its branch; None if it never did. In worlds that
-        ask a question: "what/how" the attempt went wrong, None if nothing shows it.
-    reward_source: "code", or "llm" where a language model judged the episode (envs/simulation/judge.py).
-    code_reward: what code says of an episode that a model judged, where it was played in an executable world.
+    node: where the episode went wrong.
+        In worlds with behaviour trees: id of the first node at which it left its branch; None if it did not.
+        In worlds that ask a question: "step/kind of mistake", for example "answer/wrong"; None if nothing shows it.
+    reward_source: "code", or "llm" if a language model judged the episode (envs/simulation/judge.py).
+    code_reward: the reward by code of an episode that a model judged; None if it was not played in an executable world.
     """
 
     reward: float | None
@@ -55,7 +56,10 @@ class Score:
 
 
 class Env(Protocol):
-    """One episode of one task. Instances never share state, so any number may run concurrently."""
+    """One episode of one task. Call `reset` once, then `step` until it is done, then `score` and `close`.
+
+    Instances share no state, so any number may run concurrently.
+    """
 
     tools: list[dict]  # OpenAI function schemas
 
@@ -64,7 +68,7 @@ class Env(Protocol):
         ...
 
     async def step(self, message: Message) -> Step:
-        """Applies one assistant message. A tool error is a message in the Step, not an exception."""
+        """Applies one assistant message. A tool error becomes a message in the Step, not an exception."""
         ...
 
     async def score(self) -> Score:
@@ -72,20 +76,21 @@ class Env(Protocol):
         ...
 
     def close(self) -> None:
-        """Releases what the episode holds."""
+        """Releases the resources of the episode, such as processes and files."""
         ...
 
 
 def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    """Runs a coroutine to its end for callers that are not asynchronous themselves.
+    """Runs a coroutine from synchronous code and returns its result.
 
-    Works in a notebook too, whose own event loop is running: there it takes a thread with a loop of its own.
+    Also works where an event loop is already running, as in a notebook: the coroutine then runs in a new thread with
+    its own event loop.
     """
     try:
         running = asyncio.get_running_loop()
     except RuntimeError:
         running = None
-    if running is None:  # outside the except, or every failure would seem to be caused by its exception
+    if running is None:  # not inside the except block, whose exception would be shown as the cause of every failure
         return asyncio.run(coroutine)
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, coroutine).result()

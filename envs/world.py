@@ -1,15 +1,22 @@
 """The executable world: tools act on a real state store, a scripted user answers, and code computes the reward.
 
-Predicates are data. A subgoal is `{"name", "node", "weight", "event": match}` (some recorded event matches) or
-`{..., "delta": {path: value}}` (the final state differs from the first at these paths, with these values). A violation
-is `{"name", "node", "event": match}`, with an optional `"unless_after": match` that an event of an earlier message may
-satisfy. A match gives a literal per key, or `{"not_in": [...]}`. A subgoal `"for"` a record belongs to one of several
-goals. Reward: 0 if any violation occurred, if the state changed in any way that no subgoal declares, or if neither the
-user ended the episode nor the agent transferred it; otherwise the weighted share of subgoals met.
+Subgoals and violations are data:
 
-Every event carries the "turn" (assistant message) it happened in. The first write, decline or transfer is the decision:
-what is read, asked or confirmed in the same message or later cannot have informed it and meets no subgoal. Of several
-goals each has its own decision: the first on its record, or the transfer that hands everything over.
+- A subgoal `{"name", "node", "weight", "event": match}` is met if some recorded event matches.
+- A subgoal `{"name", "node", "weight", "delta": {path: value}}` is met if the state has changed at these paths, to
+  these values.
+- A subgoal with `"for": record_id` belongs to the goal on that record; a task may have several goals.
+- A violation `{"name", "node", "event": match}` occurs if some event matches. It is excused if an event of an earlier
+  message matches the optional `"unless_after": match`.
+- A match maps an event's keys to the expected value each, or to `{"not_in": [...]}`.
+
+The reward is 0 if a violation occurred, if the state changed in a way that no subgoal declares, or if the episode was
+neither ended by the user nor transferred by the agent. Otherwise it is the weighted share of subgoals met.
+
+Every event has the "turn" (number of the assistant message) in which it happened. The first write, decline or transfer
+is the decision. What is read, asked or confirmed in the same message or later cannot have informed the decision, so it
+meets no subgoal. With several goals each has its own decision: the first one on its record, or a transfer, which hands
+over all of them.
 """
 
 from __future__ import annotations
@@ -32,12 +39,12 @@ from synth.task import Task
 from synth.trees import domains, workflow
 
 Event = dict[str, Any]
-INFORMING = ("read", "found", "asked", "confirm")  # events that a decision may rest on
+INFORMING = ("read", "found", "asked", "confirm")  # events that can inform a decision
 DECISIONS = ("write", "decline", "transfer")
 
 
 def matches(event: Event, match: dict[str, Any]) -> bool:
-    """Whether an event has every key of `match` with an admitted value."""
+    """Whether the event has every key of `match`, with a value that `match` admits."""
     for key, wanted in match.items():
         if key not in event:
             return False
@@ -50,7 +57,7 @@ def matches(event: Event, match: dict[str, Any]) -> bool:
 
 
 def state_delta(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[Any]]:
-    """{"collection/record_id/field": [before, after]} for every field that differs; None stands for absent."""
+    """{"collection/record_id/field": [before, after]} for every field that differs; None means that it is absent."""
     delta = {}
     for collection in sorted(set(before) | set(after)):
         old, new = before.get(collection, {}), after.get(collection, {})
@@ -76,14 +83,17 @@ class World:
         self._closed_by: str | None = None
 
     async def reset(self) -> list[Message]:
-        """The system message (the policy text) and the user's request."""
+        """Returns the system message (the policy text) and the user's request."""
         return [
             {"role": "system", "content": self.task.policy},
             {"role": "user", "content": self.task.user["request"]},
         ]
 
     async def step(self, message: Message) -> Step:
-        """Runs the tool calls of an assistant message, or hands its text to the user."""
+        """Runs the tool calls of an assistant message or, if it has none, passes its text to the user.
+
+        Raises RuntimeError if the episode has ended.
+        """
         if self._closed_by:
             raise RuntimeError(f"{self.task.id}: step after the episode ended ({self._closed_by})")
         self._turn += 1
@@ -104,11 +114,11 @@ class World:
         return Step(results, self._closed_by is not None)
 
     def _record(self, *events: Event) -> None:
-        """Notes what happened in this turn."""
+        """Records events of this turn."""
         self.events += [{**event, "turn": self._turn} for event in events]
 
     def _settled(self) -> tuple[bool, bool]:
-        """(whether all that the user has brought up is carried out or refused, whether the last of it was declined)."""
+        """(whether every request voiced so far has been carried out or refused, whether the last was declined)."""
         settling = [
             e
             for e in self.events
@@ -116,13 +126,13 @@ class World:
             or (e["type"] == "write" and e["made"])
             or matches(e, {"type": "confirm", "answer": "refused"})
         ]
-        if len(self._user.voiced) == 1 and settling:  # with a single matter, any decision is on it
+        if len(self._user.voiced) == 1 and settling:  # with a single request, any decision is about it
             return True, settling[-1]["type"] == "decline"
         ids = {e.get("id") for e in settling}
         return ids.issuperset(self._user.voiced), bool(settling) and settling[-1]["type"] == "decline"
 
     def _call(self, function: dict[str, str]) -> str:
-        """Carries out one call; returns the tool message's text."""
+        """Executes one tool call and returns the text of the tool message."""
         name = function["name"]
         arguments, error = tools.parse_arguments(self._validators, name, function["arguments"])
         if error:
@@ -152,7 +162,12 @@ class World:
         return self._write(name, effect, record_id, arguments)
 
     def _write(self, name: str, effect: dict[str, Any], record_id: str, arguments: dict[str, Any]) -> str:
-        """Tries a write, which may stay without an answer, made ("lost") or not ("failed" once, "down" always)."""
+        """Executes a write. The task's faults may leave it unanswered:
+
+        - "lost": the first attempt is carried out, but not answered;
+        - "failed": the first attempt is not carried out;
+        - "down": no attempt is carried out.
+        """
         fault = effect.get("faults", {}).get(record_id, "done")
         attempt = 1 + sum(e["type"] == "write" and e["id"] == record_id for e in self.events)
         answered = fault == "done" or (fault != "down" and attempt > 1)
@@ -165,7 +180,7 @@ class World:
         return json.dumps({"ok": True} if answered else {"error": "no answer"})
 
     async def score(self) -> Score:
-        """The reward of the episode so far; see the module's docstring."""
+        """Scores the episode so far by the rules in the module's docstring."""
         delta = state_delta(self.task.state, self.state)
         final = {path: after for path, (_, after) in delta.items()}
         met, declared = {}, {}
@@ -181,7 +196,7 @@ class World:
         return dataclasses.replace(found, delta=delta)
 
     def _counted(self, record_id: str | None) -> list[Event]:
-        """The events that may meet a subgoal: none that came too late to inform the decision (on that record)."""
+        """The events that may meet a subgoal: not those too late to inform the decision (on `record_id`, if given)."""
         deciding = [e for e in self.events if e["type"] in DECISIONS]
         if record_id is not None:
             deciding = [e for e in deciding if e.get("id") == record_id or e["type"] == "transfer"]
@@ -189,21 +204,24 @@ class World:
         return [e for e in self.events if e["type"] not in INFORMING or e["turn"] < decided]
 
     def _broken(self, rule: dict[str, Any]) -> bool:
-        """Whether some event breaks the rule: it matches, and nothing in an earlier turn matches `unless_after`."""
+        """Whether some event breaks the rule: it matches, and no event of an earlier turn matches `unless_after`."""
         excuses = [e["turn"] for e in self.events if "unless_after" in rule and matches(e, rule["unless_after"])]
         return any(matches(e, rule["event"]) and e["turn"] <= min(excuses, default=math.inf) for e in self.events)
 
     def close(self) -> None:
-        """Nothing is held outside the instance."""
+        """Does nothing: the instance holds no outside resources."""
 
 
 def graded(
     task: Task, met: dict[str, bool], broken: Sequence[dict[str, Any]], further: Sequence[str], closed: bool
 ) -> Score:
-    """The score of an episode that met these subgoals and broke these rules.
+    """The score of an episode, without the state changes.
 
     Args:
-      further: names of violations beside those of the task. closed: whether the user ended it or it was transferred.
+      met: name of each of the task's subgoals -> whether it was met.
+      broken: the task's violations that occurred.
+      further: names of violations that are not the task's.
+      closed: whether the user ended the episode or the agent transferred it.
     """
     violations = [*(rule["name"] for rule in broken), *further]
     left = {rule["node"] for rule in broken} | {goal["node"] for goal in task.subgoals if not met[goal["name"]]}
@@ -215,19 +233,19 @@ def graded(
 
 
 def make(task: Task) -> World:
-    """A fresh episode of a task."""
+    """A new episode of a task."""
     return World(task)
 
 
 def oracle(task: Task) -> Actor:
-    """The actor that earns reward 1.0 on a task."""
+    """The task's scripted reference solution, an actor that earns reward 1.0."""
     return actors.scripted(task.oracle)
 
 
 def play_steps(task: Task, steps: Sequence[script.Step]) -> tuple[list[Message], Score]:
-    """Plays scripted steps in a fresh episode. Returns the conversation and its score."""
-    # Neither a world nor a scripted actor ever waits for anything, so the coroutine runs through at its first step. An
-    # event loop for each of a task's many episodes would take half of the time of the gates.
+    """Plays scripted steps in a new episode. Returns (the conversation, its score)."""
+    # Neither worlds nor scripted actors ever wait, so one send() runs the coroutine to its end. An event loop for each
+    # of a task's many episodes would take half of the gates' time.
     try:
         actors.play(make(task), actors.scripted(steps)).send(None)
     except StopIteration as end:
@@ -236,14 +254,15 @@ def play_steps(task: Task, steps: Sequence[script.Step]) -> tuple[list[Message],
 
 
 def reward(task: Task, steps: Sequence[script.Step]) -> float:
-    """The reward of playing scripted steps: what the gates are given."""
+    """The reward of playing scripted steps in a new episode; the gates use it."""
     return play_steps(task, steps)[1].reward
 
 
 def tasks(split: str, rounds: int = 3, roots: int = 24, seed: int = 0) -> list[Task]:
-    """Gated tasks of a split ("train" | "heldout") made on the spot: no workdir, no policy.
+    """Makes tasks of a split ("train" | "heldout") that pass the gates, without a workdir or policy.
 
-    Trees grow for `rounds` rounds with every operator in turn, as they would for a policy that fails everywhere.
+    roots: number of round-0 workflows. rounds: number of rounds; between them trees grow by all operators in turn, as
+    they would for a policy that fails everywhere.
     Raises ValueError for an unknown split.
     """
     if split not in ("train", "heldout"):

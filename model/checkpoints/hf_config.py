@@ -1,7 +1,7 @@
-"""config.json of an HF folder <-> `transformer.Config`, as transformers reads and writes it.
+"""Converts config.json of an HF folder to `transformer.Config` and back, with the meaning that transformers gives it.
 
-Every key of the file is either read, known to change nothing, or refused by name: a checkpoint that asks for something
-we do not compute must not load as something else.
+Every key of the file is read, known to change nothing, or refused by name. So a checkpoint that needs a feature which
+is not implemented never loads as a different model.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from model.network import rope, transformer
 CONFIG_FILE = "config.json"
 ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "qwen3_moe": "Qwen3MoeForCausalLM"}
 
-# Keys of `transformer.Config` as they stand in the file, by the families that have them.
+# Keys that have the same name and meaning in `transformer.Config`, with their types; by family in KEYS.
 PLAIN = {
     "vocab_size": int, "hidden_size": int, "intermediate_size": int, "num_hidden_layers": int,
     "num_attention_heads": int, "num_key_value_heads": int, "head_dim": int, "rms_norm_eps": float,
@@ -32,12 +32,12 @@ KEYS = {
     "qwen3_moe": {**PLAIN, **MOE, "attention_bias": bool},
 }
 ALIASES = {"num_local_experts": "num_experts"}  # transformers 5's name
-# Keys that are read in a way of their own.
+# Keys that need special treatment, see `_parse`.
 SPECIAL = {
     "model_type", "rope_theta", "rope_parameters", "rope_scaling", "use_sliding_window", "sliding_window",
     "max_window_layers", "layer_types", "mlp_only_layers",
 }  # fmt: skip
-# Keys whose feature is not implemented, with the values that leave it unused.
+# Keys of features that are not implemented, with the values that turn the feature off.
 UNUSED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "attention_dropout": (0, 0.0, None),
@@ -46,7 +46,7 @@ UNUSED: dict[str, tuple[Any, ...]] = {
     "is_encoder_decoder": (False, None),
     "chunk_size_feed_forward": (0, None),
 }
-# Keys that say nothing about what the network computes.
+# Keys that do not affect what the network computes.
 IGNORED = {
     "architectures", "dtype", "torch_dtype", "transformers_version", "_name_or_path", "_attn_implementation",
     "initializer_range", "use_cache", "pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "id2label",
@@ -57,10 +57,13 @@ YARN = {field.name: field.type for field in dataclasses.fields(rope.Yarn)}
 
 
 def read(path: str | pathlib.Path) -> transformer.Config:
-    """The config of an HF folder.
+    """Reads the config of an HF folder.
 
-    Raises ValueError naming the file and key when the folder or file is missing or no JSON object, a key is missing,
-    unknown or of the wrong type, or the model uses a feature that is not implemented.
+    Raises ValueError, naming the file and key, if
+
+    - the folder or config.json is missing, or config.json is not a JSON object;
+    - a key is missing, unknown or of the wrong type;
+    - the model uses a feature that is not implemented.
     """
     path = pathlib.Path(path)
     if not path.is_dir():
@@ -81,7 +84,7 @@ def read(path: str | pathlib.Path) -> transformer.Config:
 
 
 def _parse(raw: dict[str, Any]) -> transformer.Config:
-    """The config of a file's contents; ValueError as `read` says, without the file's name."""
+    """The config from a file's contents. Raises ValueError as `read` does, without the file's name."""
     family = raw.get("model_type")
     if family not in transformer.FAMILIES:
         raise ValueError(f"model_type: expected one of {transformer.FAMILIES}, found {family!r}")
@@ -92,7 +95,7 @@ def _parse(raw: dict[str, Any]) -> transformer.Config:
         elif ALIASES.get(key, key) not in {*KEYS[family], *SPECIAL, *IGNORED} and value not in (None, False):
             raise ValueError(f"{key}: not a key of {family} that is implemented (its value is {value!r})")
     given = {ALIASES.get(key, key): value for key, value in raw.items()}
-    if given.get("num_key_value_heads", 0) is None:  # HF: as many as query heads
+    if given.get("num_key_value_heads", 0) is None:  # as in HF: as many as query heads
         given["num_key_value_heads"] = given.get("num_attention_heads")
     values: dict[str, Any] = {"model_type": family}
     for key, kind in KEYS[family].items():
@@ -114,7 +117,7 @@ def _parse(raw: dict[str, Any]) -> transformer.Config:
 
 
 def _windows(raw: dict[str, Any], family: str, layers: int) -> tuple[tuple[str, ...], int | None]:
-    """(layer_types, sliding_window). Without layer_types the layers from max_window_layers on slide, in MoE all."""
+    """(layer_types, sliding_window). Without layer_types, layers from max_window_layers on slide; in MoE all."""
     window = None
     if _typed("use_sliding_window", bool, raw.get("use_sliding_window") or False):
         window = raw.get("sliding_window", 4096)  # HF's default
@@ -134,7 +137,7 @@ def _windows(raw: dict[str, Any], family: str, layers: int) -> tuple[tuple[str, 
 
 
 def _rope(raw: dict[str, Any], values: dict[str, Any]) -> tuple[float, rope.Yarn | None]:
-    """theta and scaling from `rope_scaling` or `rope_parameters`, else theta from the top level, as transformers."""
+    """(theta, YaRN scaling) from `rope_scaling` or `rope_parameters`; theta else from the top level, as in HF."""
     key = "rope_scaling" if raw.get("rope_scaling") else "rope_parameters"
     found = dict(_typed(key, dict, raw.get(key) or {}))
     theta = found.pop("rope_theta", raw.get("rope_theta", transformer.Config.rope_theta))
@@ -159,7 +162,7 @@ def _rope(raw: dict[str, Any], values: dict[str, Any]) -> tuple[float, rope.Yarn
 
 
 def _typed(key: str, kind: type, value: Any) -> Any:
-    """`value` if it is of the type `kind` (an int will do for a float), or a ValueError naming the key."""
+    """Returns `value`. Raises ValueError, naming the key, unless it is of type `kind` (a float may be an int)."""
     accepted = (int, float) if kind is float else (kind,)
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"{key}: expected {kind.__name__}, found {value!r}")
@@ -167,7 +170,7 @@ def _typed(key: str, kind: type, value: Any) -> Any:
 
 
 def to_json(config: transformer.Config, dtype: str) -> dict[str, Any]:
-    """The contents of config.json for a model of this architecture, as transformers 4 and as 5 read it."""
+    """The contents of config.json for this architecture, readable by transformers 4 and 5. dtype: of the weights."""
     scaling = {"rope_type": "default"}
     if config.rope_scaling is not None:
         scaling = {k: v for k, v in dataclasses.asdict(config.rope_scaling).items() if v is not None}

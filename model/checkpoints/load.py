@@ -1,7 +1,7 @@
-"""HF folders (config.json + safetensors) in and out.
+"""Reads and writes HF model folders (config.json and safetensors).
 
-`TABLE` maps every HF tensor name to a parameter of `transformer.Config.parameters` and says how one becomes the other;
-reading, writing and the checks of names and shapes are all derived from it.
+`TABLE` maps every HF tensor name to a parameter of `transformer.Config.parameters` and says how to convert one to the
+other. Reading, writing and the checks of names and shapes are derived from it.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ SOURCE_DTYPES = ("F32", "F16", "BF16")  # safetensors names
 CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE = hf_config.CONFIG_FILE, "model.safetensors", "model.safetensors.index.json"
 MAX_SHARD_BYTES = 4 << 30
 
-# HF tensor name -> (path in our parameter table, inputs). inputs counts the leading dimensions of our array, less the
-# layer and expert axes, that are a matrix's inputs: HF stores [outputs, inputs], we [inputs..., outputs...]. 0: not
-# transposed.
+# HF tensor name -> (path in our parameter table, inputs). HF stores a matrix as [outputs, inputs], we store it as
+# [inputs..., outputs...]; `inputs` is the number of our array's input dimensions, which come first after the layer and
+# expert axes. 0: the tensor is not transposed.
 TABLE: dict[str, tuple[str, int]] = {
     "model.embed_tokens.weight": ("embed", 0),
     "model.layers.{layer}.input_layernorm.weight": ("layers.attention_norm", 0),
@@ -60,10 +60,11 @@ TABLE: dict[str, tuple[str, int]] = {
 
 
 class Tensor(NamedTuple):
-    """One tensor of an HF file: our parameter's path, and where in it the tensor stands.
+    """One tensor of an HF file and its place in our parameters.
 
-    index: on our parameter's leading axes: (), (layer in the stack,) or (layer in the stack, expert).
-    shape: of our array less those axes; hf_shape: of the file's tensor; transpose: whether they are transposed.
+    path: of our parameter. index: the tensor's place on the parameter's leading axes: (), (layer in the stack,) or
+    (layer in the stack, expert). shape: of our array without those axes. hf_shape: of the file's tensor. transpose:
+    whether one is the transpose of the other.
     """
 
     path: str
@@ -73,17 +74,17 @@ class Tensor(NamedTuple):
     transpose: bool
 
     def to_ours(self, hf: np.ndarray) -> np.ndarray:
-        """The file's tensor as our parameter's part at `index`."""
+        """Converts the file's tensor to our parameter's part at `index`."""
         return (hf.T if self.transpose else hf).reshape(self.shape)
 
     def to_hf(self, ours: np.ndarray) -> np.ndarray:
-        """Inverse of `to_ours`, contiguous: safetensors writes an array's memory whatever its strides."""
+        """Inverse of `to_ours`. The result is contiguous, because safetensors writes an array's memory as it lies."""
         hf = ours.reshape(self.hf_shape[::-1]).T if self.transpose else ours.reshape(self.hf_shape)
         return np.ascontiguousarray(hf)
 
 
 def hf_tensors(config: transformer.Config) -> dict[str, Tensor]:
-    """Name -> `Tensor` of everything an HF file of this architecture holds, parameter by parameter."""
+    """HF tensor name -> `Tensor`, for all tensors of an HF checkpoint of this architecture."""
     parameters, tensors = config.parameters(), {}
     for template, (path, inputs) in TABLE.items():
         if path not in parameters:
@@ -114,13 +115,14 @@ def from_pretrained(
     seed: int = 0,
     remat: str = "none",
 ) -> tuple[transformer.Transformer, transformer.Config]:
-    """The policy and its config from an HF folder.
+    """Returns (the policy, its config) from an HF folder.
 
-    dtype: of the parameters, whatever the file's. mesh: parameters are placed as `sharding.param_shardings` says, else
-    on the default device. init: "checkpoint" reads the weights, "random" draws them from `seed` and reads only
-    config.json. remat: see `transformer.Transformer`.
-    Raises ValueError naming the file and key or tensor when something is missing, unexpected, of the wrong shape or
-    type, or a feature that is not implemented.
+    dtype: of the parameters; the file's are converted.
+    mesh: the parameters are split over it as `sharding.param_shardings` says; None: they go to the default device.
+    init: "checkpoint" reads the weights; "random" draws them from `seed` and reads only config.json.
+    remat: see `transformer.Transformer`.
+    Raises ValueError, naming the file and the key or tensor, if something is missing, unexpected, of the wrong shape or
+    type, or uses a feature that is not implemented.
     """
     path = pathlib.Path(path)
     if init not in INITS:
@@ -148,11 +150,11 @@ def save_pretrained(
     path: str | pathlib.Path,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
-    """Writes an HF folder, in the policy's dtype, that transformers can load.
+    """Writes an HF folder, in the policy's dtype, that the transformers library can load.
 
-    Weights go to model.safetensors, or, above max_shard_bytes, to several files with an index; one such file is held in
-    host memory at a time. The folder is made where missing. Each file appears complete or not at all, config.json
-    last. With several processes every one takes part and the first writes.
+    Weights go to model.safetensors or, if they take more than max_shard_bytes, to several files with an index. One such
+    file is held in host memory at a time. The folder is created if missing. Each file is either complete or absent, and
+    config.json is written last. In a multi-process run all processes must call it; the first one writes.
     """
     path = pathlib.Path(path)
     path.mkdir(parents=True, exist_ok=True)
@@ -175,13 +177,13 @@ def save_pretrained(
             _write_json(path / INDEX_FILE, index)
             written |= {INDEX_FILE}
         _write_json(path / CONFIG_FILE, record)
-        for file in path.glob("model*.safetensors*"):  # what an earlier save left would be read instead, or beside
+        for file in path.glob("model*.safetensors*"):  # left by an earlier save; they would be read, too
             if file.name not in written:
                 file.unlink()
 
 
 def _shards(sizes: dict[str, int], limit: int) -> list[list[str]]:
-    """The names in order, cut into files of at most `limit` bytes (a larger tensor has its own)."""
+    """Divides the names, in order, among files of at most `limit` bytes; a larger tensor gets its own file."""
     shards, used = [[]], 0
     for name, size in sizes.items():
         if shards[-1] and used + size > limit:
@@ -193,7 +195,7 @@ def _shards(sizes: dict[str, int], limit: int) -> list[list[str]]:
 
 
 def fetch(param: jax.Array, index: tuple[int, ...]) -> np.ndarray:
-    """param[index] on the host, wherever its shards lie; only that much is brought together."""
+    """Returns param[index] on the host, wherever the shards are. Only that part is gathered."""
     if isinstance(param.sharding, NamedSharding):
         part = _part(sharding.replicated(param.sharding.mesh))(param, *index)
         return np.asarray(part.addressable_data(0))
@@ -202,7 +204,7 @@ def fetch(param: jax.Array, index: tuple[int, ...]) -> np.ndarray:
 
 @functools.cache
 def _part(whole: NamedSharding) -> Callable[..., jax.Array]:
-    """A compiled param[index], replicated."""
+    """A compiled function (param, *index) -> param[index], replicated over all devices."""
     return jax.jit(lambda param, *index: param[index], out_shardings=whole)
 
 
@@ -214,7 +216,7 @@ def _write_json(file: pathlib.Path, record: dict[str, Any]) -> None:
 
 
 def _weight_files(path: pathlib.Path) -> list[pathlib.Path]:
-    """The safetensors files of a folder: the single one if there is one, else those its index names."""
+    """The safetensors files of a folder: the single file if it exists, else the files that the index names."""
     if (path / WEIGHTS_FILE).is_file():
         return [path / WEIGHTS_FILE]
     index = path / INDEX_FILE
@@ -231,7 +233,7 @@ def _weight_files(path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _open(file: pathlib.Path) -> Any:
-    """An open safetensors file; a ValueError naming it when it is damaged."""
+    """Opens a safetensors file. Raises ValueError, naming it, if it is damaged."""
     try:
         return safetensors.safe_open(file, framework="np")
     except safetensors.SafetensorError as error:
@@ -239,7 +241,7 @@ def _open(file: pathlib.Path) -> Any:
 
 
 def _check_tensors(path: pathlib.Path, found: dict[str, Any], expected: dict[str, Tensor]) -> None:
-    """Raises ValueError when the files' tensor names, shapes or dtypes are not the architecture's (from headers)."""
+    """Raises ValueError if the tensor names, shapes or dtypes in the files' headers do not fit the architecture."""
     missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or unexpected:
         raise ValueError(f"{path}: tensors do not match {CONFIG_FILE}: missing {missing}, unexpected {unexpected}")
@@ -252,7 +254,8 @@ def _check_tensors(path: pathlib.Path, found: dict[str, Any], expected: dict[str
 
 
 def _drop_tied_head(path: pathlib.Path, found: dict[str, Any]) -> None:
-    """Removes lm_head.weight from `found`: tied checkpoints may hold it, but then it must equal the embedding."""
+    """Removes lm_head.weight, which a tied checkpoint may hold, from `found`. Raises ValueError if it differs from the
+    embedding."""
     head, embed = "lm_head.weight", "model.embed_tokens.weight"
     if head in found and embed in found:
         if not np.array_equal(found[head].get_tensor(head), found[embed].get_tensor(embed)):
@@ -261,11 +264,11 @@ def _drop_tied_head(path: pathlib.Path, found: dict[str, Any]) -> None:
 
 
 def _read_params(path: pathlib.Path, config: transformer.Config, dtype: Any, shardings: nnx.State | None) -> nnx.State:
-    """The parameters from a folder's safetensors, one tensor in host memory at a time.
+    """Reads the parameters from a folder's safetensors, with one tensor in host memory at a time.
 
-    Each device's shard of a parameter is allocated on the device and filled in place, tensor by tensor, so neither
-    the host nor a device ever holds more than its part; no device talks to another, so every process of a multi-process
-    run does the same for its own devices.
+    Each device's shard of a parameter is allocated on the device and filled in place, tensor by tensor. So a device
+    never holds more than its shards. Devices do not communicate, so in a multi-process run each process fills its own
+    devices.
     """
     found = {name: file for file in map(_open, _weight_files(path)) for name in file.keys()}
     if config.tie_word_embeddings:
@@ -288,7 +291,7 @@ def _read_params(path: pathlib.Path, config: transformer.Config, dtype: Any, sha
 def _assemble(
     found: dict[str, Any], tensors: list[tuple[str, Tensor]], shape: tuple[int, ...], dtype: Any, place: Sharding
 ) -> jax.Array:
-    """One parameter of `shape`, laid out as `place` says, from its tensors."""
+    """Builds one parameter of `shape`, sharded as `place` says, from its HF tensors."""
     regions = place.addressable_devices_indices_map(shape)
     bounds = {
         device: [s.indices(size)[:2] for s, size in zip(region, shape, strict=True)]
@@ -313,5 +316,5 @@ def _assemble(
 
 @functools.partial(jax.jit, donate_argnums=0)
 def _write(shard: jax.Array, piece: jax.Array, *index: jax.Array) -> jax.Array:
-    """shard with shard[index] replaced by piece, in place."""
+    """Returns shard with shard[index] replaced by piece; reuses the memory of shard."""
     return shard.at[index].set(piece)

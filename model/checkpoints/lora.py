@@ -1,19 +1,18 @@
 """Low-rank adapters (LoRA, arXiv:2106.09685, section 4.1): W = W0 + alpha / rank A B, and only A and B are trained.
 
-The policy computes with the merged W in training, too, so that learner and sampler run the same parameters; the
-gradient goes to A and B without one of W ever being there (numerics.Adapted).
+The policy uses the merged W in training, too, so that learner and sampler have the same parameters. The gradient goes
+to A and B; a gradient of W is never computed (numerics.Adapted).
 
-What it costs: beside the base, which a run keeps anyway as the policy it started from, there is one more copy of the
-parameters, the merged ones that the sampler needs; gradient and optimiser state are as small as the adapters. While
-weights are merged each of them in turn, stacked over its layers, is there in float32. Checkpoints hold the merged
-parameters and the adapters.
+Memory: a run keeps the base anyway, as the policy it started from. The merged parameters, which the sampler needs, are
+one more copy. Gradient and optimiser state are as small as the adapters. While merging, one weight at a time, stacked
+over its layers, exists in float32. Checkpoints hold the merged parameters and the adapters.
 
     settings = lora.Lora(rank=16, alpha=32.0)
     adapters = lora.create(config, settings)                    # {"query": Adapter(a, b, scale), ...}
     params = lora.merge(params, lora.base(params, adapters), adapters)
     policy.hidden_and_router(tokens, positions, segments, parents, adapters)    # policy: with the merged params
 
-Letters of shapes: L layers, i the inputs of a weight, o its outputs (each one or two axes), r rank.
+Shapes: L layers, i inputs of a weight, o outputs of a weight (one or two axes each), r rank.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ from model.checkpoints import load
 from model.network import sharding, transformer
 from model.network.numerics import Adapter
 
-Adapters = dict[str, Adapter]  # by the weight's name in `transformer.Config.parameters` less "layers."
+Adapters = dict[str, Adapter]  # name in `transformer.Config.parameters` without "layers." -> adapter
 _MODULE = re.compile(r"model\.layers\.\{layer\}\.(?:self_attn|mlp)\.(\w+_proj)\.weight")
-# HF's name of a projection -> (our name, how many of its axes, less that of the layers, are inputs).
+# HF's name of a projection -> (our name, number of its input axes; the layer axis does not count).
 TARGETS = {
     found[1]: (path.removeprefix("layers."), inputs)
     for template, (path, inputs) in load.TABLE.items()
@@ -49,9 +48,11 @@ CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"  
 
 @dataclasses.dataclass(frozen=True)
 class Lora:
-    """Which projections have an adapter, of which rank; HF's names. seed: of the initial A; B begins as zeros.
+    """The settings of the adapters.
 
-    Raises ValueError for an impossible rank or an unknown target.
+    rank, alpha: an adapter's product A B is scaled by alpha / rank. targets: HF's names of the projections with an
+    adapter. seed: of the initial A.
+    Raises ValueError for an impossible rank or alpha, or an unknown target.
     """
 
     rank: int
@@ -67,7 +68,7 @@ class Lora:
 
 
 def create(config: transformer.Config, settings: Lora) -> Adapters:
-    """Fresh adapters, float32: A uniform in +-1 / sqrt(inputs) as peft draws it, B zero. Traceable."""
+    """Initial adapters, float32: A uniform in +-1 / sqrt(inputs) as in peft, B zero. Can be traced by jit."""
     adapters, table = {}, config.parameters()
     for number, target in enumerate(settings.targets):
         name, inputs = TARGETS[target]
@@ -81,9 +82,9 @@ def create(config: transformer.Config, settings: Lora) -> Adapters:
 
 
 def shardings(config: transformer.Config, settings: Lora, mesh: Mesh) -> Adapters:
-    """A NamedSharding for every array of `create`: inputs and outputs are split as the weight's are.
+    """A NamedSharding for every array of `create`: inputs and outputs are split like the weight's.
 
-    Raises ValueError for a mixture of experts, whose experts have no adapters here.
+    Raises ValueError for a mixture of experts, for which adapters are not implemented.
     """
     if config.num_experts:
         raise ValueError("rl.lora_rank must be 0: the policy is a mixture of experts, for which there are no adapters")
@@ -101,14 +102,14 @@ def shardings(config: transformer.Config, settings: Lora, mesh: Mesh) -> Adapter
 
 
 def base(params: nnx.State, adapters: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the parameters (or of what has their structure) that have an adapter, by name."""
+    """The weights that have an adapter, by name. params: the parameters, or a pytree of the same structure."""
     return {name: params["layers"][name].get_value() for name in adapters}
 
 
 def merge(params: nnx.State, frozen: Mapping[str, jax.Array], adapters: Adapters) -> nnx.State:
-    """`params` with frozen + scale a b, added up in float32, in place of the adapted weights. Traceable.
+    """Returns `params` with frozen + scale a b, summed in float32, as the adapted weights. Can be traced by jit.
 
-    frozen: the base's weights, see `base`: a change in bfloat16 on top of earlier changes would not add up.
+    frozen: the base's weights, see `base`. Adding to already merged weights would accumulate bfloat16 rounding errors.
     """
     flat = dict(nnx.to_flat_state(params))
     for name, adapter in adapters.items():
@@ -121,9 +122,10 @@ def merge(params: nnx.State, frozen: Mapping[str, jax.Array], adapters: Adapters
 
 
 def save(adapters: Adapters, settings: Lora, base_model: str, path: str | pathlib.Path) -> None:
-    """Writes the adapters as peft does, for `peft.PeftModel.from_pretrained(base, path)`.
+    """Writes the adapters in peft's format, for `peft.PeftModel.from_pretrained(base, path)`.
 
-    base_model: what peft is to know the base by. With several processes every one takes part and the first writes.
+    base_model: name or path of the base, recorded for peft. In a multi-process run all processes must call it; the
+    first one writes.
     """
     path = pathlib.Path(path)
     path.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Grouped-query attention: of a row on itself (training, prefill of whole rows) and on a cache (the sampler).
+"""Grouped-query attention within rows (the learner) and on a KV cache (the sampler).
 
 Shapes: B batch, T queries, S keys, H query heads, K kv heads, G query heads per kv head (H = K G), N head size.
 """
@@ -18,38 +18,38 @@ from model.network.numerics import einsum
 
 Array = jax.Array
 
-SPLASH_BLOCKS = (1024, 512, 256, 128)  # tokens per block of the TPU kernel; the largest that fits is taken
+SPLASH_BLOCKS = (1024, 512, 256, 128)  # block sizes of the TPU kernel in tokens; the largest that divides the row is used
 LANES = 128  # width of a TPU's vector registers
 
-CACHE_LOOP = "cache_blocks"  # the name, in programs, of the loop over a cache, whose length depends on what is used
-QUERY_BLOCK = 128  # queries per attention block of a row: 64 to 192 are alike on CPU, none at all is a half slower
+CACHE_LOOP = "cache_blocks"  # name scope of the loop over a cache, whose length is dynamic
+QUERY_BLOCK = 128  # queries per block of a row; on CPU 64 to 192 are equally fast, no blocks half slower
 
 
 class Blocks(NamedTuple):
-    """How a cache is read: so many keys at a time, and so many slots together (None: all)."""
+    """How a cache is read. keys: number of keys at a time. rows: number of slots together; None: all."""
 
     keys: int
     rows: int | None
 
 
-# By platform. On CPU a block's scores should stay in its cache and short slots should not wait for long ones; on the
-# others large products pay, and every block costs a read and a write of what is summed up.
+# By platform. On CPU a block's scores should fit into the CPU's cache, and short slots should not wait for long ones.
+# On GPU and TPU large products are faster, and each block costs a read and a write of the running sums.
 CACHE_BLOCKS = {"cpu": Blocks(128, 8), "gpu": Blocks(512, None), "tpu": Blocks(512, None)}
 
 
 def masked(q_BTHN: Array, k_BKSN: Array, v_BKSN: Array, mask_BTS: Array) -> Array:
-    """Softmax attention -> [B, T, H, N]; query head h reads kv head h // G. mask_BTS: B may be 1.
+    """Softmax attention, [B, T, H, N]; query head h reads kv head h // G.
 
-    Every query must be allowed at least one key. Scores and softmax are float32. Keys and values come by heads because
-    that is how the products want them; the weights are divided by their sum after they have met the values, which are
-    fewer than the keys.
+    mask_BTS: which keys a query sees, at least one; its B may be 1. Scores and softmax are float32. Keys and values
+    have the head axis before the token axis, as the products need it. The division by the sum of the weights comes
+    after the product with the values, where there are N numbers per query to divide and not S.
     """
     B, T, H, N = q_BTHN.shape
     K = k_BKSN.shape[1]
     q_BKTGN = (q_BTHN * N**-0.5).astype(q_BTHN.dtype).reshape(B, T, K, H // K, N).transpose(0, 2, 1, 3, 4)
     scores_BKTGS = einsum("BKTGN,BKSN->BKTGS", q_BKTGN, k_BKSN, jnp.float32)
     scores_BKTGS = jnp.where(mask_BTS[:, None, :, None], scores_BKTGS, jnp.finfo(jnp.float32).min)
-    # The maximum only keeps exp in range: its gradient is zero.
+    # Subtracting the maximum only keeps exp in range; it does not change the result, so it needs no gradient.
     weights_BKTGS = jnp.exp(scores_BKTGS - jax.lax.stop_gradient(scores_BKTGS.max(axis=-1, keepdims=True)))
     sums_BKTG1 = weights_BKTGS.sum(axis=-1, keepdims=True)
     heads_BKTGN = einsum("BKTGS,BKSN->BKTGN", weights_BKTGS.astype(v_BKSN.dtype), v_BKSN, jnp.float32) / sums_BKTG1
@@ -60,17 +60,19 @@ def cached(
     q_BTHN: Array, k_BKSN: Array, v_BKSN: Array, positions_BT: Array, used_B: Array, window: int | None,
     rows_B: Array | None = None, blocks: Blocks = CACHE_BLOCKS["cpu"],
 ) -> Array:
-    """Attention on a cache -> [B, T, H, N]: a query sees the keys up to its own position, as `plain` does.
+    """Attention on a cache, [B, T, H, N]: a query sees the keys up to its own position, as in `plain`.
 
-    rows_B: which row of the cache, which may have others, each row of queries belongs to; None: they are the same.
-    used_B: how many entries of the cache matter to each row; 0 for a row whose result does not matter. Rows go in
-    groups of blocks.rows, where they are not split over devices, and each group reads blocks.keys keys at a time up to
-    the last that one of its rows uses, with a running maximum and sum (FlashAttention, arXiv:2205.14135, algorithm 1).
-    A block beyond a row's own position multiplies by one and adds zero, so a row's result is the same to the bit
-    whatever the others use.
+    rows_B: for each row of queries its row of the cache, which may have more rows; None: row i reads row i.
+    used_B: number of cache entries that each row needs; 0 for a row whose result is not needed.
+    window: as for `plain`.
+
+    Rows are processed in groups of blocks.rows, unless they are split over devices. A group reads blocks.keys keys at a
+    time, up to the last key that one of its rows uses, with a running maximum and sum (FlashAttention,
+    arXiv:2205.14135, algorithm 1). A block beyond a row's own position multiplies its sums by one and adds zero, so a
+    row's result is bitwise the same whatever the other rows use.
     """
     B = q_BTHN.shape[0]
-    if rows_B is not None:  # one by one, read where they lie
+    if rows_B is not None:  # one row at a time, read in place
 
         def one(inputs: tuple[Array, ...]) -> Array:
             row, q, positions, used = inputs
@@ -95,7 +97,7 @@ def _cached_rows(
     q_RTHN: Array, k_BKSN: Array, v_BKSN: Array, positions_RT: Array, used: Array, first: Array, window: int | None,
     keys: int,
 ) -> Array:
-    """`cached` for R rows, of which the first has the cache's row `first`, on its first `used` entries."""
+    """`cached` for R rows, which read the cache's rows from `first` on, each its first `used` entries."""
     (R, T, H, N), (K, S) = q_RTHN.shape, k_BKSN.shape[1:3]
     block = keys if S % keys == 0 else S
     q_RKTGN = (q_RTHN * N**-0.5).astype(q_RTHN.dtype).reshape(R, T, K, H // K, N).transpose(0, 2, 1, 3, 4)
@@ -119,7 +121,7 @@ def _cached_rows(
     carry = (zero + least, zero, jnp.zeros(q_RKTGN.shape, jnp.float32))
     with jax.named_scope(CACHE_LOOP):
         _, sums_RKTG1, heads_RKTGN = jax.lax.fori_loop(0, -(-used // block), attend, carry)
-    # A row of which nothing is used may have seen no key: zeros instead of 0 / 0.
+    # A row with used = 0 has seen no key: the result is zeros instead of 0 / 0.
     heads_RKTGN = heads_RKTGN / jnp.maximum(sums_RKTG1, jnp.finfo(jnp.float32).tiny)
     return heads_RKTGN.transpose(0, 2, 1, 3, 4).reshape(R, T, H, N).astype(q_RTHN.dtype)
 
@@ -132,17 +134,17 @@ def plain(
     window: int | None,
     parent_ids_BT: Array | None = None,
 ) -> Array:
-    """Attention of a row on itself -> [B, T, H, N]: causal by index, and only among equal segment ids if given.
+    """Attention within rows, [B, T, H, N], in plain XLA. `splash` and `cudnn` take the same arguments.
 
-    window: a query sees itself and the window - 1 tokens before it; None: all before it. parent_ids_BT: a query also
-    sees the keys of the segment that its parent id names (a shared prefix, see rl/learn/packing.py). `splash` and
-    `cudnn` take the same arguments and give the same result; this one is XLA's alone.
+    A query sees keys at its own and earlier indices, with segment ids only those with its own id.
+    window: a query sees itself and the window - 1 tokens before it; None: all tokens before it.
+    parent_ids_BT: a query also sees the keys of the segment with this id (a shared prefix, see rl/learn/packing.py).
 
-    Raises ValueError for a window and parents: a shared prefix lies elsewhere in the row than where it is read.
+    Raises ValueError for a window with parents: indices do not tell how far a shared prefix is from its reader.
 
-    Queries go in blocks of QUERY_BLOCK, each against the keys it can see: half the scores of a long row lie above the
-    diagonal and are never computed, and a block's scores stay in cache. The backward pass computes them again, so that
-    memory grows with T and not with its square.
+    Queries are processed in blocks of QUERY_BLOCK, each against the keys that it can see. So the half of the scores
+    above the diagonal is never computed, and a block's scores stay in the processor's cache. The backward pass computes
+    the scores again, so memory grows with T and not with its square.
     """
     if window is not None and parent_ids_BT is not None:
         raise ValueError("attention: layers with a sliding window cannot share prefixes (rl.share_prefix)")
@@ -152,7 +154,7 @@ def plain(
         stop = min(start + QUERY_BLOCK, T)
         first = 0 if window is None else max(0, start - window + 1)
 
-        # The whole arrays go in, so that the backward pass keeps them once and not a slice for every block.
+        # Takes whole arrays, so that the backward pass keeps these once instead of a slice for every block.
         def block(
             q: Array, k: Array, v: Array, at: slice = slice(start, stop), seen: slice = slice(first, stop)
         ) -> Array:
@@ -175,9 +177,10 @@ def cudnn(
     parent_ids_BT: Array | None = None,
     implementation: str = "cudnn",
 ) -> Array:
-    """`plain` by cuDNN's flash attention, for GPUs. It takes 16-bit numbers only, so float32 goes the plain way.
+    """`plain` by cuDNN's flash attention, for GPUs. cuDNN takes 16-bit inputs only, so float32 inputs use `plain`.
 
-    Segments are a mask of [B, 1, T, T] bits. implementation: of jax.nn.dot_product_attention.
+    Segments become a boolean mask [B, 1, T, T]. implementation: of jax.nn.dot_product_attention.
+    Raises ValueError as `plain` does.
     """
     if q_BTHN.dtype == jnp.float32 or (window is not None and parent_ids_BT is not None):
         return plain(q_BTHN, k_BTKN, v_BTKN, segment_ids_BT, window, parent_ids_BT)
@@ -202,10 +205,10 @@ def splash(
 ) -> Array:
     """`plain` by JAX's splash attention kernel for TPU, which never writes scores to memory.
 
-    The kernel knows segments by equal ids only, so rows with shared prefixes go the plain way.
+    The kernel supports segments only as equal ids, so rows with parent_ids_BT use `plain`.
 
-    Under `jax.set_mesh` each device computes its rows and heads; where rows are split over the mesh axis `context` it
-    collects the keys of the whole row for its own queries. interpret: runs on any platform, slowly.
+    Under `jax.set_mesh` each device computes its own rows and heads. If rows are split over the mesh axis `context`, a
+    device gathers the keys of the whole row for its own queries. interpret: run on any platform, slowly.
     Raises ValueError if a device's part of a row is not a multiple of 128 tokens.
     """
     if parent_ids_BT is not None:
@@ -228,7 +231,7 @@ def splash(
         mask = splash_mask.CausalMask((T, T), shard_count=parts)
     else:
         mask = splash_mask.LocalMask((T, T), (window - 1, 0), 0, shard_count=parts)
-    # One kv head and its G query heads; vmapped below over the kv heads and the rows.
+    # For one kv head and its G query heads; vmapped below over kv heads and rows.
     attend = splash_kernel.make_splash_mqa(
         splash_mask.MultiHeadMask([mask] * (H // K)), block_sizes=sizes, head_shards=1, q_seq_shards=parts,
         interpret=interpret,
@@ -248,9 +251,9 @@ def splash(
         key = PartitionSpec(rows, None, sharding.TRAIN["kv_heads"])
         split = attend.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, sequence)))
         specs = (split, query, key, key, PartitionSpec(rows, sequence), PartitionSpec(rows))
-        # check_vma: the kernel does not say over which axes its results vary.
+        # check_vma=False: the kernel does not declare over which axes its results vary.
         local = jax.shard_map(local, in_specs=specs, out_specs=query, check_vma=False)
-    # The kernel neither scales nor takes heads narrower than the lanes; zeros change no product.
+    # The kernel does not scale queries and needs heads as wide as the lanes; padding with zeros changes no product.
     q_BTHN = (q_BTHN * N**-0.5).astype(q_BTHN.dtype)
     q, k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, -N % LANES))) for x in (q_BTHN, k_BTKN, v_BTKN))
     ids_BT = jnp.ones(q.shape[:2], jnp.int32) if segment_ids_BT is None else segment_ids_BT
@@ -258,13 +261,13 @@ def splash(
 
 
 def visible(query: Array, key: Array, window: int | None) -> Array:
-    """Whether the token at index `query` may attend to the one at index `key` of the same sequence; broadcasts."""
+    """Whether the token at index `query` may attend to that at index `key` of the same sequence; both broadcast."""
     return query >= key if window is None else (query >= key) & (query < key + window)
 
 
 def _together(segment_ids_BT: Array, parent_ids_BT: Array | None, at: slice, seen: slice) -> Array:
-    """Whether the queries `at` and the keys `seen` of a row are of one segment, or the keys of the queries' parent;
-    booleans [B, queries, keys]."""
+    """Booleans [B, queries, keys]: whether a key (in the slice `seen`) belongs to the segment of a query (in the slice
+    `at`) or to the query's parent segment."""
     keys_B1S = segment_ids_BT[:, None, seen]
     own_BTS = segment_ids_BT[:, at, None] == keys_B1S
     return own_BTS if parent_ids_BT is None else own_BTS | (parent_ids_BT[:, at, None] == keys_B1S)

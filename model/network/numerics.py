@@ -1,7 +1,7 @@
-"""What every part of the model shares: matrix products, norms and gates in the right precision.
+"""Matrix products, norms and gates in the right precision, for all parts of the model.
 
-Norms and gates keep their inputs alone for the backward pass and are computed again there: on a CPU, and with any
-remat policy on an accelerator, the memory traffic of what they would keep costs more than they do.
+Norms and gates save only their inputs for the backward pass, which computes them again. On a CPU, and with any remat
+policy on an accelerator, the memory traffic of saving more would cost more time than computing them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Array = jax.Array
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("a", "b"), meta_fields=("scale",))
 @dataclasses.dataclass(frozen=True)
 class Adapter:
-    """The low-rank change `scale` a b of a weight. a: [..., inputs..., r], b: [..., r, outputs...], float32."""
+    """A low-rank change of a weight: scale * a b. a: [..., inputs..., r], b: [..., r, outputs...], float32."""
 
     a: Array
     b: Array
@@ -27,22 +27,22 @@ class Adapter:
 
 
 class Adapted(NamedTuple):
-    """A weight that has its adapter's change in it, and the adapter, which takes the gradient in the weight's place."""
+    """A weight with its adapter's change added, and the adapter, which gets the gradient instead of the weight."""
 
     merged: Array
     adapter: Adapter
 
 
 def precision(x: Array) -> jax.lax.Precision | None:
-    """Full float32 products of float32 inputs, which TPUs and GPUs would round; the default for anything else."""
+    """HIGHEST for float32 inputs, which TPUs and GPUs would round; None, the default, for others."""
     return jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
 
 
 def einsum(equation: str, x: Array, w: Array | Adapted, out: Any = None) -> Array:
-    """jnp.einsum in full float32 where the inputs are float32; `out`: result dtype (default: x's).
+    """jnp.einsum, in full float32 precision if the inputs are float32. out: dtype of the result; None: x's.
 
-    Each letter of an input must stand in the other input or in the output. Leading "..." of x is allowed, but not for
-    an adapted w, whose product is in x's dtype.
+    Each letter of an input must also occur in the other input or in the output. x may have a leading "...", but not if
+    w is Adapted; then `out` is ignored, too.
     """
     if isinstance(w, Adapted):
         return _adapted(equation, w.adapter.scale, x, w.merged, w.adapter.a, w.adapter.b)
@@ -57,16 +57,16 @@ def _product(equation: str, x: Array, w: Array, out: Any) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _einsum(equation: str, x: Array, w: Array) -> Array:
-    """The product with its gradient written as two more.
+    """The product, with a gradient that consists of two products.
 
-    jax's own gradient for w is a product and a transposition. XLA's CPU backend turns that into a transposing copy of
-    the larger operand and a slower product: the gradient of an mlp takes 1.4 times as long.
+    JAX's own gradient for w is a product and a transposition. XLA's CPU backend turns that into a transposing copy of
+    the larger operand and a slower product; the gradient of an mlp would take 1.4 times as long.
     """
     return _product(equation, x, w, x.dtype)
 
 
 def _einsum_forward(equation: str, x: Array, w: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _product(equation, x, w, x.dtype), (x, w)  # not _einsum: remat policies look for the product itself
+    return _product(equation, x, w, x.dtype), (x, w)  # not _einsum: remat policies recognise only the product itself
 
 
 def _einsum_backward(equation: str, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
@@ -83,11 +83,10 @@ _einsum.defvjp(_einsum_forward, _einsum_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _adapted(equation: str, scale: float, x: Array, merged: Array, a: Array, b: Array) -> Array:
-    """The product with `merged`, which holds a weight that stays as it is plus scale a b; the gradient is that of x, a
-    and b.
+    """The product with merged = W0 + scale a b, where W0 is frozen. The gradient goes to x, a and b.
 
-    That of the weight, W = W0 + scale a b, would be as large as the weight; its products with b and a are not, taken
-    from the right end: dL/da = x^T (dL/dy b^T) scale, dL/db = (x a)^T dL/dy scale.
+    The gradient of the whole weight, which would be as large as the weight, is never computed:
+    dL/da = x^T (dL/dy b^T) scale and dL/db = (x a)^T dL/dy scale, with the products in brackets first.
     """
     return _product(equation, x, merged, x.dtype)
 
@@ -105,7 +104,7 @@ def _adapted_backward(
     x_letters, w_letters = inputs.split(",")
     ins = "".join(letter for letter in w_letters if letter in x_letters)
     outs = "".join(letter for letter in w_letters if letter in y_letters)
-    low = "".join(letter for letter in x_letters if letter not in ins) + "r"  # of what is as narrow as the adapter
+    low = "".join(letter for letter in x_letters if letter not in ins) + "r"  # axes of x a and of dL/dy b^T
     narrow = _product(f"{x_letters},{ins}r->{low}", x, a.astype(x.dtype), x.dtype)
     back = _product(f"{y_letters},r{outs}->{low}", gradient, b.astype(x.dtype), x.dtype)
     return (
@@ -119,13 +118,13 @@ def _adapted_backward(
 _adapted.defvjp(_adapted_forward, _adapted_backward)
 
 
-# prevent_cse: inside a scan, where all layers are, nothing can undo the recomputation.
+# prevent_cse=False: all layers are inside a scan, where the compiler's CSE cannot undo the recomputation.
 _recomputed = functools.partial(jax.checkpoint, prevent_cse=False)
 
 
 @functools.partial(_recomputed, static_argnums=2)
 def rms_norm(x: Array, scale: Array, epsilon: float) -> Array:
-    """RMSNorm (arXiv:1910.07467) over the last axis in float32, returned in x's dtype. scale: [last axis]."""
+    """RMSNorm (arXiv:1910.07467) over the last axis, computed in float32, returned in x's dtype. scale: [last axis]."""
     y = x.astype(jnp.float32)
     y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + epsilon)
     return (y * scale.astype(jnp.float32).reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)

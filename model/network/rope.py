@@ -16,13 +16,15 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class Yarn:
-    """YaRN (arXiv:2309.00071) under the key names of HF's rope_parameters; the defaults are HF's.
+    """YaRN (arXiv:2309.00071), with the key names and defaults of HF's rope_parameters.
 
-    factor: by how much the context is stretched beyond original_max_position_embeddings, that of pretraining.
-    beta_fast, beta_slow: dimensions that rotate more often than beta_fast over that context are left alone, those
-    that rotate less often than beta_slow are interpolated, the rest are mixed. attention_factor: of cos and sin; None:
-    from factor (or mscale / mscale_all_dim). truncate: whether the bounds of the mixed range are whole dimensions.
-    Raises ValueError when a value is not positive.
+    original_max_position_embeddings: context length of pretraining, in tokens.
+    factor: by how much the context is extended beyond that.
+    beta_fast, beta_slow: rotations over the original context. Dimensions that rotate more often than beta_fast are left
+        unchanged, those that rotate less often than beta_slow are interpolated, the ones between are mixed.
+    attention_factor: scale of cos and sin; None: derived from factor, or from mscale and mscale_all_dim.
+    truncate: whether the bounds of the mixed range are rounded to whole dimensions.
+    Raises ValueError if a value is not positive.
     """
 
     factor: float
@@ -41,7 +43,7 @@ class Yarn:
                 raise ValueError(f"YaRN rope scaling: {name} must be positive, found {value}")
 
     def scale(self) -> float:
-        """What cos and sin are multiplied with: the square root of section 3.4's 1/t, on queries and on keys."""
+        """The factor of cos and sin: the square root of 1/t in section 3.4, since queries and keys both get it."""
 
         def of(mscale: float) -> float:
             return 1.0 if self.factor <= 1 else 0.1 * mscale * math.log(self.factor) + 1.0
@@ -53,10 +55,10 @@ class Yarn:
         return of(1.0)
 
     def frequencies(self, head_dim: int, theta: float) -> Array:
-        """Rotations per token [N/2] float32: "NTK-by-parts" interpolation (section 3.2)."""
+        """Angle per token in radians, [N/2] float32, by "NTK-by-parts" interpolation (section 3.2)."""
 
         def dimension(rotations: float) -> float:
-            """The (fractional) dimension pair that turns this often over the original context."""
+            """The (fractional) index of the dimension pair that rotates this often over the original context."""
             context = self.original_max_position_embeddings
             return head_dim * math.log(context / (rotations * 2 * math.pi)) / (2 * math.log(theta))
 
@@ -71,12 +73,12 @@ class Yarn:
 
 
 def frequencies(head_dim: int, theta: float) -> Array:
-    """theta^(-2i/N) [N/2] float32 (RoFormer, arXiv:2104.09864, eq. 15)."""
+    """Angle per token in radians, theta^(-2i/N), [N/2] float32 (RoFormer, arXiv:2104.09864, eq. 15)."""
     return theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
 
 
 def tables(positions_BT: Array, head_dim: int, theta: float, scaling: Yarn | None = None) -> tuple[Array, Array]:
-    """cos and sin [B, T, 1, N/2] float32 of the rotary angles: position times frequency."""
+    """(cos, sin), each [B, T, 1, N/2] float32, of the rotary angles: position times frequency."""
     turns = frequencies(head_dim, theta) if scaling is None else scaling.frequencies(head_dim, theta)
     angles = positions_BT.astype(jnp.float32)[:, :, None, None] * turns.reshape(1, 1, 1, -1)
     if scaling is None:
@@ -85,7 +87,7 @@ def tables(positions_BT: Array, head_dim: int, theta: float, scaling: Yarn | Non
 
 
 def rotate(x_BTHN: Array, cos_sin: tuple[Array, Array]) -> Array:
-    """Rotates the pairs (i, i + N/2) of each head, HF's half-rotation convention; computed in float32."""
+    """Rotates the pairs (i, i + N/2) of each head (HF's convention). Computed in float32, returned in x's dtype."""
     cos, sin = cos_sin
     a, b = jnp.split(x_BTHN.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x_BTHN.dtype)

@@ -1,8 +1,8 @@
-"""The device mesh and the tables from logical axes to mesh axes, for parameters, activations and batches.
+"""The device mesh, and which mesh axes split which dimensions of parameters, activations and batches.
 
-Every mesh has the axes `AXES`; an axis of size 1 is unused. Parameters name a logical axis for each dimension
-(`transformer.Config.parameters`); `TRAIN` and `DECODE` say over which mesh axes that dimension is split in the learner
-and in the sampler.
+Every mesh has the axes `AXES`; an axis of size 1 is unused. Each dimension of a parameter has a logical axis
+(`transformer.Config.parameters`). `TRAIN` and `DECODE` say over which mesh axes it is split in the learner and in the
+sampler.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ AXES = ("data", "fsdp", "expert", "context", "tensor")
 
 Rules = Mapping[str, tuple[str, ...]]  # logical axis -> mesh axes it is split over
 
-# Training: parameters, gradients and moments are split as finely as can be and gathered layer by layer.
+# Training: parameters, gradients and moments are split over all axes that can, and gathered layer by layer.
 TRAIN: Rules = {
-    "rows": ("data", "fsdp", "expert"),  # of a batch; moe.experts wants `expert` last
+    "rows": ("data", "fsdp", "expert"),  # of a batch; moe.experts needs `expert` last
     "sequence": ("context",),
     "layers": (),
     "vocab": ("tensor",),
@@ -32,16 +32,16 @@ TRAIN: Rules = {
     "head": (),
     "mlp": ("tensor",),
     "rank": (),  # of an adapter
-    "norm": (),  # scales and biases along the model width: small, and every device needs all of them
+    "norm": (),  # scales and biases along the model width: small, so every device holds all of them
     "router": (),
     "experts": ("expert",),
     "expert_embed": ("fsdp", "context"),
 }
 
-# Decoding reads every parameter for every token, so none is gathered: only heads, mlps and experts are split.
+# Decoding reads every parameter for every token, so gathering is too slow: only heads, mlps and experts are split.
 DECODE: Rules = {
     **TRAIN,
-    "rows": ("data", "fsdp", "context", "expert"),  # slots of the sampler; moe.experts wants `expert` last
+    "rows": ("data", "fsdp", "context", "expert"),  # slots of the sampler; moe.experts needs `expert` last
     "sequence": (),
     "embed": (),
     "expert_embed": (),
@@ -49,11 +49,11 @@ DECODE: Rules = {
 
 
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh over all of `devices` (default: all there are) with GSPMD (Auto) axes.
+    """Makes a mesh with GSPMD (Auto) axes over all of `devices` (default: all devices).
 
-    sizes: mesh axis -> size; an axis left out has size 1, and at most one may be -1: it takes the devices left over.
-    Raises ValueError for an unknown axis, an impossible size, sizes whose product is not the number of devices,
-    or, for TPUs, sizes that are no products of the slice's sides.
+    sizes: mesh axis -> size. Missing axes have size 1. One axis may be -1: it takes all remaining devices.
+    Raises ValueError for an unknown axis, an impossible size, sizes whose product is not the number of devices and, on
+    TPUs, sizes that cannot be composed of the slice's sides.
     """
     devices = list(jax.devices() if devices is None else devices)
     unknown = sorted(set(sizes) - set(AXES))
@@ -73,12 +73,12 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
     kinds = (AxisType.Auto,) * len(AXES)
     try:
         return jax.make_mesh(tuple(shape.values()), AXES, axis_types=kinds, devices=devices)
-    except NotImplementedError as error:  # a TPU's links form a torus, along whose sides the axes must lie
+    except NotImplementedError as error:  # a TPU slice is a torus; the mesh axes must follow its sides
         raise ValueError(f"mesh: sizes {shape} cannot be laid out on these chips: {error}") from error
 
 
 def platform(mesh: Mesh) -> str:
-    """"cpu", "gpu" or "tpu": what the mesh is made of, and not this machine: a TPU program compiles anywhere."""
+    """The kind of the mesh's devices: "cpu", "gpu" or "tpu". A TPU program can be compiled on a machine without TPU."""
     return mesh.devices.flat[0].platform
 
 
@@ -89,10 +89,10 @@ def partition_spec(
     mesh: Mesh,
     rules: Rules = TRAIN,
 ) -> PartitionSpec:
-    """How the array `name` of `shape` with logical `axes` is split over the mesh.
+    """How an array with these logical `axes` is split over the mesh. name: of the array, for messages.
 
-    Raises ValueError, naming the array, axis and sizes, when a logical axis has no rule, when a mesh axis (of size
-    above 1) would be used twice, or when the mesh axes do not divide a dimension.
+    Raises ValueError, naming the array, axis and sizes, if a logical axis has no rule, if a mesh axis of size above 1
+    would be used twice, or if the mesh axes do not divide a dimension.
     """
     uses, entries = collections.Counter(), []
     for size, axis in zip(shape, axes, strict=True):
@@ -114,9 +114,9 @@ def partition_spec(
 
 
 def param_shardings(config: Any, mesh: Mesh, rules: Rules = TRAIN) -> nnx.State:
-    """A NamedSharding for every parameter, as a pytree of the structure of nnx.state(policy, nnx.Param).
+    """A NamedSharding for every parameter, in a pytree with the structure of nnx.state(policy, nnx.Param).
 
-    config: anything with a `parameters()` table, see transformer.Config. Raises ValueError as `partition_spec` does.
+    config: anything with the `parameters()` of transformer.Config. Raises ValueError as `partition_spec` does.
     """
     flat = {}
     for name, parameter in config.parameters().items():
@@ -126,29 +126,29 @@ def param_shardings(config: Any, mesh: Mesh, rules: Rules = TRAIN) -> nnx.State:
 
 
 def parts(logical: str, mesh: Mesh, rules: Rules = TRAIN) -> int:
-    """Into how many parts a logical axis is split."""
+    """The number of parts that a logical axis is split into."""
     return math.prod(mesh.shape[axis] for axis in rules[logical])
 
 
 def batch_sharding(mesh: Mesh, rules: Rules = TRAIN) -> NamedSharding:
-    """For arrays whose leading axis is rows (or slots), of any rank."""
+    """The sharding of arrays of any rank whose leading axis is rows (or slots)."""
     return NamedSharding(mesh, PartitionSpec(rules["rows"]))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """For arrays that every device holds in full."""
+    """The sharding of arrays that every device holds in full."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def activation_spec(rules: Rules) -> PartitionSpec:
-    """How activations [B, T, ...] are split."""
+    """The PartitionSpec of activations [B, T, ...]."""
     return PartitionSpec(rules["rows"], rules["sequence"])
 
 
 def constrain(x_BT: jax.Array, rules: Rules) -> jax.Array:
-    """Keeps activations [B, T, ...] split as they should be under `jax.set_mesh`; the identity without a mesh.
+    """Keeps activations [B, T, ...] split by `activation_spec` under `jax.set_mesh`; without a mesh it does nothing.
 
-    Without it GSPMD may carry a parameter's split of the model width over to the activations.
+    Otherwise GSPMD may split the activations' model width like a parameter's.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return x_BT

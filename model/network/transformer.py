@@ -1,12 +1,12 @@
 """The Qwen transformers in Flax NNX: Qwen2 and Qwen2.5 (arXiv:2407.10671, 2412.15115), Qwen3 dense and Qwen3-MoE
 (arXiv:2505.09388, section 2).
 
-One module serves the learner (`policy(tokens_BT, ...)`) and the sampler (`policy.extend(...)`) on the same parameters.
-Each parameter's shape, logical axes and initialiser stand in `Config.parameters`, from which initialisation, the
-sharding table (sharding.py) and the checkpoint mapping (model/checkpoints/load.py) are derived. Attention is in
-attention.py, rotary embedding in rope.py, the mixture of experts in moe.py.
+The learner calls `policy(tokens_BT, ...)`, the sampler calls `policy.extend(...)`; both use the same parameters.
+`Config.parameters` lists each parameter's shape, logical axes and initialiser. Initialisation, sharding (sharding.py)
+and the checkpoint mapping (model/checkpoints/load.py) are derived from it. Attention is in attention.py, rotary
+embedding in rope.py, the mixture of experts in moe.py.
 
-Functions to be jitted take the module apart and put it together again:
+A function to be jitted takes the module's graph and its parameters apart and merges them inside:
 
     policy, config = load.from_pretrained(path)
     graphdef, params = nnx.split(policy)
@@ -16,10 +16,10 @@ Functions to be jitted take the module apart and put it together again:
         policy = nnx.merge(graphdef, params)
         return policy(tokens_BT).mean()
 
-    grads = jax.grad(loss, argnums=1)(graphdef, params, tokens_BT)      # the same pytree as params
+    grads = jax.grad(loss, argnums=1)(graphdef, params, tokens_BT)      # a pytree of the structure of params
 
-`graphdef` is hashable and static; `params` is an nnx.State (`params["layers"]["query"][...]` is an array), an ordinary
-pytree for optax, orbax, jax.tree.map and donation.
+`graphdef` is hashable, so it can be a static argument. `params` is an nnx.State; `params["layers"]["query"][...]` is an
+array. It is an ordinary pytree for optax, orbax, jax.tree.map and donation.
 
 Shapes: B batch, T sequence, S keys (T, or the cache length), D model width, L layers, H query heads, K kv heads,
 N head size, F mlp width, E experts, V vocabulary.
@@ -42,17 +42,17 @@ from model.network import attention, moe, rope, sharding
 from model.network.numerics import Adapted, Adapter, einsum, rms_norm, swiglu
 
 Array = jax.Array
-# The parameters of one layer, by their name in `Config.parameters` less "layers."; checkpoints/lora.py adapts them.
+# The parameters of one layer: name in `Config.parameters` without "layers." -> array, or with a LoRA adapter (lora.py).
 Layer = dict[str, Array | Adapted]
 
-# What the backward pass finds of a layer and what it computes again, from most memory to least.
+# Which activations of a layer are kept for the backward pass, which recomputes the others. From most memory to least.
 REMAT = {
     "none": "keeps everything",
     "dots": "keeps the results of the projections",
     "attention": "keeps the attention's inputs and output, so that only the projections and the mlp are repeated",
     "full": "keeps the layer's input alone",
 }
-# By platform: attention of a row on itself, and the grouped product of a mixture of experts.
+# Platform -> (self-attention over whole rows, grouped matrix product of a mixture of experts).
 KERNELS = {
     "cpu": (attention.plain, moe.ragged),
     "gpu": (attention.cudnn, moe.ragged),
@@ -65,7 +65,7 @@ FULL, SLIDING = "full_attention", "sliding_attention"  # HF's layer_types
 class Parameter(NamedTuple):
     """One row of the parameter table: the shape, a logical axis for each dimension, and the initialiser.
 
-    layers: which layers the leading axis stacks, in order; empty for a parameter that stands outside the layers.
+    layers: indices of the layers that are stacked on the leading axis, in order; () for a parameter outside the layers.
     """
 
     shape: tuple[int, ...]
@@ -75,7 +75,7 @@ class Parameter(NamedTuple):
 
 
 class Run(NamedTuple):
-    """The consecutive layers start .. stop - 1, alike in their attention window (None: full) and kind of mlp."""
+    """Consecutive layers, start to stop - 1, with the same attention window (None: full) and kind of mlp."""
 
     start: int
     stop: int
@@ -85,14 +85,19 @@ class Run(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The architecture, under the key names of an HF config.json; the defaults are those of HF's Qwen3Config.
+    """The architecture, with the key names of an HF config.json and the defaults of HF's Qwen3Config.
 
-    model_type: one of FAMILIES. attention_bias: of Qwen3; Qwen2 always has biases on queries, keys and values and none
-    on the output. layer_types: FULL or SLIDING per layer; () is all FULL. sliding_window: a query of a sliding layer
-    sees that many tokens, itself included. The keys from num_experts on are those of qwen3_moe: layer i is sparse if
-    it is not in mlp_only_layers and decoder_sparse_step divides i + 1. router_aux_loss_coef is kept for the file.
+    model_type: one of FAMILIES.
+    attention_bias: whether Qwen3's attention projections have biases. Qwen2 ignores it: queries, keys and values always
+        have biases, the output projection never has.
+    layer_types: FULL or SLIDING for each layer; () means FULL for all.
+    sliding_window: number of tokens that a query of a sliding layer sees, itself included.
 
-    Raises ValueError, naming the key, when a value is impossible.
+    The keys from num_experts on are used by qwen3_moe only. Layer i is sparse (a mixture of experts) if it is not in
+    mlp_only_layers and decoder_sparse_step divides i + 1. router_aux_loss_coef is not used; it is kept so that it can
+    be written back to config.json.
+
+    Raises ValueError, naming the key, if a value is impossible.
     """
 
     vocab_size: int
@@ -137,7 +142,7 @@ class Config:
         check(known, "layer_types", f"{L} times {FULL!r} or {SLIDING!r}")
         if SLIDING in self.layer_types:
             check((self.sliding_window or 0) > 0, "sliding_window", "positive, for there are sliding layers")
-        else:  # one description of one architecture
+        else:  # unused here; cleared so that equal architectures have equal configs
             object.__setattr__(self, "layer_types", ())
             object.__setattr__(self, "sliding_window", None)
         if self.model_type == "qwen3_moe":
@@ -168,11 +173,11 @@ class Config:
         return mixed and (layer + 1) % self.decoder_sparse_step == 0
 
     def window(self, layer: int) -> int | None:
-        """How many tokens a query of the layer sees, itself included; None: all before it."""
+        """Number of tokens that a query of the layer sees, itself included; None: itself and all before it."""
         return self.sliding_window if self.layer_types and self.layer_types[layer] == SLIDING else None
 
     def runs(self) -> list[Run]:
-        """The layers as maximal runs of equal ones: each run is one scan."""
+        """The layers grouped into the longest runs of layers of the same kind; each run is computed by one scan."""
         kinds = [(self.window(layer), self.sparse(layer)) for layer in range(self.num_hidden_layers)]
         bounds = [i for i in range(1, len(kinds)) if kinds[i] != kinds[i - 1]]
         return [Run(a, b, *kinds[a]) for a, b in zip([0, *bounds], [*bounds, len(kinds)], strict=True)]
@@ -180,7 +185,7 @@ class Config:
     def parameters(self) -> dict[str, Parameter]:
         """The parameter table: dotted path in the parameter pytree -> `Parameter`.
 
-        Parameters of layers are stacked on a leading axis, dense and sparse mlps separately. Initialisers are HF's:
+        The layers' parameters are stacked on a leading axis, dense and sparse mlps separately. Initialisers are HF's:
         normal(0.02) for matrices, ones for norms, zeros for biases.
         """
         D, F, V, E, X = (
@@ -234,10 +239,10 @@ class Config:
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("layers", "lengths_B"), meta_fields=())
 @dataclasses.dataclass(frozen=True)
 class Cache:
-    """Keys and values of every slot.
+    """The KV cache: keys and values of every slot.
 
-    layers: a list over layers of (k_BKSN, v_BKSN). lengths_B: the tokens each slot holds, int32.
-    Entries at or beyond a slot's length are never read, so a slot is emptied by setting its length to 0.
+    layers: (k_BKSN, v_BKSN) of each layer. lengths_B: number of tokens in each slot, int32 [B].
+    Entries at or beyond a slot's length are never read, so setting the length to 0 empties a slot.
     """
 
     layers: list[tuple[Array, Array]]
@@ -245,16 +250,16 @@ class Cache:
 
 
 def init_cache(config: Config, batch: int, length: int, dtype: Any = jnp.float32) -> Cache:
-    """An empty cache of `batch` slots of `length` tokens each."""
+    """An empty cache with `batch` slots of `length` tokens each."""
     shape = (batch, config.num_key_value_heads, length, config.head_dim)
     layers = [(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(config.num_hidden_layers)]
     return Cache(layers, jnp.zeros((batch,), jnp.int32))
 
 
 def unstack(config: Config, params: Any) -> tuple[Any, list[Layer]]:
-    """(the parameters with nothing in place of the layers' ones, the parameters of each layer).
+    """Returns (the parameters with empty arrays in place of the layers' parameters, the parameters of each layer).
 
-    For decoding, which would otherwise copy every layer out of the stacked arrays for every token. Traceable.
+    Decoding needs it: with stacked arrays it would copy every layer's parameters for every token. Can be traced by jit.
     """
     layers: list[Layer] = [{} for _ in range(config.num_hidden_layers)]
     for name, x in nnx.to_flat_state(params["layers"]):
@@ -275,7 +280,7 @@ def segment_positions(segment_ids_BT: Array) -> Array:
 
 
 def _remat_policy(remat: str) -> Any:
-    """jax.checkpoint's policy for a key of REMAT other than "none"."""
+    """The policy for jax.checkpoint of a key of REMAT other than "none"."""
     policies = jax.checkpoint_policies
     return {
         "dots": policies.dots_with_no_batch_dims_saveable,
@@ -287,8 +292,8 @@ def _remat_policy(remat: str) -> Any:
 class Transformer(nnx.Module):
     """The policy: a causal language model. See the top of the file for use under jit.
 
-    config: the architecture. dtype: of parameters and activations; norms, softmax and logits are float32 whatever it
-    is. remat: a key of REMAT. platform: a key of KERNELS. rngs: initial weights.
+    config: the architecture. dtype: of parameters and activations; norms, softmax and logits are always float32.
+    remat: a key of REMAT. platform: a key of KERNELS. rngs: source of the initial weights.
     Raises ValueError for an unknown remat or platform.
     """
 
@@ -314,14 +319,15 @@ class Transformer(nnx.Module):
     def __call__(
         self, tokens_BT: Array, positions_BT: Array | None = None, segment_ids_BT: Array | None = None
     ) -> Array:
-        """Logits [B, T, V] float32. The arguments are those of `hidden`."""
+        """Logits [B, T, V] float32. Arguments as for `hidden`."""
         return self.unembed(self.hidden(tokens_BT, positions_BT, segment_ids_BT))
 
     def hidden(self, tokens_BT: Array, positions_BT: Array | None = None, segment_ids_BT: Array | None = None) -> Array:
         """Hidden states [B, T, D] after the final norm.
 
-        segment_ids_BT: packed rows; attention is causal by index within the row and only among equal ids; 0 is padding.
-        positions_BT: rotary positions; by default 0..T-1, restarting where a segment starts.
+        segment_ids_BT: int32, for rows that hold several sequences: a token attends to tokens at its own and earlier
+            indices with the same id; 0 marks padding. None: each row is one sequence.
+        positions_BT: rotary positions, int32. None: they count from 0 at the start of each segment.
         """
         return self.hidden_and_router(tokens_BT, positions_BT, segment_ids_BT)[0]
 
@@ -333,9 +339,13 @@ class Transformer(nnx.Module):
         parent_ids_BT: Array | None = None,
         adapters: Mapping[str, Adapter] | None = None,
     ) -> tuple[Array, moe.RouterStats | None]:
-        """`hidden` and the router's statistics, stacked over the sparse layers and without padding; None if there are
-        no sparse layers. parent_ids_BT: see attention.plain; positions_BT must then be given. adapters: those that the
-        parameters have been merged with, to which the gradient is to go; see model/checkpoints/lora.py."""
+        """Returns (`hidden`, the router's statistics of the sparse layers, stacked and without padding tokens).
+
+        The statistics are None if there are no sparse layers.
+        parent_ids_BT: see attention.plain; with them positions_BT must be given.
+        adapters: parameter name -> its LoRA adapter. The parameters are already merged with them; they are passed so
+            that they receive the gradient, see model/checkpoints/lora.py.
+        """
         ids_BT = jnp.ones((1, tokens_BT.shape[1]), jnp.int32) if segment_ids_BT is None else segment_ids_BT
         positions_BT = segment_positions(ids_BT) if positions_BT is None else positions_BT
         angles, rules = self._angles(positions_BT), sharding.TRAIN
@@ -351,7 +361,7 @@ class Transformer(nnx.Module):
                 x_BTD, routing = self._finish(layer, x_BTD, heads_BTHN, rules)
                 return x_BTD, None if routing is None else moe.router_stats(routing, ids_BT != 0)
 
-            if self.remat != "none":  # prevent_cse: a scan body is safe from the CSE that would undo it
+            if self.remat != "none":  # prevent_cse=False: within a scan the compiler's CSE cannot undo the remat
                 body = jax.checkpoint(body, prevent_cse=False, policy=_remat_policy(self.remat))
             x_BTD, stats = jax.lax.scan(body, x_BTD, self._stacked(run, adapters or {}))
             found += [] if stats is None else [stats]
@@ -359,7 +369,7 @@ class Transformer(nnx.Module):
         return rms_norm(x_BTD, self.final_norm[...], self.config.rms_norm_eps), stats
 
     def unembed(self, x: Array) -> Array:
-        """Logits [..., V] float32 of hidden states x [..., D]."""
+        """Logits [..., V] float32 for hidden states x [..., D]."""
         if self.config.tie_word_embeddings:
             return einsum("...D,VD->...V", x, self.embed[...], jnp.float32)
         return einsum("...D,DV->...V", x, self.head[...], jnp.float32)
@@ -368,25 +378,28 @@ class Transformer(nnx.Module):
         self, tokens_BT: Array, valid_B: Array, cache: Cache, layers: Sequence[Layer] | None = None,
         rows_B: Array | None = None,
     ) -> tuple[Array, Cache]:
-        """Appends the first valid_B[b] of the T tokens of each slot b; T = 1 is decode, T = chunk is chunked prefill.
+        """Appends the first valid_B[b] of the T tokens of each slot b. T = 1 decodes; a larger T prefills a chunk.
 
-        Returns hidden states [B, T, D] after the final norm, meaningless beyond a slot's valid tokens, and the
-        new cache. Slots with valid 0 stay as they are. The caller sees to lengths_B + valid_B <= S: what is beyond is
-        not stored. layers: see `unstack`; None cuts them out of the stacked parameters. rows_B: the rows of the cache
-        that the B slots are, where it has more (a row beyond the last is none); then cache.lengths_B is theirs.
+        Returns (hidden states [B, T, D] after the final norm, the new cache). Hidden states beyond a slot's valid
+        tokens are meaningless. Slots with valid_B = 0 do not change. The caller must ensure lengths_B + valid_B <= S:
+        tokens beyond are not stored.
+
+        layers: the parameters of each layer, from `unstack`. None: slices of the stacked parameters.
+        rows_B: for a cache of more than B rows, the row of each slot; a row number beyond the last means no slot.
+            cache.lengths_B then has an entry for each of the B slots, not for each row.
         """
         B, T = tokens_BT.shape
         S = cache.layers[0][0].shape[2]
         offset_1T = jnp.arange(T, dtype=jnp.int32)[None]
         positions_BT = cache.lengths_B[:, None] + offset_1T
         used_B = jnp.minimum(jnp.where(valid_B > 0, cache.lengths_B + valid_B, 0), S)
-        # Invalid tokens are written at index S, that is nowhere.
+        # Invalid tokens are written at index S, which is out of range and therefore dropped.
         writes_BT = jnp.where(offset_1T < valid_B[:, None], positions_BT, S)
         slots_B11 = (jnp.arange(B) if rows_B is None else rows_B)[:, None, None]
         heads_1K1 = jnp.arange(self.config.num_key_value_heads)[None, :, None]
         angles, rules, blocks = self._angles(positions_BT), sharding.DECODE, attention.CACHE_BLOCKS[self.platform]
         x_BTD, extended = self._embed(tokens_BT, rules), []
-        # Unrolled: a cache stacked over layers and carried through a scan would be copied in every layer.
+        # A Python loop, not a scan: a scan would copy the cache, stacked over layers, in every layer.
         for index, (k_BKSN, v_BKSN) in enumerate(cache.layers):
             layer = self._layer(index) if layers is None else layers[index]
             q_BTHN, k_BTKN, v_BTKN = self._project(layer, x_BTD, angles)
@@ -404,7 +417,7 @@ class Transformer(nnx.Module):
         return x_BTD, Cache(extended, cache.lengths_B + valid_B.astype(jnp.int32))
 
     def _stacked(self, run: Run, adapters: Mapping[str, Adapter] = {}) -> Layer:
-        """The parameters of a run of layers, stacked."""
+        """The stacked parameters of a run of layers."""
         table, chosen = self.config.parameters(), {}
         for name, parameter in self.layers.items():
             held = table[f"layers.{name}"].layers
@@ -412,7 +425,7 @@ class Transformer(nnx.Module):
                 first = held.index(run.start)
                 last = first + run.stop - run.start
                 whole = Adapted(parameter[...], adapters[name]) if name in adapters else parameter[...]
-                # Where the run is all there is, no slice: it would be a copy.
+                # No slice if the run is all of the stack: a slice would be a copy.
                 part = operator.itemgetter(slice(first, last))
                 chosen[name] = whole if last - first == len(held) else jax.tree.map(part, whole)
         return chosen
@@ -423,14 +436,14 @@ class Transformer(nnx.Module):
         return {name: x[0] for name, x in stacked.items()}
 
     def _angles(self, positions_BT: Array) -> tuple[Array, Array]:
-        """cos and sin of the rotary angles."""
+        """(cos, sin) of the rotary angles."""
         return rope.tables(positions_BT, self.config.head_dim, self.config.rope_theta, self.config.rope_scaling)
 
     def _embed(self, tokens_BT: Array, rules: sharding.Rules) -> Array:
         return sharding.constrain(self.embed[...][tokens_BT], rules)
 
     def _project(self, layer: Layer, x_BTD: Array, angles: tuple[Array, Array]) -> tuple[Array, Array, Array]:
-        """Queries [B, T, H, N], keys and values [B, T, K, N] of a layer: norm, projections, QK-norm, rotary."""
+        """Queries [B, T, H, N], keys and values [B, T, K, N] of a layer: norm, projections, QK-norm, RoPE."""
         epsilon = self.config.rms_norm_eps
         x_BTD = rms_norm(x_BTD, layer["attention_norm"], epsilon)
         q_BTHN = einsum("BTD,DHN->BTHN", x_BTD, layer["query"])
@@ -448,9 +461,10 @@ class Transformer(nnx.Module):
     def _finish(
         self, layer: Layer, x_BTD: Array, heads_BTHN: Array, rules: sharding.Rules
     ) -> tuple[Array, moe.Routing | None]:
-        """The rest of a layer: output projection and mlp, both residual, and a sparse layer's routing.
+        """The rest of a layer after attention: output projection and mlp, each with its residual connection.
 
-        The mlp is SwiGLU or, where the layer has a router, a mixture of such experts.
+        The mlp is SwiGLU or, if the layer has a router, a mixture of SwiGLU experts. Returns (x_BTD, the routing, which
+        is None for a dense layer).
         """
         attended_BTD = einsum("BTHN,HND->BTD", heads_BTHN, layer["output"])
         if self.config.output_bias:

@@ -1,8 +1,7 @@
-"""Constrained tool calls: what is sampled between <tool_call> and </tool_call> parses as a call of a tool that exists.
+"""Constrained tool calls: the text between <tool_call> and </tool_call> is always a valid call of an existing tool.
 
-Outside of calls everything may be sampled. The grammar of a call is narrower than JSON where readers differ: no
-escapes of single UTF-16 units, no numbers that overflow. llguidance, which knows the tokenizer's bytes, says which
-tokens go on within it.
+Outside calls everything may be sampled. The grammar of a call excludes JSON that parsers read differently: \\u escapes
+and numbers that overflow. llguidance, which knows the bytes of each token, determines which tokens may come next.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import llguidance.hf
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-# In llguidance's dialect of Lark; <[id]> is a special token.
+# In llguidance's dialect of Lark; <[id]> is the special token with this id.
 _GRAMMAR = r"""
 start: "\n{\"name\": \"" name "\", \"arguments\": " object "}\n" <[%d]>
 name: %s
@@ -31,20 +30,20 @@ SPACE: / ?/
 
 
 class Turn:
-    """The constraint of one sampled turn: `allowed` before every token, `consume` after it."""
+    """The constraint of one sampled turn. Call `allowed` before each token and `consume` after it."""
 
     def __init__(self, calls: Calls, names: tuple[str, ...]):
         self._calls, self._names = calls, names
-        self._matcher: llguidance.LLMatcher | None = None  # inside a call
+        self._matcher: llguidance.LLMatcher | None = None  # None outside a call
 
     def allowed(self) -> np.ndarray | None:
-        """Bits uint32 [W]: bit v % 32 of word v // 32 is set if token v may come next. None: any may."""
+        """A bitmask uint32 [W]: bit v % 32 of word v // 32 is set if token v may come next. None: any token may."""
         if self._matcher is not None:
             return np.frombuffer(self._matcher.compute_bitmask(), np.uint32)
         return None if self._names else self._calls.no_call
 
     def consume(self, token: int) -> None:
-        """Goes on by a token that `allowed` admitted. Raises ValueError for one that it did not."""
+        """Advances by the token drawn. Raises ValueError if it was not allowed."""
         if self._matcher is None:
             self._matcher = self._calls.matcher(self._names) if token == self._calls.open else None
             return
@@ -55,9 +54,10 @@ class Turn:
 
 
 class Calls:
-    """Makes constraints for one tokenizer. Raises ValueError when it lacks <tool_call> or </tool_call>.
+    """Makes constraints for one tokenizer.
 
-    vocab_size: the model's, V, which may be larger than the tokenizer's; W = ceil(V / 32).
+    vocab_size: V of the model, which may be larger than the tokenizer's. Bitmasks have W = ceil(V / 32) words.
+    Raises ValueError if the tokenizer lacks <tool_call> or </tool_call>.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, vocab_size: int):
@@ -71,16 +71,19 @@ class Calls:
         self._compiled = functools.lru_cache(1024)(self._compiled)
 
     def turn(self, tools: Sequence[dict]) -> Turn:
-        """The constraint of a turn in which these tools (OpenAI function schemas) may be called."""
+        """The constraint of a turn in which only these tools (OpenAI function schemas) may be called.
+
+        Without tools no call may be sampled.
+        """
         return Turn(self, tuple(tool["function"]["name"] for tool in tools))
 
     def matcher(self, names: tuple[str, ...]) -> llguidance.LLMatcher:
-        """A fresh matcher of what comes after <tool_call>."""
+        """A new matcher for the text after <tool_call>. Raises ValueError if llguidance refuses the grammar."""
         return self._compiled(names).deep_copy()
 
     def _compiled(self, names: tuple[str, ...]) -> llguidance.LLMatcher:
-        """Raises ValueError when llguidance refuses the grammar."""
-        inside = (json.dumps(name, ensure_ascii=False)[1:-1] for name in names)  # as it stands in a call
+        """The compiled matcher of calls of these tools, which `matcher` copies."""
+        inside = (json.dumps(name, ensure_ascii=False)[1:-1] for name in names)  # as written inside a JSON string
         spelled = " | ".join(json.dumps(text, ensure_ascii=False) for text in inside)
         matcher = llguidance.LLMatcher(self._tokenizer, _GRAMMAR % (self.close, spelled))
         if matcher.is_error():

@@ -1,9 +1,9 @@
-"""The sampler's compiled programs: prefill of a piece, copies of a prompt, first tokens, and several decode steps.
+"""The sampler's compiled programs: prefill a piece, copy a prompt's cache, draw first tokens, run several decode steps.
 
-All shapes are static and all rows are computed apart from one another, so what a slot gets does not depend, to the
-bit, on which other slots are in use (of the cache only the part that some slot uses is read, see attention.cached).
+All shapes are static and all rows are computed independently, so a slot's result is bitwise the same whichever other
+slots are in use. Only the part of the cache that some slot uses is read, see attention.cached.
 
-`params` is what `transformer.unstack` makes of the policy's parameters.
+`params` is the result of `transformer.unstack`.
 
 Shapes: B slots, P slots of a prefill call, T tokens of a piece, S cache length, M token budget of a turn,
 D model width, K kv heads (or kept tokens, see model/sampling/draw.py), N head size, V vocabulary.
@@ -33,11 +33,15 @@ REASONS = (STOP, LENGTH, CONTEXT)  # indexed by TurnState.reason_B
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TurnState:
-    """The device side of the turns in progress.
+    """The state, on the devices, of the turns under way.
 
-    lengths_B: tokens in the cache. last_B: the token sampled last, not yet in the cache. count_B: tokens sampled;
-    budget_B: how many may be. active_B: still sampling. reason_B: index into REASONS once not active. tokens_BM,
-    logprobs_BM: what was sampled, kept_BMK: out of what. keys_B2 (uint32) and temperature_B as requested.
+    lengths_B: number of tokens in the cache.
+    last_B: the token sampled last, which is not in the cache yet.
+    count_B, budget_B: number of tokens sampled in the turn, and the most there may be.
+    active_B: whether the turn is still being sampled.
+    reason_B: why an inactive turn ended, an index into REASONS.
+    tokens_BM, logprobs_BM, kept_BMK: the sampled tokens, their logprobs and keep-sets (see draw.tokens).
+    keys_B2 (uint32), temperature_B: as requested.
     """
 
     lengths_B: Array
@@ -54,7 +58,7 @@ class TurnState:
 
 
 class Program(NamedTuple):
-    """What the compiled functions are specialised to, besides shapes; hashable. context: tokens a slot may hold."""
+    """The static arguments of the compiled functions; hashable. context: most tokens in a slot."""
 
     graphdef: Any
     context: int
@@ -64,12 +68,12 @@ class Program(NamedTuple):
 
 
 def _rows(x: Array) -> Array:
-    """Keeps an array split by slots over the mesh in context."""
+    """Keeps an array split by slots over the current mesh."""
     return jax.lax.with_sharding_constraint(x, PartitionSpec(sharding.DECODE["rows"]))
 
 
 def _split_layers(layers: Layers) -> Layers:
-    """Keeps the cache split by slots and by kv heads over the mesh in context."""
+    """Keeps the cache split by slots and kv heads over the current mesh."""
     spec = PartitionSpec(sharding.DECODE["rows"], sharding.DECODE["kv_heads"])
     return jax.tree.map(lambda x_BKSN: jax.lax.with_sharding_constraint(x_BKSN, spec), layers)
 
@@ -78,8 +82,12 @@ def _split_layers(layers: Layers) -> Layers:
 def empty(
     config: transformer.Config, slots: int, length: int, max_new_tokens: int, dtype: Any, most_kept: int
 ) -> tuple[Layers, Array, Array, TurnState]:
-    """An empty cache of `length` entries a slot, zeros [B, D] for the hidden states of every slot's last token and of
-    its prompt's last token, and no turn in any slot. most_kept: tokens of a recorded keep-set."""
+    """The initial state: (layers, x_BD, end_BD, state).
+
+    layers: an empty cache with `length` entries per slot. x_BD, end_BD: zeros, for the hidden states of each slot's
+    last prefilled token and of its prompt's last token. state: no turn in any slot. most_kept: size K of a recorded
+    keep-set.
+    """
     layers = transformer.init_cache(config, slots, length, dtype).layers
     int_B, float_B = jnp.zeros((slots,), jnp.int32), jnp.zeros((slots,), jnp.float32)
     state = TurnState(
@@ -98,10 +106,11 @@ def prefill(
     program: Program, params: Any, layers: Layers, x_BD: Array, slots_P: Array, lengths_P: Array,
     tokens_PT: Array, valid_P: Array
 ) -> tuple[Layers, Array]:
-    """Appends the first valid_P tokens to the slots slots_P, which hold lengths_P.
+    """Appends the first valid_P[p] of tokens_PT[p] to slot slots_P[p], which has lengths_P[p] tokens, for every row p.
 
-    x_BD holds the hidden state of each slot's last appended token. A row with valid 0 does nothing; its slot should be
-    B, which is none. With P = B row i must be slot i: then no slot's cache is moved, whatever devices it lies on.
+    Returns (layers, x_BD); x_BD gets the hidden state of each slot's last appended token. A row with valid_P = 0 does
+    nothing; its slot should be B, which does not exist. If P = B, row i must be slot i, so that no cache moves between
+    devices.
     """
     policy, B = nnx.merge(program.graphdef, params[0]), x_BD.shape[0]
     every = slots_P.shape[0] == B
@@ -120,10 +129,11 @@ def prefill(
 def copy(
     mesh: Mesh, layers: Layers, x_BD: Array, end_BD: Array, sources_P: Array, targets_P: Array
 ) -> tuple[Layers, Array, Array]:
-    """Gives the slots targets_P what sources_P hold and the hidden state of their prompts' ends.
+    """Copies the caches of slots sources_P, and the hidden states of their prompts' last tokens, to slots targets_P.
 
-    Where slots are split over devices, no cache moves between them: each has its part of sources_P and targets_P, as
-    long as any other's, and counts slots from its own first one. A target beyond a device's last slot is none.
+    If slots are split over devices, no cache moves between devices: sources_P and targets_P have an equally long part
+    for each device, with slot numbers that count from the device's first slot. A target beyond a device's last slot is
+    ignored.
     """
 
     def local(
@@ -142,9 +152,9 @@ def copy(
 
 
 def _append(program: Program, state: TurnState, logits_BV: Array, allowed_BW: Array | None = None) -> TurnState:
-    """Draws the next token of every active slot and decides which slots have finished their turn.
+    """Draws the next token of every active slot and determines which turns have ended.
 
-    allowed_BW: uint32, 32 tokens a word, lowest bit first: which tokens may be drawn; None: all.
+    allowed_BW: uint32 bitmasks of the tokens that may be drawn, 32 tokens per word, lowest bit first; None: all tokens.
     """
     active_B, count_B = state.active_B, state.count_B
     if allowed_BW is not None:
@@ -154,10 +164,10 @@ def _append(program: Program, state: TurnState, logits_BV: Array, allowed_BW: Ar
     rows = (logits_BV, state.keys_B2, count_B, state.temperature_B)
     tokens_B, logprobs_B, kept_BK = draw.tokens(*rows, program.truncation)
     slots_B, M = jnp.arange(active_B.shape[0]), program.max_new_tokens
-    place_B = jnp.where(active_B, count_B, M)  # M is nowhere
+    place_B = jnp.where(active_B, count_B, M)  # M is out of range, so nothing is stored
     count_B = count_B + active_B.astype(jnp.int32)
     stopped_B = (tokens_B[:, None] == jnp.asarray(program.stop_ids, jnp.int32)[None]).any(axis=1)
-    full_B = state.lengths_B + 1 >= program.context  # the token just drawn needs a place as well
+    full_B = state.lengths_B + 1 >= program.context  # the token just drawn needs an entry, too
     reason_B = jnp.where(full_B, REASONS.index(CONTEXT), REASONS.index(LENGTH))
     reason_B = jnp.where(stopped_B, REASONS.index(STOP), reason_B)
     state = dataclasses.replace(
@@ -178,10 +188,10 @@ def begin(
     program: Program, params: Any, x_BD: Array, end_BD: Array, state: TurnState, starting_B: Array, first_B: Array,
     lengths_B: Array, budget_B: Array, keys_B2: Array, temperature_B: Array, allowed_BW: Array | None = None
 ) -> tuple[Array, TurnState]:
-    """Draws the first token of the turns that start, from the hidden states that prefill left; (end_BD, state).
+    """Draws the first token of the turns in the slots starting_B, from the hidden states x_BD of `prefill`.
 
-    first_B: the turns that are the first of their slots, whose prompts end here. The other slots go on as they are.
-    allowed_BW: see `_append`.
+    Returns (end_BD, state). first_B: slots where this is the episode's first turn, so that x_BD belongs to the end of
+    the prompt and is stored in end_BD. Other slots do not change. allowed_BW: see `_append`.
     """
     turns = dataclasses.replace(
         state,
@@ -201,9 +211,10 @@ def begin(
 def decode(
     program: Program, steps: int, params: Any, layers: Layers, state: TurnState, allowed_BW: Array | None = None
 ) -> tuple[Layers, TurnState, Array]:
-    """Decodes up to `steps` tokens in every active slot; fewer when all turns have ended. Also returns how many.
+    """Decodes up to `steps` tokens in every active slot; stops early when all turns have ended.
 
-    allowed_BW: see `_append`; the same for all steps, so one at a time.
+    Returns (layers, state, number of steps made). allowed_BW: see `_append`. It holds for all steps; since it usually
+    changes after each token, use steps = 1 with it.
     """
     policy = nnx.merge(program.graphdef, params[0])
 
@@ -223,16 +234,17 @@ def decode(
 
 @jax.jit
 def kept(state: TurnState, slot: Array) -> Array:
-    """The keep-sets [M, K] of a slot's turn; those of all slots may be too much to bring to the host."""
+    """The keep-sets [M, K] of one slot's turn; those of all slots may be too large to copy to the host."""
     return state.kept_BMK[slot]
 
 
 def trace(
     program: Program, config: transformer.Config, mesh: Mesh, slots: int, rows: int, length: int, piece: int, dtype: Any
 ) -> dict[str, Any]:
-    """The programs "prefill" (a piece in each of `rows` slots) and "decode" over the whole cache, traced from shapes.
+    """Traces {"prefill", "decode"} from shapes alone, for ahead-of-time compilation on any mesh.
 
-    For ahead-of-time compilation on any mesh. Decode is a loop whose body is one token in every slot.
+    "prefill" appends a piece of `piece` tokens in each of `rows` slots. "decode" is a loop whose body decodes one token
+    in every slot. length: entries of a slot's cache.
     """
     split = sharding.batch_sharding(mesh, sharding.DECODE)
     heads = NamedSharding(mesh, PartitionSpec(*split.spec, sharding.DECODE["kv_heads"]))
@@ -270,5 +282,5 @@ def trace(
 
 
 def compilations() -> int:
-    """How many programs the sampler has compiled in this process; constant once every shape has been seen."""
+    """The number of programs that the sampler has compiled in this process; constant after every shape has occurred."""
     return sum(function._cache_size() for function in (empty, prefill, copy, begin, decode, kept))

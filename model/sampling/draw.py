@@ -1,12 +1,12 @@
 """Drawing tokens: temperature, truncation, random keys, and the logprobs that are recorded.
 
-With temperature t > 0, token i of a turn is argmax(z + g), where z are the logits over t, -inf where truncated, and g
-is standard Gumbel noise from fold_in(key, i). That is an exact draw from softmax(z) (the Gumbel-max trick, see Maddison
-et al., arXiv:1411.0030). The recorded logprob is log_softmax(z)[token] in float32, that of the distribution drawn from.
-With t = 0 the token is the argmax of the logits and the recorded logprob that of the plain distribution (t = 1, no
-truncation).
+With temperature t > 0, token i of a turn is argmax(z + g). Here z is logits / t, with -inf for tokens that truncation
+removes, and g is standard Gumbel noise from fold_in(key, i). That is an exact draw from softmax(z) (the Gumbel-max
+trick, see Maddison et al., arXiv:1411.0030). The recorded logprob is log_softmax(z)[token] in float32: of the
+distribution that the token was drawn from. With t = 0 the token is the argmax of the logits, and the recorded logprob
+is that of the plain distribution (t = 1, no truncation).
 
-Shapes: B rows (slots), V vocabulary, K most tokens that may be kept, P keys of a block, W words folded into a key.
+Shapes: B rows (slots), V vocabulary, K size of a keep-set, P keys of a block, W words folded into a key.
 """
 
 from __future__ import annotations
@@ -21,14 +21,19 @@ import numpy as np
 
 Array = jax.Array
 
-KEY_BLOCK = 64  # keys derived per call of the jitted fold: one shape, so one compilation
-NOTHING = -1  # in a keep-set's array, where it holds no token
+KEY_BLOCK = 64  # keys per call of the jitted fold; a fixed number, so that it is compiled once
+NOTHING = -1  # fills up the array of a keep-set, after its tokens
 
 
 class Truncation(NamedTuple):
-    """Which tokens may be drawn: the top_k most probable (0: all); of these, at their temperature, the nucleus, which
-    is the smallest set of most probable tokens whose mass reaches top_p (arXiv:1904.09751); and of these the ones at
-    least min_p times as probable as the most probable one (arXiv:2407.01082). Of equal ones the smaller id comes first.
+    """Which tokens may be drawn (the keep-set), after three filters in this order:
+
+    - top_k: the top_k most probable tokens; 0: all.
+    - top_p: of these, with probabilities at the temperature, the nucleus: the smallest set of most probable tokens
+      whose mass reaches top_p (arXiv:1904.09751).
+    - min_p: of these, the tokens at least min_p times as probable as the most probable one (arXiv:2407.01082).
+
+    Of equally probable tokens the one with the smaller id comes first.
     """
 
     top_k: int = 0
@@ -41,7 +46,7 @@ class Truncation(NamedTuple):
         return self == Truncation()
 
     def check(self) -> None:
-        """Raises ValueError for an impossible value, naming its key."""
+        """Raises ValueError, naming the keys, if a value is impossible."""
         if self.top_k < 0 or not 0 < self.top_p <= 1 or not 0 <= self.min_p < 1:
             raise ValueError(
                 "sampler: expected top_k >= 0, 0 < top_p <= 1 and 0 <= min_p < 1, found "
@@ -50,15 +55,15 @@ class Truncation(NamedTuple):
 
 
 def truncate(logits_BV: Array, truncation: Truncation) -> tuple[Array, Array]:
-    """(logits [B, K] of the most probable tokens, -inf where they are not kept; their ids [B, K]), best first.
+    """Returns (logits [B, K], ids [B, K]) of the most probable tokens, most probable first.
 
-    K is top_k, or V without one.
+    Logits of tokens that are not kept are -inf. K is top_k, or V if top_k is 0.
     """
     V = logits_BV.shape[-1]
     logits_BK, ids_BK = jax.lax.top_k(logits_BV, min(truncation.top_k or V, V))
     probs_BK = jax.nn.softmax(logits_BK, axis=-1)
-    before_BK = jnp.cumsum(probs_BK, axis=-1) - probs_BK  # mass of the more probable tokens
-    first_1K = jnp.arange(logits_BK.shape[-1])[None] == 0  # the most probable token stays, whatever top_p
+    before_BK = jnp.cumsum(probs_BK, axis=-1) - probs_BK  # total probability of the more probable tokens
+    first_1K = jnp.arange(logits_BK.shape[-1])[None] == 0  # the most probable token is always kept
     kept_BK = first_1K | ((before_BK < truncation.top_p) & (probs_BK >= truncation.min_p * probs_BK[:, :1]))
     return jnp.where(kept_BK & (probs_BK > 0), logits_BK, -jnp.inf), ids_BK
 
@@ -66,11 +71,11 @@ def truncate(logits_BV: Array, truncation: Truncation) -> tuple[Array, Array]:
 def tokens(
     logits_BV: Array, keys_B2: Array, index_B: Array, temperature_B: Array, truncation: Truncation = Truncation()
 ) -> tuple[Array, Array, Array]:
-    """Draws one token per row: (tokens_B int32, logprobs_B float32, kept_BK int32), as the top of the file says.
+    """Draws one token per row, as the top of the file says: (tokens_B int32, logprobs_B float32, kept_BK int32).
 
     logits_BV: float32. keys_B2: uint32. index_B: int32, the token's place in its turn. temperature_B: >= 0.
-    kept_BK: the ids that could be drawn, best first, then NOTHING; all NOTHING in a greedy row. K is top_k: without
-    one a keep-set may be as large as the vocabulary and is not recorded.
+    kept_BK: the ids that could be drawn, most probable first, then NOTHING; all NOTHING in a greedy row. K is top_k. If
+    top_k is 0, K is 0: keep-sets could be as large as the vocabulary and are not recorded.
     """
 
     def noise(key_2: Array, index: Array) -> Array:
@@ -95,7 +100,7 @@ def tokens(
 
 @jax.jit
 def _fold_words(key_2: Array, words_PW: Array) -> Array:
-    """uint32 [P, 2]: the key folded with each row's words in turn."""
+    """Keys uint32 [P, 2]: key_2 folded with the words of each row, one after the other."""
 
     def fold(words_W: Array) -> Array:
         key = jax.random.wrap_key_data(key_2, impl="threefry2x32")
@@ -107,10 +112,10 @@ def _fold_words(key_2: Array, words_PW: Array) -> Array:
 
 
 def turn_keys(seed: int, task_ids: Sequence[str], members: Sequence[int], turns: Sequence[int]) -> np.ndarray:
-    """Random keys uint32 [n, 2] of n turns, each a function of (seed, task id, member, turn) alone.
+    """Random keys uint32 [n, 2] of n turns. Each depends only on (seed, task id, member, turn).
 
-    The task id enters as 64 bits of its BLAKE2b hash (Python's own hash changes from process to process). Raises
-    ValueError when the three sequences differ in length or a member or turn is negative.
+    The task id enters as 64 bits of its BLAKE2b hash, because Python's own hash changes from process to process.
+    Raises ValueError if the three sequences differ in length or a member or turn is negative.
     """
     if not len(task_ids) == len(members) == len(turns):
         raise ValueError(f"turn_keys: {len(task_ids)} task ids, {len(members)} members, {len(turns)} turns")

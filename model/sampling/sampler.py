@@ -1,17 +1,17 @@
-"""The sampler: continuous batching in a fixed number of cache slots, where nothing is prefilled twice.
+"""The sampler: continuous batching in a fixed number of cache slots; no token is prefilled twice.
 
-An episode holds one slot from its first prompt to its end and keeps its keys and values across turns, so a turn costs
-the prefill of the new tokens (tool results, user messages) and the decoding of the answer, never of the conversation.
-Turns begin and end in each slot on their own: `submit` asks for one, `step` does a little work for all that are under
-way and returns those that have ended, so a slot that waits for its environment holds up no other.
+An episode occupies one slot from its first prompt to its end, and the slot's KV cache is kept across turns. So a turn
+costs the prefill of the new tokens (tool results, user messages) and the decoding of the answer; the conversation so
+far costs nothing again. `submit` asks for turns. `step` does a little work for all turns under way and returns those
+that have ended. Slots are independent: one that waits for its environment does not delay the others.
 
-Prompts are cut into pieces. A slot remembers the pieces of its prompt for as long as they lie in its cache, also after
-its release, and a new prompt takes over the longest equal beginning from the slot that has it: the G members of a
-group pay their prompt once, and tasks with the same system prompt and tools pay that once.
+Prompts are cut into pieces. A slot remembers the pieces of its prompt as long as they are in its cache, even after its
+release. A new prompt copies its longest prefix that some slot's cache holds. So the prompt of a group of G episodes is
+computed once, and so are a system prompt and tools that several tasks share.
 
-What is drawn, and with which keys, is in draw.py, the compiled programs are in decoding.py. A turn's
-tokens and logprobs are the same to the bit whatever the other slots do, for the same number of slots: programs have
-static shapes, rows are computed apart, and how a slot's tokens are cut depends on nothing else.
+Random draws and their keys are in draw.py, the compiled programs in decoding.py. For a given number of slots a turn's
+tokens and logprobs are bitwise the same whatever the other slots do, for three reasons: the programs have static
+shapes, rows are computed independently, and how a slot's tokens are cut into pieces depends on these tokens alone.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from model.network import attention, sharding, transformer
 from model.sampling import constrain, decoding, draw
 from model.sampling.decoding import CONTEXT, LENGTH, compilations  # noqa: F401  for callers
 
-GENERATE_SLOTS, GENERATE_CHUNK, GENERATE_ROWS = 64, 128, 8  # of `generate`
+GENERATE_SLOTS, GENERATE_CHUNK, GENERATE_ROWS = 64, 128, 8  # slots, prefill_chunk and prefill_rows of `generate`
 IDLE, PREFILL, READY, DECODE = "idle", "prefill", "ready", "decode"  # what a slot is doing
 
 
@@ -42,10 +42,13 @@ IDLE, PREFILL, READY, DECODE = "idle", "prefill", "ready", "decode"  # what a sl
 class Request:
     """One turn to sample in one slot.
 
-    slot: 0 <= slot < slots. tokens: ids to append before sampling (prompt, tool results, user messages), without
-    anything sampled before. key: uint32[2], see `draw.turn_keys`. temperature: None for the engine's, 0.0 for greedy.
-    max_new_tokens: None for the engine's, and at most that. constraint: which tokens may be drawn; then all slots
-    decode a token at a time, and recorded logprobs are those of what was allowed.
+    slot: 0 <= slot < the engine's slots.
+    tokens: ids to append before sampling (prompt, tool results, user messages), without tokens sampled earlier.
+    key: uint32[2], see `draw.turn_keys`.
+    temperature: 0.0 is greedy; None: the engine's.
+    max_new_tokens: at most the engine's; None: the engine's.
+    constraint: which tokens may be drawn. While one is present, all slots decode one token per call. Recorded logprobs
+        are those of the distribution over the allowed tokens.
     """
 
     slot: int
@@ -58,10 +61,12 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One sampled turn. A stop token that ended it is the last of tokens and has its logprob.
+    """One sampled turn.
 
-    finish_reason: "stop" (a stop id), "length" (max_new_tokens) or "context" (the slot is full). kept: for each token
-    the ids it was drawn from, best first, [] if greedily; no lists at all without top_k, see `draw.tokens`.
+    tokens, logprobs: of the turn, one logprob per token. A stop token that ended the turn is included.
+    finish_reason: "stop" (a stop id), "length" (max_new_tokens) or "context" (the slot is full).
+    kept: for each token the candidate ids that it was drawn from, most probable first; [] for a greedy token. The whole
+        list is empty if top_k is off, see `draw.tokens`.
     """
 
     tokens: list[int]
@@ -72,9 +77,10 @@ class Sample:
 
 @dataclasses.dataclass
 class Stats:
-    """Running totals of an engine: tokens, slot-steps (places for a token in decode calls), seconds of wall clock.
+    """Running totals of an engine; seconds are wall-clock time.
 
-    turns: begun. prefill_tokens: computed. shared_tokens: taken over from another slot instead.
+    turns: number of turns begun. prefill_tokens: tokens prefilled. shared_tokens: tokens copied from another slot
+    instead. slot_steps: tokens that decode calls had room for (steps * slots); sampled_tokens of these were used.
     """
 
     turns: int = 0
@@ -88,12 +94,16 @@ class Stats:
 
 @dataclasses.dataclass
 class _Slot:
-    """The host side of a slot.
+    """What the host knows of a slot.
 
-    length: tokens in the cache. last: the token sampled last, which is not in the cache yet. pieces: tokens to prefill.
-    keys: a key for each piece of the prompt that stands for it and all before it; held: how many of them the cache
-    holds; ended: whether it holds the hidden state of the prompt's end. first: whether the turn's tokens are the
-    prompt, until it has begun. order: of submission.
+    length: number of tokens in the cache.
+    last: the token sampled last, which is not in the cache yet; [] if there is none.
+    pieces: tokens still to prefill.
+    keys: a key for each piece of the prompt, which identifies it together with all pieces before it.
+    held: how many of these pieces the cache holds.
+    ended: whether the hidden state of the prompt's last token is stored.
+    first: whether the turn to begin is the first of its episode, so that its tokens are the prompt.
+    order: the number of the submission.
     """
 
     status: str = IDLE
@@ -109,20 +119,28 @@ class _Slot:
 
 
 class Engine:
-    """Slots, their cache, and the turns under way in them.
+    """Slots, their KV cache, and the turns under way in them.
 
-    graphdef, config: of the policy (`nnx.split(policy)[0]`, `policy.config`). slots: episodes held side by side; a
-    multiple of the size of the mesh axes that sharding.DECODE splits rows over. context: tokens per slot, prompt and
-    all turns together. prefill_chunk: tokens of a large piece; a small one has a quarter. prefill_rows: slots that
-    prefill a piece in one call. decode_steps: tokens per decode call.
-    max_new_tokens: budget of a turn. stop_ids: ids that end a turn. temperature, truncation: see draw.py.
-    mesh: made by `sharding.make_mesh`; None is the first device alone. dtype: of the cache. share_prompts: whether
-    equal beginnings are computed once. Raises ValueError for an impossible value, naming the key.
+    Args:
+      graphdef, config: of the policy (`nnx.split(policy)[0]`, `policy.config`).
+      slots: episodes held in parallel; a multiple of the number of parts that sharding.DECODE splits rows into.
+      context: most tokens per slot, prompt and all turns together.
+      prefill_chunk: tokens of a large piece; a small piece has a quarter of that.
+      prefill_rows: slots that prefill a piece in one call.
+      decode_steps: tokens per slot in one decode call.
+      max_new_tokens: most tokens sampled in a turn.
+      stop_ids: token ids that end a turn.
+      temperature, truncation: see draw.py.
+      mesh: made by `sharding.make_mesh`; None: the first device alone.
+      dtype: of the cache.
+      share_prompts: whether equal prefixes of prompts are computed once.
 
-    Where slots are split over several devices, all of them prefill in one call, and a prompt is taken over from slots
-    of the same device only, because caches would have to move otherwise.
+    Raises ValueError for an impossible value, naming the config key.
 
-    Parameters are an argument of `step` and `turn`; `place` makes it of the policy's.
+    If slots are split over several devices, all slots prefill in one call, and a prompt's prefix is copied only from
+    slots of the same device, so that no cache moves between devices.
+
+    The parameters are not kept: pass what `place` returns to `step` and `turn`.
     """
 
     def __init__(
@@ -169,11 +187,11 @@ class Engine:
         stops = tuple(sorted(int(token) for token in stop_ids))
         self._program = decoding.Program(graphdef, context, max_new_tokens, stops, truncation)
         self._shares, self._decode_steps = share_prompts, decode_steps
-        self._parts, self._copies = shards, min(prefill_rows, slots // shards)  # copies per call and part
-        # (tokens of a piece, slots that prefill such a piece in one call)
+        self._parts, self._copies = shards, min(prefill_rows, slots // shards)  # copies per call and part of the slots
+        # (tokens of a piece, slots that prefill a piece of this size in one call)
         self._large = (prefill_chunk, rows_per_call(slots, prefill_rows, self.mesh))
         self._small = (max(1, prefill_chunk // 4), rows_per_call(slots, prefill_rows, self.mesh))
-        self._lengths_B = np.zeros((slots,), np.int32)  # of the slots with a turn, as the devices know them
+        self._lengths_B = np.zeros((slots,), np.int32)  # of slots with a turn, as the device has them
         self._counts_B = np.zeros((slots,), np.int32)  # tokens sampled in these turns
         self._slots = [_Slot() for _ in range(slots)]
         self._submitted = 0
@@ -185,15 +203,15 @@ class Engine:
             )
 
     def place(self, params: Any) -> Any:
-        """The parameters (`nnx.split(policy)[1]`) as `step` and `turn` want them: split for decoding, device to device,
-        and with every layer's in arrays of their own.
+        """Returns the parameters (`nnx.split(policy)[1]`) in the form that `step` and `turn` take.
 
-        Prompts in the cache belong to the parameters they were computed with: call `forget` when they change.
+        They are resharded for decoding, directly between devices, and each layer's parameters get arrays of their own.
+        Call `forget` when the parameters change: cached prompts are only valid for those that computed them.
         """
         return self._unstack(jax.device_put(params, self._params))
 
     def forget(self) -> None:
-        """Lets no later prompt take over what slots hold now; for new parameters."""
+        """Makes later prompts copy nothing that slots hold now. To be called when the parameters change."""
         for slot in self._slots:
             slot.keys, slot.held, slot.ended = [], 0, False
 
@@ -203,11 +221,11 @@ class Engine:
         return any(slot.status != IDLE for slot in self._slots)
 
     def room(self, slot: int) -> int:
-        """How many tokens may be appended to the slot so that at least one can still be sampled; may be negative."""
+        """The number of tokens that fit into the slot and leave room to sample at least one; may be negative."""
         return self.context - 1 - self._slots[slot].length - len(self._slots[slot].last)
 
     def release(self, slot: int) -> None:
-        """Empties a slot for another episode; a turn under way there is dropped."""
+        """Empties a slot for another episode. A turn under way in it is dropped."""
         held = self._slots[slot]
         if held.status == DECODE:
             active_B = np.array(self._state.active_B)
@@ -216,8 +234,15 @@ class Engine:
         held.status, held.length, held.last, held.pieces, held.request = IDLE, 0, [], [], None
 
     def submit(self, requests: Sequence[Request]) -> None:
-        """Asks for turns. Raises ValueError, before anything is changed, for a slot that does not exist, is busy or is
-        asked for twice, an empty slot with nothing to append, or tokens that leave no room to sample (see `room`)."""
+        """Asks for turns, which the following calls of `step` work on.
+
+        Raises ValueError, before anything changes, if
+
+        - a slot does not exist, has a turn under way or is requested twice;
+        - a slot is empty and its request has no tokens;
+        - the tokens leave no room to sample (see `room`);
+        - max_new_tokens or temperature is out of range.
+        """
         self._check(requests)
         for request in requests:
             slot = self._slots[request.slot]
@@ -226,17 +251,17 @@ class Engine:
             slot.order = self._submitted = self._submitted + 1
             if slot.first:
                 keys = _chain(slot.pieces)
-                # The slot's own last prompt may begin like this one; the hidden state of its end is gone.
+                # The slot's own last prompt may share a prefix, but the hidden state of its last token is gone.
                 kept = min(_shared(keys, slot), len(keys) - 1) if self._shares else 0
                 slot.keys, slot.ended = keys, False
                 self._take_over(slot, kept)
 
     def step(self, params: Any) -> list[tuple[int, Sample]]:
-        """Prefills whatever slots have to append, then makes a decode call for the slots with a turn.
+        """Prefills everything that slots have to append, then makes one decode call for all slots with a turn.
 
         Prefill comes first because a decode call costs nearly the same for few slots as for many.
 
-        params: what `place` returned. Returns (slot, sample) of the turns that ended.
+        params: what `place` returned. Returns (slot, sample) of each turn that has ended.
         """
         start = time.perf_counter()
         with jax.set_mesh(self.mesh):
@@ -250,9 +275,9 @@ class Engine:
         return finished
 
     async def step_in_thread(self, params: Any) -> list[tuple[int, Sample]]:
-        """`step` in a thread of its own, so that the event loop goes on meanwhile.
+        """Runs `step` in a thread, so that it does not block the event loop.
 
-        A cancellation waits for the thread, because nobody may touch the engine while it is at work.
+        If cancelled, it first waits for the thread to end, because the engine must not be used while `step` runs.
         """
         work = asyncio.ensure_future(asyncio.to_thread(self.step, params))
         try:
@@ -262,7 +287,7 @@ class Engine:
             raise
 
     def partial(self) -> dict[int, tuple[list[int], list[float]]]:
-        """Slot -> (tokens, logprobs) sampled so far, of the turns under way that have begun; between two steps only."""
+        """Slot -> (tokens, logprobs) sampled so far, of turns that have begun. Must not run during `step`."""
         running = [i for i, slot in enumerate(self._slots) if slot.status == DECODE]
         if not running:
             return {}
@@ -271,7 +296,7 @@ class Engine:
         return {i: (tokens_BM[i, : counts_B[i]].tolist(), logprobs_BM[i, : counts_B[i]].tolist()) for i in running}
 
     def turn(self, params: Any, requests: Sequence[Request]) -> list[Sample]:
-        """Appends each request's tokens to its slot and samples a turn there; returns a Sample per request, in order.
+        """Runs the requests to their ends and returns a Sample for each, in order.
 
         Raises ValueError as `submit` does.
         """
@@ -282,7 +307,7 @@ class Engine:
         return [samples[request.slot] for request in requests]
 
     def _check(self, requests: Sequence[Request]) -> None:
-        """Raises ValueError as `submit` says."""
+        """Raises ValueError as `submit` does."""
         slots = [request.slot for request in requests]
         if len(set(slots)) < len(slots) or not all(0 <= slot < self.slots for slot in slots):
             raise ValueError(f"sampler: expected distinct slots from 0 to {self.slots - 1}, found {slots}")
@@ -303,7 +328,7 @@ class Engine:
                 raise ValueError(f"sampler: temperature must not be negative, found {request.temperature}")
 
     def _cut(self, tokens: list[int]) -> list[list[int]]:
-        """The tokens in large pieces, and small ones for the rest where these are no more than two."""
+        """Cuts tokens into large pieces; the end is cut into small pieces if one or two of them are enough."""
         pieces, small = [], self._small[0]
         while tokens:
             size = small if len(tokens) <= 2 * small else self._large[0]
@@ -311,16 +336,16 @@ class Engine:
         return pieces
 
     def _take_over(self, slot: _Slot, count: int) -> None:
-        """Counts the first pieces of the slot's prompt as done, because its cache holds them."""
+        """Marks the first `count` pieces of the slot's prompt as prefilled: its cache holds them."""
         tokens = sum(map(len, slot.pieces[:count]))
         slot.pieces, slot.held, slot.length = slot.pieces[count:], count, tokens
         self.stats.shared_tokens += tokens
         slot.status = PREFILL if slot.pieces else READY
 
     def _share(self) -> set[int]:
-        """Copies what prompts have in common from the slots that hold it.
+        """Copies prefixes of new prompts from slots that hold them.
 
-        Returns the slots that wait, because a slot before them is about to compute their next piece.
+        Returns the slots that must wait: another slot is about to compute the next piece of their prompt, too.
         """
         waiting, copies, size = set(), [], self.slots // self._parts
         todo = [i for i, s in enumerate(self._slots) if s.status == PREFILL and s.first and not s.held]
@@ -328,7 +353,7 @@ class Engine:
             return waiting
         for index in sorted(todo, key=lambda i: self._slots[i].order):
             slot, start = self._slots[index], index - index % size
-            beside = self._slots[start : start + size]  # on the same devices
+            beside = self._slots[start : start + size]  # the slots on the same devices
             count, donor = max((_shared(slot.keys, s), -i) for i, s in enumerate(beside, start) if i != index)
             ahead = any(
                 s.first and s.status in (PREFILL, READY) and s.order < slot.order and _common(slot.keys, s) > count
@@ -346,7 +371,7 @@ class Engine:
         return waiting
 
     def _copy(self, copies: Sequence[tuple[int, int, int]]) -> None:
-        """Copies caches between slots of the same devices: (source, target, ...) each."""
+        """Copies caches between slots on the same devices. copies: (source slot, target slot, pieces) of each."""
         size, rows = self.slots // self._parts, self._copies
         queues = [[copy for copy in copies if copy[1] // size == part] for part in range(self._parts)]
         for first in range(0, max(map(len, queues)), rows):
@@ -362,10 +387,10 @@ class Engine:
             )
 
     def _prefill(self, params: Any) -> bool:
-        """Prefills a piece in as many slots as one call takes; leaves their last hidden states in self._x_BD.
+        """Prefills one piece each in as many slots as one call takes. Puts their last hidden states into self._x_BD.
 
-        False if no slot has anything that can be done now: a prompt that waits for another's end can be taken over
-        once that one's turn has begun.
+        Returns False if there is nothing to do now. Prompts may still be waiting then: one that equals another slot's
+        whole prompt can be copied only once that slot's turn has begun.
         """
         waiting = self._share() if self._shares else set()
         ready = [i for i, slot in enumerate(self._slots) if slot.status == PREFILL and i not in waiting]
@@ -375,7 +400,7 @@ class Engine:
         small = [len(self._slots[i].pieces[0]) <= self._small[0] for i in ready]
         T, P = self._small if small[0] else self._large
         chosen = [i for i, is_small in zip(ready, small) if is_small == small[0]][:P]
-        # In a call for all slots each has its own row.
+        # In a call for all slots, row i is slot i.
         place = {i: i if P == self.slots else row for row, i in enumerate(chosen)}
         slots_P, tokens_PT = np.full((P,), self.slots, np.int32), np.zeros((P, T), np.int32)
         lengths_P, valid_P = np.zeros((P,), np.int32), np.zeros((P,), np.int32)
@@ -391,12 +416,12 @@ class Engine:
             slot.length += int(valid_P[row])
             slot.held += slot.first
             slot.status = PREFILL if slot.pieces else READY
-        self._x_BD.block_until_ready()  # so that the two phases' seconds are their own
+        self._x_BD.block_until_ready()  # so that prefill and decode time are measured apart
         self.stats.prefill_tokens += int(valid_P.sum())
         return True
 
     def _begin(self, params: Any) -> None:
-        """Draws the first token in every slot whose tokens are all appended."""
+        """Draws the first token of the turn in every slot whose prefill is complete."""
         starting = [i for i, slot in enumerate(self._slots) if slot.status == READY]
         if not starting:
             return
@@ -418,7 +443,7 @@ class Engine:
         )
 
     def _decode(self, params: Any) -> list[tuple[int, Sample]]:
-        """Some tokens for every slot with a turn; the turns that have ended."""
+        """Makes one decode call for the slots with a turn. Returns (slot, sample) of each turn that has ended."""
         running = [i for i, slot in enumerate(self._slots) if slot.status == DECODE]
         if not running:
             return []
@@ -452,7 +477,7 @@ class Engine:
         return samples
 
     def _consume(self, running: Sequence[int]) -> None:
-        """Tells the turns' constraints the one token that was drawn since."""
+        """Passes the token drawn last to each turn's constraint; with constraints a call draws one token."""
         constrained = [i for i in running if self._slots[i].request.constraint is not None]
         if constrained:
             last_B = jax.device_get(self._state.last_B)
@@ -460,7 +485,7 @@ class Engine:
                 self._slots[i].request.constraint.consume(int(last_B[i]))
 
     def _allowed(self, slots: Sequence[int]) -> jax.Array | None:
-        """What may be drawn next in the slots, as decoding.decode wants it; None if none of them has a constraint."""
+        """Bitmasks [B, W] of the tokens that may be drawn next, for `decoding`; None if no slot has a constraint."""
         constraints = {i: self._slots[i].request.constraint for i in slots}
         if not any(constraints.values()):
             return None
@@ -472,18 +497,18 @@ class Engine:
 
 
 def rows_per_call(slots: int, rows: int, mesh: Mesh) -> int:
-    """Slots that prefill in one call: all of them where they are split over devices."""
+    """The number of slots that prefill in one call: all of them if slots are split over devices, else `rows`."""
     return slots if sharding.parts("rows", mesh, sharding.DECODE) > 1 else min(rows, slots)
 
 
 def cache_length(context: int, mesh: Mesh) -> int:
-    """Entries of the cache for slots of so many tokens: whole blocks, as attention.CACHE_BLOCKS says."""
+    """`context` rounded up to whole blocks of attention.CACHE_BLOCKS: the length of a slot's cache in tokens."""
     block = attention.CACHE_BLOCKS[sharding.platform(mesh)].keys
     return -(-context // block) * block
 
 
 def _chain(pieces: Sequence[Sequence[int]]) -> list[bytes]:
-    """A key for each piece that stands for its tokens and all pieces before it."""
+    """A key for each piece: a hash of its tokens and of all pieces before it."""
     keys, digest = [], b""
     for piece in pieces:
         digest = hashlib.blake2b(digest + np.asarray(piece, np.int32).tobytes(), digest_size=16).digest()
@@ -492,14 +517,17 @@ def _chain(pieces: Sequence[Sequence[int]]) -> list[bytes]:
 
 
 def _common(keys: Sequence[bytes], slot: _Slot) -> int:
-    """How many pieces of a prompt the slot's prompt begins with, too; all of them only if it ends there as well,
-    because what follows a prompt needs the hidden state of its last token."""
+    """How many pieces the prompt and the slot's prompt have in common at their beginning.
+
+    It counts all pieces of the prompt only if the slot's prompt ends there, too: to sample after a prompt, the hidden
+    state of its last token is needed, which is stored only at the end of the slot's prompt.
+    """
     count = next((i for i, (a, b) in enumerate(zip(keys, slot.keys)) if a != b), min(len(keys), len(slot.keys)))
     return count - 1 if count == len(keys) and len(slot.keys) > count else count
 
 
 def _shared(keys: Sequence[bytes], slot: _Slot) -> int:
-    """How many pieces of a prompt can be taken over from the slot now."""
+    """How many pieces of a prompt can be copied from the slot now."""
     count = min(_common(keys, slot), slot.held)
     return count - 1 if count == len(keys) and not slot.ended else count
 
@@ -513,10 +541,10 @@ def generate(
     seed: int = 0,
     stop_ids: Sequence[int] = (),
 ) -> list[Sample]:
-    """Samples one continuation of each prompt (a non-empty list of token ids), in order; for notebooks.
+    """Samples one continuation of each prompt (a non-empty list of token ids); returns them in order. For notebooks.
 
-    Sample i is a function of (policy, prompt i, i, seed). Works on a policy on one device or split over a mesh. Raises
-    ValueError for an empty prompt or an impossible value.
+    Sample i is a function of (policy, prompt i, i, seed). The policy may be on one device or split over a mesh.
+    Raises ValueError for an empty prompt or an impossible value.
     """
     if not prompts:
         return []
@@ -542,7 +570,7 @@ def generate(
     keys = draw.turn_keys(seed, ["generate"] * len(prompts), range(len(prompts)), [0] * len(prompts))
     params, free, todo = engine.place(params), list(range(slots)), list(range(len(prompts)))
     samples: dict[int, Sample] = {}
-    playing: dict[int, int] = {}  # slot -> prompt
+    playing: dict[int, int] = {}  # slot -> index of its prompt
     while len(samples) < len(prompts):
         while free and todo:
             playing[free[0]] = todo[0]

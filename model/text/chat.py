@@ -1,14 +1,14 @@
-"""The chat format, token in / token out: conversations grow by appending tokens and sampled tokens are never rewritten.
+"""The chat format, token in / token out: conversations grow by appending tokens; sampled tokens are never rewritten.
 
-Every piece of format comes from the tokenizer's own chat template, read off once per pattern of roles: the template
-renders a dummy conversation whose contents are placeholders, and the text around the placeholders is kept. So any
-ChatML template with Hermes tool calls works (Qwen2.5, Qwen3, Qwen3-2507, the tiny tokenizer), and filling in real
-contents costs no template rendering.
+The format is taken from the tokenizer's own chat template, once per pattern of roles: the template renders a dummy
+conversation with placeholders as contents, and the text around the placeholders is kept. Real contents are then filled
+in without rendering the template again. Any ChatML template with Hermes tool calls works (Qwen2.5, Qwen3, Qwen3-2507,
+the tiny tokenizer).
 
-Text and structure never mix. A special token is emitted only where the template wrote it; contents (and tool schemas)
-are encoded by a twin of the tokenizer that knows no added tokens, so "<|im_end|>" in a tool result is ordinary text.
-Encoding runs over whole stretches between special tokens ("user\\n" and the content together), so for ordinary
-contents the tokens equal the tokenizer's on the template's rendering.
+Contents cannot forge structure. A special token is emitted only where the template has one. Contents and tool schemas
+are encoded by a copy of the tokenizer without added tokens, so "<|im_end|>" in a tool result is ordinary text. The
+whole text between two special tokens ("user\\n" and the content together) is encoded at once. So for contents without
+special tokens the result equals the tokenizer's encoding of the rendered template.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from typing import Any, NamedTuple, NoReturn
 import tokenizers
 from transformers import PreTrainedTokenizerFast
 
-# An OpenAI-style chat message (design.md, Vocabulary).
+# An OpenAI-style chat message: {"role", "content", "tool_calls"?, "tool_call_id"?}.
 Message = dict[str, Any]
 
-# Private-use characters for what passes through the template. _MARK breaks up special-token strings in tool schemas;
-# "_HOLE <i> _HOLE" stands where the i-th content goes.
+# Private-use characters that pass through the template unchanged. _MARK is put inside special-token strings in tool
+# schemas, so that they are not taken for special tokens. "_HOLE <i> _HOLE" is the placeholder ("hole") of content i.
 _MARK, _HOLE = "\ue000", "\ue001"
 _HOLES = re.compile(f"{_HOLE}([0-9]+){_HOLE}")
-_ARGUMENTS = re.compile(rf'\{{"({_HOLES.pattern})": ?0\}}')  # dummy arguments of a call: an object with a hole as key
-_CACHED = 2048  # encoded stretches of text, and patterns, remembered per Chat
+_ARGUMENTS = re.compile(rf'\{{"({_HOLES.pattern})": ?0\}}')  # dummy arguments of a call: {hole: 0}
+_CACHED = 2048  # size of each cache of a Chat: encoded texts and patterns
 
-# A stretch of a rendered conversation: the id of a special token, or text with holes.
+# A part of a rendered conversation: the id of a special token, or text with holes.
 _Segment = int | str
 
 
 class _Block(NamedTuple):
-    """A part of a sampled turn: plain text, or what follows a <tool_call> token (closed by </tool_call> or not)."""
+    """A part of a sampled turn: plain text, or the tokens after <tool_call>. closed: whether </tool_call> ended it."""
 
     is_call: bool
     closed: bool
@@ -46,10 +46,10 @@ class _Block(NamedTuple):
 
 
 class Chat:
-    """Encodes and parses conversations for one tokenizer. Stateless but for its caches.
+    """Encodes and parses conversations for one tokenizer. Stateless except for its caches.
 
-    Raises ValueError when the tokenizer has no chat template or lacks <|im_end|>, <tool_call> or </tool_call> as single
-    tokens; the methods raise it when the template is not ChatML with Hermes tool calls or a message is ill-formed.
+    Raises ValueError if the tokenizer has no chat template or lacks <|im_end|>, <tool_call> or </tool_call> as single
+    tokens. The methods raise ValueError if the template is not ChatML with Hermes tool calls or a message is malformed.
 
     stop_ids: the ids that end a turn (<|im_end|>, <|endoftext|> and the tokenizer's eos).
     """
@@ -68,27 +68,27 @@ class Chat:
         ends = {self._im_end, special.get("<|endoftext|>"), tokenizer.eos_token_id}
         self.stop_ids = frozenset(end for end in ends if end is not None)
         self._plain = _without_added_tokens(tokenizer.backend_tokenizer)
-        # Caches belong to the object, so they go when it goes.
+        # One cache per object, not per class, so that it is freed with the object.
         self._encode = functools.lru_cache(_CACHED)(self._encode)
         self._prompt_pattern = functools.lru_cache(_CACHED)(self._prompt_pattern)
         self._increment_pattern = functools.lru_cache(_CACHED)(self._increment_pattern)
         self._assistant_pattern = functools.lru_cache(_CACHED)(self._assistant_pattern)
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[dict] | None = None) -> list[int]:
-        """Tokens of the messages before the first assistant turn, the tools and the generation prompt.
+        """Tokens of the tools, the messages before the first assistant turn, and the generation prompt.
 
-        Templates that know thinking get enable_thinking=False. Raises ValueError when a message is an assistant's, a
-        content is not text or there is no message.
+        Templates with a thinking mode get enable_thinking=False. Raises ValueError if there is no message, a message is
+        an assistant's or a content is not text.
         """
         contents = [_content(message) for message in messages]
         schemas = json.dumps(list(tools), ensure_ascii=False) if tools else ""
         return self._fill(self._prompt_pattern(_pattern(messages, contents), schemas), contents)
 
     def increment(self, messages: Sequence[Message]) -> list[int]:
-        """Tokens that follow a sampled turn ending in <|im_end|>: the messages and the next generation prompt.
+        """Tokens to append after a sampled turn that ends in <|im_end|>: the messages and the next generation prompt.
 
-        They start with what the template puts after <|im_end|> ("\\n"). `messages` are tool results and user turns;
-        with none, only the generation prompt follows. Raises ValueError as `prompt`.
+        messages: tool results and user turns; may be empty. The tokens start with what the template puts after
+        <|im_end|> ("\\n"). Raises ValueError if a message is an assistant's or a content is not text.
         """
         contents = [_content(message) for message in messages]
         return self._fill(self._increment_pattern(_pattern(messages, contents)), contents)
@@ -96,7 +96,7 @@ class Chat:
     def assistant(self, message: Message) -> list[int]:
         """Tokens of an assistant message as the policy would sample them, up to and including <|im_end|>.
 
-        Raises ValueError when the role is another or the arguments of a call are not a string.
+        Raises ValueError if the role is not "assistant", or if the name or arguments of a call are not strings.
         """
         if message["role"] != "assistant":
             raise ValueError(f"assistant: expected role 'assistant', got {message['role']!r}")
@@ -107,10 +107,10 @@ class Chat:
         return self._fill(self._assistant_pattern(bool(texts[0]), len(calls)), texts)
 
     def encode(self, messages: Sequence[Message], tools: Sequence[dict] | None = None) -> tuple[list[int], list[int]]:
-        """(tokens, loss_mask) of a whole conversation, both of length T, built as a rollout builds it.
+        """Returns (tokens, loss_mask) of a whole conversation, both of length T, built like those of a rollout.
 
-        loss_mask is 1 on what `assistant` gives for each turn, <|im_end|> included, else 0. Ends with the last
-        assistant turn; messages after it are dropped. Raises ValueError when there is no assistant turn.
+        loss_mask is 1 for the tokens of assistant turns, <|im_end|> included, else 0. Messages after the last assistant
+        turn are dropped. Raises ValueError if there is no assistant turn.
         """
         turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
         if not turns:
@@ -125,13 +125,15 @@ class Chat:
         return tokens, loss_mask
 
     def parse(self, tokens: Iterable[int], turn: int) -> Message:
-        """The assistant message that sampled tokens say, with call ids "call_<turn>_<i>". Never raises.
+        """Parses sampled tokens into an assistant message with call ids "call_<turn>_<i>". Never raises.
 
-        Reads up to the first of stop_ids. Calls are recognised by the ids of <tool_call> and </tool_call>, not by
-        their spelling. A well-formed call ({"name": str, "arguments": object} in strict JSON, closed) gets its
-        arguments re-dumped as JSON. Any other is kept as a call with the name if one can be read, else "", and its raw
-        text from <tool_call> on as arguments: that is never valid JSON, so an environment cannot mistake it for
-        arguments and answers with an error the model can read.
+        Reads up to the first of stop_ids. Calls are recognised by the token ids of <tool_call> and </tool_call>, not by
+        their spelling.
+
+        - A well-formed call is closed and holds {"name": str, "arguments": object} in strict JSON. Its arguments are
+          dumped again as JSON.
+        - Any other call keeps its name if one can be read, else "". Its arguments are the raw text from <tool_call> on.
+          That is never valid JSON, so the environment answers with an error that the model can read.
         """
         blocks = self._blocks(itertools.takewhile(lambda token: token not in self.stop_ids, map(int, tokens)))
         content, calls = "", []
@@ -149,7 +151,7 @@ class Chat:
         return {**message, "tool_calls": calls} if calls else message
 
     def _blocks(self, tokens: Iterable[int]) -> list[_Block]:
-        """Splits a turn at its call tokens. The first block is text, possibly empty; </tool_call> alone is text."""
+        """Splits a turn at its call tokens. The first block is text, maybe empty; a lone </tool_call> is text."""
         blocks, current, is_call = [], [], False
         for token in tokens:
             if token == self._open:
@@ -163,11 +165,11 @@ class Chat:
         return [*blocks, _Block(is_call, False, current)]
 
     def _plain_text(self, tokens: list[int]) -> str:
-        """The text of tokens, special ones spelled out; bytes that are no UTF-8 become U+FFFD, unknown ids nothing."""
+        """Decodes tokens, special ones included. Invalid UTF-8 becomes U+FFFD; unknown ids are left out."""
         return self.tokenizer.backend_tokenizer.decode(tokens, skip_special_tokens=False)
 
     def _fill(self, pattern: tuple[_Segment, ...], contents: Sequence[str]) -> list[int]:
-        """Tokens of a pattern with contents[i] in hole i."""
+        """Tokens of a pattern whose hole i is filled with contents[i]."""
         tokens = []
         for segment in pattern:
             if isinstance(segment, int):
@@ -177,11 +179,11 @@ class Chat:
         return tokens
 
     def _encode(self, text: str) -> tuple[int, ...]:
-        """Tokens of text in which nothing is special."""
+        """Tokens of text; special tokens' spellings in it are ordinary text."""
         return tuple(self._plain.encode(text, add_special_tokens=False).ids)
 
     def _prompt_pattern(self, pattern: tuple[tuple[str, bool], ...], schemas: str) -> tuple[_Segment, ...]:
-        """What `prompt` fills, for messages of these (role, has content) and tools as JSON text ("" for none)."""
+        """The pattern that `prompt` fills, for these (role, has content). schemas: tools as JSON, "" for none."""
         if not pattern:
             raise ValueError("prompt: expected at least one message")
         if _MARK in schemas or _HOLE in schemas:
@@ -191,7 +193,7 @@ class Chat:
         return self._segments(text, [has_content for _, has_content in pattern])
 
     def _increment_pattern(self, pattern: tuple[tuple[str, bool], ...]) -> tuple[_Segment, ...]:
-        """What `increment` fills, for messages of these (role, has content)."""
+        """The pattern that `increment` fills, for messages of these (role, has content)."""
         turn = _hole(len(pattern))
         before = [{"role": "user", "content": "-"}, {"role": "assistant", "content": turn}]
         _, found, after = self._render([*before, *_dummies(pattern)], None, True).partition(turn)
@@ -201,8 +203,8 @@ class Chat:
         return self._segments(text, [has_content for _, has_content in pattern])
 
     def _assistant_pattern(self, has_content: bool, calls: int) -> tuple[_Segment, ...]:
-        """What `assistant` fills: hole 0 for the content, holes 2i + 1 and 2i + 2 for name and arguments of call i."""
-        # Arguments go in as an object: some templates dump whatever they get, others only what is no string.
+        """The pattern that `assistant` fills: hole 0: content; 2i + 1 and 2i + 2: name and arguments of call i."""
+        # Arguments are an object: some templates dump any value as JSON, others only values that are not strings.
         functions = [{"name": _hole(2 * i + 1), "arguments": {_hole(2 * i + 2): 0}} for i in range(calls)]
         message = {"role": "assistant", "content": _hole(0) if has_content else ""}
         if calls:
@@ -220,13 +222,13 @@ class Chat:
         return self._segments(turn + ended, [has_content] + [True] * 2 * calls)
 
     def _render(self, messages: list[Message], tools: list[dict] | None, generation: bool) -> str:
-        """The template's text, in non-thinking mode where it knows thinking."""
+        """Renders the template to text, in non-thinking mode if it has one."""
         return self.tokenizer.apply_chat_template(
             messages, tools=tools, add_generation_prompt=generation, tokenize=False, enable_thinking=False
         )
 
     def _segments(self, text: str, filled: Sequence[bool]) -> tuple[_Segment, ...]:
-        """Splits rendered text at its special tokens. Hole i must occur once if filled[i], else not at all."""
+        """Splits rendered text at its special tokens. Raises ValueError unless hole i occurs filled[i] times."""
         expected = [str(i) for i, has_content in enumerate(filled) if has_content]
         if sorted(_HOLES.findall(text), key=int) != expected:
             raise ValueError(f"chat template: expected each content and call once and unaltered, got {text!r}")
@@ -239,9 +241,9 @@ class Chat:
 
 
 def _without_added_tokens(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """The same tokenizer without its added tokens: every text encodes as ordinary text.
+    """A copy of the tokenizer without its added tokens: any text encodes as ordinary text.
 
-    HF's split_special_tokens does not do: it leaves added tokens that are not `special`, such as </tool_response>.
+    HF's split_special_tokens is not enough: it keeps added tokens that are not `special`, such as </tool_response>.
     """
     plain = tokenizers.Tokenizer(backend.model)
     if backend.normalizer is not None:
@@ -252,7 +254,7 @@ def _without_added_tokens(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer
 
 
 def _content(message: Message) -> str:
-    """The content of a message, "" for None. Raises ValueError when it is not text."""
+    """The content of a message, "" for None. Raises ValueError if it is not text."""
     content = message.get("content")
     if content is None:
         return ""
@@ -262,10 +264,10 @@ def _content(message: Message) -> str:
 
 
 def _pattern(messages: Sequence[Message], contents: Sequence[str]) -> tuple[tuple[str, bool], ...]:
-    """(role, has content) of messages that nobody samples. Raises ValueError when one is the assistant's."""
+    """(role, has content) of messages that are not sampled. Raises ValueError if one is an assistant's."""
     roles = [message["role"] for message in messages]
     if "assistant" in roles:
-        raise ValueError("prompt and increment: expected no assistant message, whose tokens are sampled")
+        raise ValueError("prompt and increment: expected no assistant message (its tokens are sampled)")
     return tuple((role, bool(content)) for role, content in zip(roles, contents))
 
 
@@ -275,7 +277,7 @@ def _hole(index: int) -> str:
 
 
 def _dummies(pattern: tuple[tuple[str, bool], ...]) -> list[Message]:
-    """Messages of these (role, has content), with holes for contents."""
+    """Dummy messages of these (role, has content), with holes as contents."""
     return [
         {"role": role, "content": _hole(i) if has_content else "", **({"tool_call_id": "-"} if role == "tool" else {})}
         for i, (role, has_content) in enumerate(pattern)
@@ -283,27 +285,27 @@ def _dummies(pattern: tuple[tuple[str, bool], ...]) -> list[Message]:
 
 
 def _parse_call(text: str, closed: bool) -> dict[str, str]:
-    """{"name", "arguments"} of the text of one call; see `Chat.parse` for what malformed ones give."""
+    """{"name", "arguments"} from the text of one call, well-formed or not; see `Chat.parse`."""
     try:
         if closed:
             return _read_call(text)
-    except (ValueError, RecursionError):  # not strict JSON of the right form, or nested thousands deep
+    except (ValueError, RecursionError):  # not strict JSON, not of this form, or nested too deeply
         pass
     name = re.search(r'"name"\s*:\s*"([^"\\]*)"', text)
     return {"name": name[1] if name else "", "arguments": f"<tool_call>{text}{'</tool_call>' if closed else ''}"}
 
 
 def _read_call(text: str) -> dict[str, str]:
-    """{"name", "arguments"} of a well-formed call. Raises ValueError (or RecursionError) for anything else."""
+    """{"name", "arguments"} from a well-formed call. Raises ValueError or RecursionError for anything else."""
     call = json.loads(text, parse_constant=_refuse)
     name, arguments = (call.get("name"), call.get("arguments")) if isinstance(call, dict) else (None, None)
     if not isinstance(name, str) or not name or not isinstance(arguments, dict):
         raise ValueError('expected {"name": str, "arguments": object}')
-    dumped = json.dumps(arguments, ensure_ascii=False, allow_nan=False)  # 1e999 reads as infinity
-    (name + dumped).encode()  # a lone surrogate (from "\ud800") could be neither tokenised nor written: ValueError
+    dumped = json.dumps(arguments, ensure_ascii=False, allow_nan=False)  # refuses 1e999, read as infinity
+    (name + dumped).encode()  # ValueError for a lone surrogate (from "\ud800"), which has no UTF-8
     return {"name": name, "arguments": dumped}
 
 
 def _refuse(constant: str) -> NoReturn:
-    """NaN and Infinity are Python's extension of JSON."""
+    """Raises ValueError for NaN and Infinity, which json.loads accepts beyond JSON."""
     raise ValueError(f"{constant} is not JSON")

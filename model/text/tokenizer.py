@@ -1,7 +1,7 @@
-"""HF tokenizer folders in and out, and the tiny byte-level BPE in Qwen's format.
+"""Loads and saves HF tokenizer folders, and trains the tiny byte-level BPE in Qwen's format.
 
-Real checkpoints bring their own tokenizer (`load`). The tiny config trains one on generated text (`train`): the same
-special tokens, the same chat format, a vocabulary three orders of magnitude smaller.
+Real checkpoints have their own tokenizer (`load`). The tokenizer of the tiny configs is trained on generated text
+(`train`). It has the same special tokens and the same chat format, with a vocabulary three orders of magnitude smaller.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import transformers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-# Qwen3's added tokens that text agents use, in the order of their ids there. The value is HF's `special` flag:
-# decoding with skip_special_tokens drops only the True ones, so calls and thinking survive it (as in Qwen3's
-# tokenizer_config.json, added_tokens_decoder).
+# The added tokens of Qwen3 that text agents use, in the order of their ids in Qwen3. The value is HF's `special` flag,
+# as in added_tokens_decoder of Qwen3's tokenizer_config.json. Decoding with skip_special_tokens drops only tokens with
+# True, so it keeps tool calls and thinking.
 SPECIAL_TOKENS = {
     "<|endoftext|>": True,
     "<|im_start|>": True,
@@ -30,13 +30,15 @@ SPECIAL_TOKENS = {
     "</think>": False,
 }
 
-# Pieces within which BPE may merge, first alternative that matches: fixed JSON; a key; a rule's field with its
-# comparison; a newline; a word with the space before it; one digit; a run of anything else, leaving a last space to
-# the word that follows. A JSON key is one piece with what stands before its value (`"status": "`), and so are a
-# field and its comparison (`"amount" at most `): the same token precedes a value wherever it is copied from or to,
-# and looking for what came after a token last time is the first thing attention learns. A value has the same token
-# in JSON and in prose as long as both quote it: `"status": "shipped"` and `is "shipped"`.
-_JSON = (  # the fixed parts of a function schema and of a call, each one piece: they are half of what an agent reads
+# Pieces within which BPE may merge. The first alternative that matches is taken: fixed JSON; a key; a rule's field with
+# its comparison; a newline; a word with the space before it; one digit; a run of other characters, without a last space
+# if a word follows.
+#
+# A JSON key forms one piece with the characters before its value (`"status": "`), and so do a field and its comparison
+# (`"amount" at most `). So a value is preceded by the same token wherever it is copied from or to. That helps because
+# finding what followed the same token last time is the first thing that attention learns. A value is the same token in
+# JSON and in prose if both quote it: `"status": "shipped"` and `is "shipped"`.
+_JSON = (  # fixed parts of function schemas and calls, one piece each: half of what an agent reads
     r'\{"type": "function", "function": \{"name": "',
     r'", "description": "',
     r'\.", "parameters": \{"type": "object", "properties": \{"',
@@ -50,9 +52,11 @@ _KEY = r'"[A-Za-z_]+": (?!\{)"?| ?"[A-Za-z_]+" (?:is "|at most |at least )'
 _OTHER = rf"(?:(?!{_KEY})[^A-Za-z_0-9\n])+"
 PIECES = "|".join((*_JSON, _KEY, r"\n", r" ?[A-Za-z_]+", r"[0-9]", rf"{_OTHER}(?= [A-Za-z_])", _OTHER))
 
-# The same for worlds that ask questions, where names and numbers are copied: a space belongs to the word before a name
-# or number, so that these have the same tokens wherever they stand. Two digits are one piece, since a digit alone is
-# found in too many places to be copied from the right one. What a program or query repeats is one piece.
+# The same for worlds that ask questions, where names and numbers are copied.
+# - The space before a name or number belongs to the word before it, so that names and numbers have the same tokens
+#   wherever they occur.
+# - Two digits are one piece: a single digit occurs in too many places to be copied from the right one.
+# - Phrases that programs and queries repeat are one piece.
 QUESTION_PIECES = "|".join(
     (
         *_JSON,
@@ -73,8 +77,8 @@ QUESTION_PIECES = "|".join(
     )
 )
 
-# Qwen3's chat format in our words (one line about tools, because the tiny model's context is short). Prefix-stable as
-# Qwen3-2507's: nothing that was rendered changes when a turn is added.
+# Qwen3's chat format with a shorter text about tools (one line, because the tiny model's context is short). Like
+# Qwen3-2507's template it is prefix-stable: adding a turn does not change what was rendered before.
 CHAT_TEMPLATE = r"""
 {%- if tools %}
     {{- '<|im_start|>system\n' }}
@@ -111,9 +115,10 @@ CHAT_TEMPLATE = r"""
 
 
 def load(path: str | os.PathLike[str]) -> PreTrainedTokenizerFast:
-    """The tokenizer of an HF folder, from local files only.
+    """Loads the tokenizer of an HF folder, from local files only.
 
-    Raises ValueError naming the folder and the file when tokenizer.json or tokenizer_config.json is missing.
+    Raises ValueError, naming the folder and the file, if the folder, tokenizer.json or tokenizer_config.json is
+    missing.
     """
     folder = os.fspath(path)
     if not os.path.isdir(folder):
@@ -130,15 +135,16 @@ def save(tokenizer: PreTrainedTokenizerFast, path: str | os.PathLike[str]) -> No
 
 
 def train(texts: Iterable[str], vocab_size: int = 1024, pieces: str = PIECES) -> PreTrainedTokenizerFast:
-    """Trains the tiny byte-level BPE: the same texts give the same tokenizer, whatever their order.
+    """Trains the tiny byte-level BPE. The same texts in any order give the same tokenizer.
 
-    pieces: a regular expression of the pieces within which BPE may merge.
+    texts: may be rendered conversations; special tokens are cut out before merges are counted.
+    vocab_size: len(tokenizer) of the result, always.
+    pieces: a regular expression that matches the pieces within which BPE may merge.
 
-    `texts` may be rendered conversations: special tokens are cut out of them before merges are counted. Ids are laid
-    out as in Qwen's tokenizer: bytes and merges, then SPECIAL_TOKENS, then "<|unused_i|>" tokens if the texts are too
-    few to fill the vocabulary, so len(tokenizer) == vocab_size always. eos is <|im_end|>, pad is <|endoftext|>.
+    Ids have the order of Qwen's tokenizer: bytes and merges, then SPECIAL_TOKENS, then "<|unused_i|>" tokens if the
+    texts are too few to fill the vocabulary. eos is <|im_end|>, pad is <|endoftext|>.
 
-    Raises ValueError when vocab_size has no room for the 256 bytes and the special tokens.
+    Raises ValueError if vocab_size is too small for the 256 bytes and the special tokens.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     if vocab_size < len(alphabet) + len(SPECIAL_TOKENS):
@@ -166,12 +172,12 @@ def train(texts: Iterable[str], vocab_size: int = 1024, pieces: str = PIECES) ->
 
 
 def _added_token(content: str, special: bool) -> tokenizers.AddedToken:
-    """An added token that matches its exact text and nothing around it."""
+    """An added token that matches exactly its text, without normalisation and without space around it."""
     return tokenizers.AddedToken(content, special=special, normalized=False)
 
 
 def _without_special_tokens(texts: Iterable[str]) -> Iterator[str]:
-    """The stretches of text between special tokens."""
+    """Yields the parts of each text between special tokens."""
     boundary = re.compile("|".join(re.escape(content) for content in SPECIAL_TOKENS))
     for text in texts:
         yield from boundary.split(text)
