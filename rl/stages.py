@@ -163,7 +163,7 @@ def evaluate(config: config_dict.ConfigDict, workdir: Path) -> None:
 def serve(config: config_dict.ConfigDict, workdir: Path) -> None:
     """Serves the current policy over HTTP until the process is told to stop.
 
-    Raises ValueError if serve.host is reachable from other machines and no API key is set.
+    Raises ValueError if the API key is missing, see rl.serving.serve.api_key.
     """
     from rl.serving import serve as server  # not at the top: no other stage needs a web server
 
