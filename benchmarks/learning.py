@@ -27,12 +27,12 @@ from rl.evaluation import pass_rates
 from rl.rounds import agentic
 
 ALGORITHMS = "grpo,dr_grpo,dapo,gspo,cispo,rloo,reinforce++"
-TASKS_SEED = 0  # of trees, tasks and their order
+TASKS_SEED = 0  # seed of the trees, the tasks and their order, in all runs
 RESAMPLES = 2000
 
 
 def config_of(algorithm: str, arg: str = ""):
-    """The tiny config with an algorithm."""
+    """The tiny config with the given algorithm. arg: of configs/tiny.py."""
     config = tiny.get_config(arg)
     config.rl.algorithm, config.seed = algorithm, TASKS_SEED
     return config
@@ -54,7 +54,7 @@ def play(config, seed: int, steps: int, every: int, earlier: list, tasks: dict[s
     rows, curve = [], []
 
     def measure() -> None:
-        """Held-out trials with the current parameters; tasks and sampling seed are those of every run."""
+        """Plays the held-out trials with the current parameters. Tasks and sampling seed are the same in all runs."""
         trials = range(config.evaluate.trials)
         items = parts.rollouts.run(trainer.state.params, tasks["heldout"], trials, 0, seed=TASKS_SEED)
         passes = defaultdict(list)
@@ -75,7 +75,7 @@ def play(config, seed: int, steps: int, every: int, earlier: list, tasks: dict[s
 
 
 def interval(runs: list[dict], index: int) -> dict[str, float]:
-    """Pass rate at the index-th measurement over all seeds, in [0, 1]."""
+    """The pass rate, in [0, 1], with its interval at the index-th measurement, over the runs of all seeds."""
     by_root = defaultdict(list)
     for run in runs:
         for root, passes in run["curve"][index]["passes"].items():
@@ -84,14 +84,14 @@ def interval(runs: list[dict], index: int) -> dict[str, float]:
 
 
 def plot(found: dict[str, list[dict]], path: pathlib.Path) -> None:
-    """Mean and interval of every algorithm against rollouts."""
+    """Plots mean and interval of the pass rate of every algorithm against training rollouts, into the file `path`."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for number, (name, runs) in enumerate(found.items()):
         rollouts = np.array([point["rollouts"] for point in runs[0]["curve"]])
         points = [interval(runs, index) for index in range(len(rollouts))]
         mean, low, high = (np.array([point[key] for point in points]) for key in ("mean", "low", "high"))
-        aside = rollouts + (number - len(found) / 2) * rollouts[-1] / 200  # so that the bars do not hide each other
+        aside = rollouts + (number - len(found) / 2) * rollouts[-1] / 200  # shifted, so that error bars do not overlap
         axes.errorbar(aside, mean, [mean - low, high - mean], label=f"{name} ({len(runs)} seeds)", capsize=2)
     axes.set(xlabel="training rollouts", ylabel="held-out pass rate (95 %)", ylim=(0, 1))
     axes.legend()
@@ -99,7 +99,10 @@ def plot(found: dict[str, list[dict]], path: pathlib.Path) -> None:
 
 
 def main() -> None:
-    """Runs what is not finished, then plots and prints."""
+    """Runs what is not finished, then plots and prints the results of all runs.
+
+    Raises ValueError if the folder has runs with other options.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/learning"))
     parser.add_argument("--algorithms", default=ALGORITHMS)
@@ -120,7 +123,7 @@ def main() -> None:
                 record = play(config, seed, options.steps, options.every, earlier, tasks)
                 hosts.write_json(path, {**record, "options": said, "seconds": time.perf_counter() - start})
                 gc.collect()
-                jax.clear_caches()  # the programs of a finished run are of no use to the next
+                jax.clear_caches()  # frees the compiled programs of the finished run, which the next cannot use
             found[name].append(json.loads(path.read_text()))
             if found[name][-1]["options"] != said:
                 raise ValueError(f"{path} was made with {found[name][-1]['options']}; use another --workdir")

@@ -25,7 +25,7 @@ TUNIX_PYTHON = contest.REPOSITORY / ".venv" / "tunix" / "bin" / "python"
 
 
 def write_checkpoint(path: pathlib.Path) -> None:
-    """Random weights of the benchmark's architecture as an HF folder."""
+    """Writes random weights of the benchmark's architecture to `path`, a Hugging Face folder."""
     path.mkdir(parents=True, exist_ok=True)
     (path / "config.json").write_text(json.dumps(architecture.CONFIG))
     config = hf_config.read(path)
@@ -33,7 +33,7 @@ def write_checkpoint(path: pathlib.Path) -> None:
 
 
 def enter(path: pathlib.Path) -> list[contest.Contender]:
-    """Starts the contenders on the checkpoint. Raises ValueError if Tunix's environment is missing."""
+    """Starts the contenders and makes them load the checkpoint. Raises ValueError if Tunix's environment is missing."""
     if not TUNIX_PYTHON.exists():
         raise ValueError(f"benchmark: {TUNIX_PYTHON} is missing: make benchmarks installs it")
     contenders = [
@@ -47,7 +47,7 @@ def enter(path: pathlib.Path) -> list[contest.Contender]:
 
 
 def check_agreement(contenders: list[contest.Contender], command: str, tolerance: float) -> None:
-    """Raises ValueError unless all contenders find the same value, to a relative tolerance."""
+    """Raises ValueError unless all contenders return the same value for the command, within a relative tolerance."""
     values = {contender.name: contender.ask(command)["value"] for contender in contenders}
     if not all(math.isclose(value, next(iter(values.values())), rel_tol=tolerance) for value in values.values()):
         raise ValueError(f"benchmark: the contenders disagree on {command}: {values}")
@@ -64,7 +64,7 @@ def main() -> None:
         contenders = enter(path)
         check_agreement(contenders, "forward", 1e-4)
         check_agreement(contenders, "train", 1e-4)
-        check_agreement(contenders, "train", 1e-3)  # and the first update did the same
+        check_agreement(contenders, "train", 1e-3)  # the loss after the first update agrees too
         probe = contest.Contender("machine", sys.executable, "benchmarks.peer_torch")
         medians = {
             command: contest.interleaved([*((c, command) for c in contenders), (probe, "matmul")], rounds)
@@ -76,7 +76,8 @@ def main() -> None:
 
 
 def summary(medians: dict) -> dict:
-    """Tokens/s, share of the matmul peak, and our speed over the better peer's."""
+    """For "forward" and "train": tokens/s and share of the matmul peak of every contender, and the ratio of our speed
+    to that of the faster peer. medians: command -> {contender: seconds}."""
     tokens, found = architecture.ROWS * architecture.LENGTH, {}
     for command, passes in (("forward", 1), ("train", 3)):
         seconds = dict(medians[command])

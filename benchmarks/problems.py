@@ -22,7 +22,7 @@ ROUNDS = 4
 
 
 def problems(roots: int) -> dict[str, object]:
-    """Gates `ROUNDS` rounds of problems of two splits, and looks once more at what passed."""
+    """Gates `ROUNDS` rounds of problems of two splits, and checks again those that passed. roots: training roots."""
     start, taken, rejected, families = time.perf_counter(), {}, Counter(), Counter()
     examples: dict[str, str] = {}
     accepted: list[Question] = []
@@ -52,7 +52,7 @@ def problems(roots: int) -> dict[str, object]:
 
 
 def world(name: str, questions: Sequence[Question]) -> dict[str, object]:
-    """What oracles and constant policies earn on the questions."""
+    """The rewards of oracles and the pass rates of constant policies on the questions."""
     start = time.perf_counter()
     rewards = [base.run(actors.play(registry.make(q), registry.oracle(q)))[1].reward for q in questions]
     return {
@@ -66,7 +66,7 @@ def world(name: str, questions: Sequence[Question]) -> dict[str, object]:
 
 
 def main() -> None:
-    """Runs every check."""
+    """Runs every check and prints its JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--questions", type=int, default=500, help="of each world that oracles play")
     parser.add_argument(
@@ -74,7 +74,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     print(json.dumps(problems(arguments.roots)), flush=True)
-    roots = -(-arguments.questions // 6)  # two variants in each of three rounds
+    roots = -(-arguments.questions // 6)  # a root has 6 questions: two variants in each of three rounds
     for module in (reasoning, search, data):
         found = list(itertools.islice(module.tasks("heldout", roots=roots + 4), arguments.questions))
         print(json.dumps(world(module.__name__.removeprefix("envs."), found)), flush=True)

@@ -13,11 +13,11 @@ CALLS = 1000
 
 
 def main() -> None:
-    """One server per core, each call a process of its own that adds two numbers."""
+    """Measures and prints. There is one server per core; each call runs in its own process and adds two numbers."""
     cores = len(os.sched_getaffinity(0))
     tool = PythonTool(cores)
     with ThreadPoolExecutor(cores) as pool:
-        list(pool.map(tool.run, ["1"] * cores))  # servers start
+        list(pool.map(tool.run, ["1"] * cores))  # starts the servers
         start = time.perf_counter()
         results = list(pool.map(tool.run, [f"{i} + 1" for i in range(CALLS)]))
         seconds = time.perf_counter() - start

@@ -35,7 +35,7 @@ def main() -> None:
         entries = [*((contender, "sample") for contender in contenders), (probe, "read_weights")]
         seconds = contest.interleaved(entries, arguments.rounds)
         ways = {}
-        for way in ("continuous", "static", "continuous"):  # the first is thrown away: it compiles
+        for way in ("continuous", "static", "continuous"):  # the first run compiles; the last replaces its result
             ways[way] = contenders[0].ask("episodes", way=way, turns=arguments.turns)
             print(f"{way}: {ways[way]}", file=sys.stderr)
         for contender in (*contenders, probe):

@@ -31,14 +31,14 @@ GROWING = ("failures", "random")
 
 
 def config_of(workdir: Path, way: str, seed: int, overrides: list[str]) -> tuple:
-    """(config, workdir) of one run."""
+    """(config, workdir) of the run for one way of selection and one seed."""
     keys = [f"--config.synth.selection={way}", f"--config.seed={seed}", *overrides]
     config = f"--config={validate.REPOSITORY / 'configs' / 'tiny.py'}"
     return command.parse([config, f"--workdir={workdir / f'seed{seed}' / way}", *keys])[:2]
 
 
 def train(workdir: Path, way: str, seed: int, overrides: list[str]) -> Path:
-    """Runs one way to its end, or finds that it has; returns its workdir."""
+    """Runs one way with one seed to its end, unless that has been done; returns the run's workdir."""
     config, folder = config_of(workdir, way, seed, overrides)
     command.save_config(config, folder)
     summary = folder / "summary.json"
@@ -49,7 +49,7 @@ def train(workdir: Path, way: str, seed: int, overrides: list[str]) -> Path:
 
 
 def common_tasks(folders: dict[str, Path], last: int) -> list[Task]:
-    """The last round's held-out tasks of the runs whose trees grew, each once."""
+    """The held-out tasks of round `last` of the runs whose trees grew, without duplicates. folders: way -> workdir."""
     found = {}
     for way in GROWING:
         for task in dataset.read(folders[way] / "tasks" / f"round_{last}", "heldout"):
@@ -58,7 +58,7 @@ def common_tasks(folders: dict[str, Path], last: int) -> list[Task]:
 
 
 def passes(tasks: list[Task], items: list[Trajectory]) -> dict[str, list[float]]:
-    """Root -> 1.0 or 0.0 of every trial; infrastructure faults left out."""
+    """Root -> 1.0 (passed) or 0.0 for each trial, without trials whose infrastructure failed."""
     root_of, found = {task.id: task.root for task in tasks}, defaultdict(list)
     for item in items:
         if item.reward is not None:
@@ -67,11 +67,12 @@ def passes(tasks: list[Task], items: list[Trajectory]) -> dict[str, list[float]]
 
 
 def measure(config: object, folder: Path, tasks: list[Task]) -> dict[str, list[float]]:
-    """What a finished run's policy does with the tasks."""
+    """The trials of a finished run's policy on the tasks, as `passes`."""
     run = flywheel.Flywheel(config, folder, read_only=True)
     seed = pass_rates.derive_seed(config.seed, "selection")
     members = range(config.evaluate.trials)
-    # Tasks of two runs may share an id: episodes are told apart by it, so each run's tasks are played by themselves.
+    # Episodes are identified by task id, but different tasks of two runs may have the same id. So each batch has only
+    # one task of an id.
     found, rest = defaultdict(list), list(tasks)
     while rest:
         batch = list({task.id: task for task in reversed(rest)}.values())

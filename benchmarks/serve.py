@@ -29,7 +29,8 @@ TURNS = 12
 
 
 async def converse(client: openai.AsyncOpenAI, task, seed: int, found: list) -> None:
-    """Plays one episode; appends (seconds to the first chunk, seconds to the end, output tokens) of each answer."""
+    """Plays one episode. For each answer appends (seconds to the first chunk, seconds to the end, output tokens) to
+    `found`."""
     env = world.make(task)
     messages = await env.reset()
     for _ in range(TURNS):
@@ -55,7 +56,7 @@ async def converse(client: openai.AsyncOpenAI, task, seed: int, found: list) -> 
 
 
 async def load_test(address: str, clients: int, conversations: int) -> dict:
-    """Figures of so many conversations, so many at a time."""
+    """The figures of `conversations` conversations, played by `clients` clients at a time, one after the other each."""
     tasks = world.tasks("heldout")
     async with openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
         await asyncio.gather(*(converse(client, tasks[i % len(tasks)], i, []) for i in range(clients)))

@@ -1,7 +1,7 @@
-"""Checkpoints that survive a kill at any moment, and the run's line files cut back to them.
+"""Checkpoints that survive a kill at any moment, and the truncation of a run's *.jsonl files to a checkpoint's state.
 
 A checkpoint is a pytree of arrays and a JSON record (round, step, task statistics, file sizes, ...). Orbax writes it
-under a temporary name and renames it when complete, so what `restore` sees is always whole.
+under a temporary name and renames it when complete, so `restore` only ever sees complete checkpoints.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Tree = Any
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences what orbax logs (through absl) at every save and restore, but not its errors."""
+    """Silences orbax's log messages (it logs through absl at every save and restore), except its errors."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -34,12 +34,12 @@ def _quiet() -> Iterator[None]:
 
 
 def _flatten(tree: Tree) -> dict[str, Any]:
-    """{path as text: leaf}: what is stored, so that files depend on names and not on container classes."""
+    """{path as text: leaf}. This dict is what is stored, so that files do not depend on container classes."""
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct | np.ndarray:
-    """What orbax needs to know to restore an array like `leaf`: on its devices if it has any, else in numpy."""
+    """The description orbax needs to restore an array like `leaf`: on the devices of `leaf`, or as a numpy array."""
     if isinstance(leaf, (jax.Array, jax.ShapeDtypeStruct)):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
     return np.empty(np.shape(leaf), np.asarray(leaf).dtype)
@@ -49,20 +49,21 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        directory: where they lie; made if missing. What a killed save left behind is removed.
-        keep: how many of the newest to keep.
-        read_only: remove nothing, so that a run which is saving here is not disturbed.
+        directory: the folder of the checkpoints, created if missing. Incomplete checkpoints of a killed save are
+            removed.
+        keep: how many of the newest checkpoints to keep.
+        read_only: remove nothing, so that another process may be saving to the folder at the same time.
     """
 
     def __init__(self, directory: str | os.PathLike[str], keep: int, read_only: bool = False):
         self.directory = pathlib.Path(directory).resolve()
         self.directory.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() == 0 and not read_only:  # orbax's own clean-up goes on in the first save
+        if jax.process_index() == 0 and not read_only:  # orbax's own clean-up would still be running at the first save
             for unfinished in ocp.utils.tmp_checkpoints(self.directory):
                 shutil.rmtree(unfinished.get())
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
         with _quiet():
-            # Named here so that a fresh process can read a checkpoint's metadata before it has saved one.
+            # Passed explicitly: without handlers a new process cannot read a checkpoint's metadata before it saves one.
             handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
             self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
 
@@ -112,7 +113,7 @@ class Checkpoints:
         return jax.tree.unflatten(jax.tree.structure(example), leaves), restored.meta
 
     def _check(self, index: int, wanted: dict[str, Any]) -> None:
-        """Compares names, shapes and dtypes with what checkpoint `index` holds."""
+        """Raises ValueError unless checkpoint `index` holds arrays of the wanted names, shapes and dtypes."""
         stored = self._manager.item_metadata(index).state
         name = f"{self.directory}: checkpoint {index}"
         if set(stored) != set(wanted):
@@ -137,21 +138,21 @@ def _matching(root: pathlib.Path, patterns: Sequence[str]) -> dict[str, pathlib.
 
 
 def file_sizes(root: str | os.PathLike[str], patterns: Sequence[str]) -> dict[str, int]:
-    """Sizes in bytes of the files under `root` that match one of the glob `patterns`, by relative path.
+    """{path relative to `root`: size in bytes} of the files under `root` that match one of the glob `patterns`.
 
-    To be stored in a checkpoint's meta; flush the files first.
+    Store the result in a checkpoint's meta. Flush the files first.
     """
     return {name: path.stat().st_size for name, path in _matching(pathlib.Path(root), patterns).items()}
 
 
 def cut_back(root: str | os.PathLike[str], sizes: dict[str, int], patterns: Sequence[str]) -> None:
-    """Puts the files under `root` that match `patterns` back to the recorded `sizes` (see `file_sizes`).
+    """Restores the files under `root` that match `patterns` to the recorded `sizes` in bytes (see `file_sizes`).
 
-    Files that are not in `sizes` are deleted and longer ones truncated, so a resumed run appends exactly what an
-    uninterrupted one would have. An empty `sizes` is the state before anything was written.
+    Files that are not in `sizes` are deleted and longer files are truncated, so that a resumed run ends with the same
+    files as an uninterrupted one. An empty `sizes` stands for the state before anything was written.
 
     Raises:
-        ValueError: naming the file, if a recorded one is missing or shorter than recorded. Nothing is changed then.
+        ValueError: naming the file, if a recorded file is missing or shorter than recorded. No file is changed then.
     """
     found = _matching(pathlib.Path(root), patterns)
     for name, size in sizes.items():

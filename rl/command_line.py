@@ -1,6 +1,6 @@
-"""`--config=FILE[:arg] --config.section.key=value`: reads it without starting jax, and says what is wrong with it.
+"""Parses `--config=FILE[:arg] --config.section.key=value` without importing jax.
 
-Shared by main.py and the sweep launcher. Every mistake is a ValueError of one line that names it.
+Shared by main.py and the sweep launcher. Every mistake raises a ValueError whose message is one line that names it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint that lists the close matches, or all of `known` when nothing is close."""
+    """A hint that lists the words of `known` close to `word`, or all of `known` if none is close."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known)
     return f"did you mean {' or '.join(close)}?" if close else f"expected one of {', '.join(known)}"
 
 
 def load_module(path: str) -> ModuleType:
-    """Imports a config file by path. Raises ValueError if there is no such file or it has no get_config()."""
+    """Imports a config file by path. Raises ValueError if there is no such Python file or it has no get_config()."""
     file = Path(path)
     if not file.is_file():
         known = [p.name for p in file.parent.glob("*.py") if not p.name.startswith("_")]
@@ -43,7 +43,7 @@ def load_module(path: str) -> ModuleType:
 
 
 def load_config(spec: str) -> config_dict.ConfigDict:
-    """The config of FILE[:arg]. Raises ValueError naming the file if it is missing or refuses the argument."""
+    """The config of FILE[:arg]. Raises ValueError, naming the file, if it is missing or rejects the argument."""
     path, *arg = spec.split(":", 1)
     module = load_module(path)
     try:
@@ -53,7 +53,7 @@ def load_config(spec: str) -> config_dict.ConfigDict:
 
 
 def check_key(config: config_dict.ConfigDict, key: str) -> None:
-    """Raises ValueError, with the close matches, unless `key` ("section.key") is a leaf of the config."""
+    """Raises ValueError, with suggestions, unless `key` ("section.key") names a value of the config."""
     node, path = config, "config"
     for name in key.split("."):
         if not isinstance(node, config_dict.ConfigDict):
@@ -68,12 +68,12 @@ def check_key(config: config_dict.ConfigDict, key: str) -> None:
 def parse(argv: Sequence[str], define: Iterable[tuple[str, str | None, str]] = ()) -> flags.FlagValues:
     """Parses a command line (without the program's name) into flag values.
 
-    define: (name, default, help) of the program's string flags beside --config; default None makes one required.
-    Returns flag values whose `.config` is the resolved ConfigDict and whose other attributes are the strings; the
-    standard absl flag `.only_check_args` is there too.
+    define: (name, default, help) of the program's string flags besides --config. A flag whose default is None is
+    required. The returned flag values have an attribute for each flag: `.config` is the resolved ConfigDict,
+    `.only_check_args` a boolean, the others are strings.
 
-    Raises ValueError naming what is wrong: an unknown flag or key, a missing flag or file, a value of the wrong type,
-    a stray argument.
+    Raises ValueError for an unknown flag or key, a missing flag or file, a value of the wrong type, or an argument that
+    is not a flag.
     """
     define = tuple(define)
     values = flags.FlagValues()

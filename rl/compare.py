@@ -1,10 +1,14 @@
 """--stage=compare: losses and gradients of several algorithms on the same recorded episodes, without sampling.
 
-The episodes are those of one RL step of a rollout file, the parameters those of the workdir's newest checkpoint (the
-initial ones without any): they have moved since those episodes were sampled, so that ratios differ from 1. The ratio is
-taken to the sampler's log-probabilities, whatever rl.importance is. What the config says of the loss beyond an
-algorithm's row of algorithms.ALGORITHMS (rl.kl_coef, rl.entropy_coef, ...) goes for all of them. Advantages are the
-algorithms' own, of the rewards as they are, without rl.turn_credit, rl.overlong_buffer, rl.kl_in_reward and rl.teacher.
+The episodes are those of one RL step in a rollout file. The parameters are those of the workdir's newest checkpoint
+(the initial ones if there is none); they have usually been updated since the episodes were sampled, so ratios differ
+from 1.
+
+  - The denominator of the ratio is the sampler's probability, whatever rl.importance is.
+  - Each algorithm has its row of algorithms.ALGORITHMS, without the config's overrides. Other settings of the loss
+    (rl.kl_coef, rl.entropy_coef, ...) apply to all algorithms.
+  - Each algorithm computes its advantages from the plain rewards, without rl.turn_credit, rl.overlong_buffer,
+    rl.kl_in_reward and rl.teacher.
 """
 
 from __future__ import annotations
@@ -32,14 +36,14 @@ from rl.trajectory import Trajectory
 
 Tree = Any
 Record = dict[str, Any]
-TRAINING_FILE = re.compile(r"round_(\d+)\.jsonl")  # the others hold held-out episodes
+TRAINING_FILE = re.compile(r"round_(\d+)\.jsonl")  # rollout files of other names hold held-out episodes
 COLUMNS = ("tokens", "loss", "grad_norm", "clip_fraction_low", "clip_fraction_high", "ratio_mean", "ratio_std", "ess")
 
 
 def episodes(path: Path, step: int, group_size: int) -> list[Trajectory]:
-    """The training episodes of RL step `step` (-1: the last) of a rollouts/round_k.jsonl, by (task, member).
+    """The training episodes of RL step `step` (-1: the last) in a rollouts/round_k.jsonl, sorted by (task, member).
 
-    Raises ValueError, naming the file, if it has no such step or its groups are not of `group_size`.
+    Raises ValueError, naming the file, if it has no such step or a group has not `group_size` episodes.
     """
     records = [record for record in report.read_lines(path) if record.get("phase") == "train"]
     steps = sorted({record["step"] for record in records})
@@ -59,8 +63,11 @@ def episodes(path: Path, step: int, group_size: int) -> list[Trajectory]:
 def statistics(
     parts: setup.Parts, state: optimiser.TrainState, items: Sequence[Trajectory], name: str
 ) -> tuple[Record, Tree | None]:
-    """(what is measured of one algorithm, its gradient for what is trained) on the episodes; None where no group
-    carries a signal."""
+    """(metrics of algorithm `name` on the episodes, the gradient of its loss).
+
+    The gradient is with respect to the adapters if these are trained, else the parameters; None if no group carries a
+    signal.
+    """
     config, c = parts.config, parts.config.rl
     chosen = algorithms.ALGORITHMS[name]
     advantages, signal = algorithms.group_advantages(measure.rewards_of(items), c.group_size, chosen.advantage)
@@ -91,7 +98,7 @@ def statistics(
 
 
 def cosines(gradients: Sequence[Tree | None]) -> np.ndarray:
-    """Cosine similarity of every two gradients, NaN where one is missing or zero."""
+    """The cosine similarities of all pairs of n gradients, [n, n]; NaN where one of the pair is missing or zero."""
     out = np.full((len(gradients), len(gradients)), np.nan)
     for i, a in enumerate(gradients):
         for j, b in enumerate(gradients[: i + 1]):
@@ -102,7 +109,7 @@ def cosines(gradients: Sequence[Tree | None]) -> np.ndarray:
 
 
 def table(records: Sequence[Record]) -> str:
-    """One line per algorithm: the statistics of COLUMNS, then the cosines of its gradient with the others'."""
+    """A text table with one line per algorithm: the metrics of COLUMNS, then its gradient's cosine with every other."""
     names = [record["algorithm"] for record in records]
     rows = [["algorithm", "groups", *(name.replace("_", " ") for name in COLUMNS), *(f"cos {name}" for name in names)]]
     for record in records:
@@ -137,7 +144,10 @@ def run(config: config_dict.ConfigDict, workdir: Path) -> None:
 
 
 def rollout_file(config: config_dict.ConfigDict, workdir: Path) -> Path:
-    """The file that rl.compare_rollouts names, or the training episodes of the workdir's newest round."""
+    """The file that rl.compare_rollouts names, else the training episodes of the workdir's newest round.
+
+    Raises ValueError if there is no such file.
+    """
     if config.rl.compare_rollouts:
         path = Path(config.rl.compare_rollouts)
         if not path.is_file():

@@ -1,14 +1,17 @@
 """The round loop: first the rounds of the reasoning flywheel, if the config has any, then those of the agentic one.
 
-Round k: trees that grew where the policy failed in round k-1 become gated tasks on disk; the frozen initial policy and
-the current one are measured on the round's held-out tasks; RL trains; the new policy is measured; the failures say
-where the next round's trees grow. In rounds of reasoning the trees are patterns of problems (rl/rounds/reasoning.py).
+Round k:
+  1. The trees, which grew where the policy failed in round k-1, are turned into gated tasks on disk.
+  2. The frozen initial policy and the current policy are measured on the round's held-out tasks.
+  3. RL trains the current policy on the round's training tasks, and the trained policy is measured.
+  4. Its failures during training decide where the next round's trees grow.
+In rounds of the reasoning flywheel, patterns of problems take the place of trees (rl/rounds/reasoning.py).
 
-Everything is a function of config and seed, and everything the loop has to remember is in `Progress`, which is saved
-with the train state. Where a run takes up again:
-  1. the newest complete checkpoint gives train state and progress (none: the beginning);
+A run is a function of config and seed. All that the loop has to remember is in `Progress`, which is saved together with
+the train state. To resume a run:
+  1. train state and progress are read from the newest complete checkpoint (without one the run starts from scratch);
   2. metrics.jsonl and rollouts/*.jsonl are cut back to the sizes that the checkpoint recorded;
-  3. datasets that stand whole are read, others are written again, byte for byte the same.
+  3. complete datasets are read; incomplete ones are written again, identical byte for byte.
 """
 
 from __future__ import annotations
@@ -49,12 +52,13 @@ SPLITS = agentic.SPLITS
 
 @dataclasses.dataclass
 class Progress:
-    """Where a run stands; JSON-serialisable.
+    """How far a run has got; JSON-serialisable.
 
-    round, step: RL steps of `round` done so far. agentic_from: the first round of the agentic flywheel; those before it
-    are of the reasoning flywheel. workflows: split -> this round's trees, or patterns. counts: what became of this
-    round's training rollouts (agentic.count, reasoning.count). rounds: finished and current entries of summary.json.
-    seconds: wall clock, over all sittings.
+    round: the current round. step: RL steps done in it. agentic_from: the first round of the agentic flywheel; earlier
+    rounds belong to the reasoning flywheel. workflows: split -> this round's trees or patterns, as dicts. counts: the
+    outcomes of this round's training rollouts (see agentic.count and reasoning.count). rounds: the summary.json entries
+    of the finished rounds and the current one. seconds: wall-clock time, summed over the processes that resumed the
+    run one after the other.
     """
 
     round: int = 0
@@ -67,16 +71,19 @@ class Progress:
 
     @property
     def flywheel(self) -> str:
-        """Which flywheel this round belongs to."""
+        """The flywheel of the current round: "reasoning" or "agentic"."""
         return "agentic" if self.round >= self.agentic_from else "reasoning"
 
     def trees(self, split: str) -> list[Workflow] | list[Pattern]:
-        """This round's workflows, or patterns, of a split."""
+        """The current round's workflows (agentic) or patterns (reasoning) of a split."""
         kind = Workflow if self.flywheel == "agentic" else Pattern
         return [kind.from_dict(record) for record in self.workflows[split]]
 
     def count(self, items: Sequence[Trajectory], tasks: Sequence[Task | Question]) -> None:
-        """Charges each failed rollout of this round's tasks to what it went wrong at."""
+        """Adds rollouts to `counts`: each failed one is charged to the place in its task where it went wrong.
+
+        tasks: those of the rollouts, and maybe others. Rollouts of earlier rounds' tasks are ignored.
+        """
         if self.flywheel == "agentic":
             agentic.count(self.counts, items, tasks, self.round - self.agentic_from)
         else:
@@ -84,9 +91,13 @@ class Progress:
 
 
 def begin(config: config_dict.ConfigDict, by: Teacher = agentic.PROGRAM) -> Progress:
-    """The progress of a run that has not begun."""
+    """The progress of a run that has not started: round 0, step 0, with the trees of round 0.
+
+    by: the teacher that proposes domains and words the trees.
+    """
     rounds = config.reasoning.rounds
-    agentic.register(config, by)  # also where the first round needs none: a resumed run may be in a later one
+    # Registered even if round 0 is a reasoning round, which uses no domains: a resumed run may be in a later round.
+    agentic.register(config, by)
     trees = reasoning.first_patterns(config) if rounds else agentic.first_workflows(config, by)
     return Progress(agentic_from=rounds, workflows={s: [w.to_dict() for w in ws] for s, ws in trees.items()})
 
@@ -95,7 +106,10 @@ def round_tasks(
     config: config_dict.ConfigDict, workdir: Path, round_number: int, trees: dict[str, list],
     by: Teacher = agentic.PROGRAM,
 ) -> dict[str, list[Task]] | dict[str, list[Question]]:
-    """The gated tasks of a round, read from its dataset, which is written first if it is not there."""
+    """split -> the gated tasks of a round, read from its dataset. A missing dataset is written first (`write_round`).
+
+    Raises ValueError as `write_round` does.
+    """
     directory = write_round(config, workdir, round_number, trees, by)
     return {split: dataset.read(directory, split) for split in SPLITS}
 
@@ -103,9 +117,10 @@ def round_tasks(
 def write_round(
     config: config_dict.ConfigDict, workdir: Path, round_number: int, trees: dict[str, list], by: Teacher
 ) -> Path:
-    """Writes the gated tasks of a round, unless they are there; returns where. by: words what users say, if it does.
+    """Writes the gated tasks of a round, unless that has been done; returns their folder.
 
-    Raises ValueError, naming the gates and an example each, if a split has no task left.
+    by: the teacher, which words what users say if synth.teacher_users is set.
+    Raises ValueError if no task of a split passes the gates; the error gives an example for each gate.
     """
     directory = workdir / "tasks" / f"round_{round_number}"
     if not directory.exists():
@@ -123,40 +138,45 @@ def write_round(
 
 
 def store(directory: Path, splits: Mapping[str, Iterable], reports: dict[str, Any]) -> None:
-    """Writes a round's dataset, tasks/round_k, and what the gates said, tasks/gates_k.json. The first process does.
+    """Writes a round's dataset, tasks/round_k, and the reports of its gates, tasks/gates_k.json.
 
-    reports: complete once the tasks of all splits have been taken.
+    Only the first process writes. splits: split -> its tasks, which may be made lazily. reports: split -> the report
+    of the gates, filled in while the tasks are consumed and complete after the last one.
     """
     if hosts.first():
         directory.parent.mkdir(parents=True, exist_ok=True)
         gates = directory.with_name(f"{directory.name.replace('round', 'gates')}.json")
         dataset.write(directory, splits, lambda: hosts.write_json(gates, reports))
-    else:  # what is wrong with the tasks has to stop every process
+    else:  # consume the tasks here too: an error raised while they are made has to stop every process
         collections.deque(itertools.chain(*splits.values()), maxlen=0)
 
 
 def constant_pass_rates(tasks: Sequence[Task] | Sequence[Question]) -> dict[str, float]:
-    """Pass rate of every constant policy on the tasks of a round."""
+    """Name of a constant policy -> its pass rate, in [0, 1], on the tasks of a round."""
     side = pass_rates if isinstance(tasks[0], Task) else reasoning
     return side.constant_pass_rates(tasks)
 
 
 def total_rounds(config: config_dict.ConfigDict) -> int:
-    """Rounds of both flywheels."""
+    """The number of rounds of both flywheels together."""
     return config.reasoning.rounds + config.rl.rounds
 
 
 class Flywheel:
-    """A run in a workdir. read_only: only what it has come to is wanted; files stay as they are."""
+    """A run in a workdir, new or resumed.
+
+    read_only: restore the run's state to look at it, and change none of its files.
+    Raises ValueError if a name in the config is wrong, or if read_only is set and the warm start has not finished.
+    """
 
     def __init__(self, config: config_dict.ConfigDict, workdir: Path, read_only: bool = False):
         self.config, self.workdir, self.read_only = config, workdir, read_only
         self.started = time.perf_counter()
-        operators.select(config.synth.operators)  # wrong names fail here, before anything is loaded
+        operators.select(config.synth.operators)  # raises for a wrong name before anything is loaded
         similarity.locate(config.synth.benchmarks)
         self.teacher = agentic.make_teacher(config, workdir)
         self.progress = begin(config, self.teacher)
-        if config.rl.sft_steps:  # the warm start's policy is the one this run starts from
+        if config.rl.sft_steps:  # the run starts from the policy of the warm start
             start = workdir / "sft" / "policy"
             if read_only and not start.exists():
                 raise ValueError(f"{start} is missing: the warm start (rl.sft_steps) has not finished")
@@ -171,7 +191,7 @@ class Flywheel:
         self._resume()
 
     def _resume(self) -> None:
-        """Takes up the newest checkpoint, if there is one, and cuts the files back to it."""
+        """Restores the newest checkpoint, if there is one, and cuts the files back to the sizes it recorded."""
         restored = self.checkpoints.restore(self.trainer.state)
         files = {}
         if restored is not None:
@@ -183,14 +203,14 @@ class Flywheel:
         self.before = self.progress.seconds
 
     def save(self) -> None:
-        """A checkpoint of everything the loop has to remember."""
+        """Saves a checkpoint: the train state, the progress and the sizes of the files that are appended to."""
         self.progress.seconds = self.before + time.perf_counter() - self.started
         latest = self.checkpoints.latest()
         meta = {"progress": dataclasses.asdict(self.progress), "files": checkpoint.file_sizes(self.workdir, FILES)}
         self.checkpoints.save(0 if latest is None else latest + 1, self.trainer.state, meta)
 
     def run(self) -> dict[str, Any]:
-        """All rounds from where the run stands. Returns what it writes to summary.json."""
+        """Runs all remaining rounds and exports the policy. Returns the content of summary.json."""
         while self.progress.round < total_rounds(self.config):
             tasks = self.train_current_round()
             self.close_round(tasks["heldout"])
@@ -198,7 +218,7 @@ class Flywheel:
         return self.write_summary()
 
     def train_current_round(self) -> dict[str, list[Task]]:
-        """The current round up to the end of its RL; returns its tasks."""
+        """Runs the current round up to the end of its RL; returns split -> its tasks."""
         number = self.progress.round
         earlier = [
             task for k in range(number) for task in dataset.read(self.workdir / "tasks" / f"round_{k}", "train")
@@ -213,7 +233,8 @@ class Flywheel:
         return tasks
 
     def export(self) -> None:
-        """Writes the current policy as an HF folder, workdir/policy, and its adapters, if any, to policy_adapter."""
+        """Writes the current policy to workdir/policy, a Hugging Face folder, and its adapters, if any, to
+        workdir/policy_adapter."""
         load.save_pretrained(self.policy(), self.parts.architecture, self.workdir / "policy")
         if self.trainer.state.adapters is not None:
             base = self.parts.config.model.checkpoint  # the warm start's policy, if there was one
@@ -223,19 +244,21 @@ class Flywheel:
             tokenizer.save(self.parts.chat.tokenizer, self.workdir / "policy")
 
     def policy(self) -> nnx.Module:
-        """The policy with the current parameters."""
+        """The policy module with the current parameters."""
         return nnx.merge(nnx.split(self.parts.policy)[0], self.trainer.state.params)
 
     def measure(self, params: Any, tasks: list[Task], number: int, name: str) -> dict[str, Any]:
-        """Held-out pass rate of some parameters in round `number`: sampled trials, and a greedy one beside them.
+        """The held-out pass rate of `params` in round `number`, by evaluate.trials sampled trials per task.
 
-        Tasks and seeds are those of the round, whatever the parameters. Episodes go to
-        rollouts/round_<k>_heldout_<name>.jsonl, greedy ones to round_<k>_heldout_<name>_greedy.jsonl.
+        The seed depends on the round only, so all parameters of a round are measured alike. Episodes are written to
+        rollouts/round_<number>_heldout_<name>.jsonl. With evaluate.greedy each task is also played once greedily;
+        those episodes are written to rollouts/round_<number>_heldout_<name>_greedy.jsonl.
+        Returns `pass_rates.pass_rate`, with "greedy" and "greedy_faults" added for greedy trials.
         """
         c = self.config.evaluate
 
         def rate(label: str, members: Sequence[int], **sampling: float) -> dict[str, Any]:
-            """The pass rate of one set of trials, whose episodes are on disk before anything can go wrong with them."""
+            """The pass rate of one set of trials. Episodes are written first, so an error in the rate loses none."""
             seed = pass_rates.derive_seed(self.config.seed, "evaluate", number)
             version = 0 if name == "initial" else int(self.trainer.state.step)
             with show.Progress(f"round {number}: held-out, {label}") as bar:
@@ -256,10 +279,10 @@ class Flywheel:
         return result
 
     def open_round(self, tasks: dict[str, list[Task]], trees: dict[str, list[Workflow]]) -> None:
-        """Measures the initial and the current policy on the round's held-out tasks, and saves."""
+        """Measures the initial and the current policy on the round's held-out tasks, and saves a checkpoint."""
         heldout, number = tasks["heldout"], self.progress.round
         initial = self.measure(self.parts.initial_params, heldout, number, "initial")
-        # Nothing has been trained before round 0 without a warm start: the same parameters, seeds and episodes.
+        # Before any update both policies are the same, so the second measurement would repeat the first.
         same = number == 0 and not int(self.trainer.state.step)
         before = initial if same else self.measure(self.trainer.state.params, heldout, number, "before")
         side = agentic if self.progress.flywheel == "agentic" else reasoning
@@ -279,12 +302,12 @@ class Flywheel:
         self.save()
 
     def train_round(self, current: list[Task], earlier: list[Task]) -> None:
-        """The round's RL steps, from where they stand."""
+        """Runs the round's remaining RL steps. current: the round's training tasks. earlier: those to replay."""
         c, number = self.config.rl, self.progress.round
-        order = pass_rates.derive_seed(self.config.seed, "tasks", number)  # one for all steps: they share an epoch
+        order = pass_rates.derive_seed(self.config.seed, "tasks", number)  # one seed for the round: see step_tasks
 
         def drawn(step: int) -> tuple[list[Task], int]:
-            """The tasks of a step, and its sampling seed."""
+            """(the tasks of a step, its sampling seed)."""
             if self.progress.flywheel == "reasoning":
                 tasks = reasoning.step_tasks(self.config, current, earlier, order, step)
             else:
@@ -293,7 +316,8 @@ class Flywheel:
 
         while self.progress.step < c.steps:
             step = self.progress.step
-            # Nothing is under way when a checkpoint is written, so that a resumed run goes on from it.
+            # A checkpoint holds no unfinished episodes. So a step that saves plays all episodes to their ends and
+            # samples nothing ahead.
             saves = (step + 1) % self.config.checkpoint.every == 0 or step + 1 == c.steps
             tasks, seed = drawn(step)
             with show.Progress(f"round {number}: step {step + 1}/{c.steps}") as bar:
@@ -316,7 +340,7 @@ class Flywheel:
                 self.save()
 
     def close_round(self, heldout: list[Task]) -> None:
-        """Measures the trained policy, grows the trees for the next round, and saves."""
+        """Measures the trained policy, grows the trees or patterns of the next round, and saves a checkpoint."""
         progress = self.progress
         progress.rounds[-1]["pass_after"] = self.measure(self.trainer.state.params, heldout, progress.round, "after")
         trees = {split: progress.trees(split) for split in SPLITS}
@@ -335,7 +359,7 @@ class Flywheel:
         self.write_summary()
 
     def write_summary(self) -> dict[str, Any]:
-        """summary.json of the rounds finished so far."""
+        """Writes summary.json, the record of the rounds so far, and returns its content."""
         summary = {
             "seed": self.config.seed,
             "config": self.config.to_dict(),
@@ -347,7 +371,10 @@ class Flywheel:
 
 
 def run(config: config_dict.ConfigDict, workdir: Path) -> None:
-    """--stage=flywheel: runs or resumes all rounds, then prints the closing table."""
+    """--stage=flywheel: runs or resumes all rounds, then prints the final tables.
+
+    Raises ValueError and RuntimeError as `Flywheel` and `train.Trainer.step` do.
+    """
     summary = Flywheel(config, workdir).run()
     print(*filter(None, (report.table(summary["rounds"]), report.world_table(summary["rounds"]))), sep="\n\n")
     last = summary["rounds"][-1]

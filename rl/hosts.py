@@ -1,8 +1,8 @@
-"""A run of several processes, one a host, on one workdir that all of them see.
+"""A run of several processes, one per host, with one workdir on a file system that all hosts share.
 
-Every process runs the same program on the same config. The learner's mesh spans all devices; each process samples on
-its own devices with a sampler of its own, for its share of the tasks, and all of them get all episodes. What is written
-is written by the first process.
+Every process runs the same program with the same config. The learner's mesh spans the devices of all processes. For
+rollouts each process has its own sampler on its own devices and plays its share of the tasks; afterwards every process
+gets all episodes. Only the first process writes files.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ Item = TypeVar("Item")
 
 
 def initialize(processes: int) -> None:
-    """Joins the other processes of the run; nothing to do for one alone. Call it before anything else of jax.
+    """Connects this process with the others of the run; does nothing if `processes` is 1. Call it before any other use
+    of jax.
 
-    On a TPU slice, under Slurm, MPI or Kubernetes jax finds them by itself; elsewhere JAX_COORDINATOR_ADDRESS
-    (host:port of the first), JAX_NUM_PROCESSES and JAX_PROCESS_ID say where they are. Only the first prints.
-    Raises ValueError if those variables are incomplete or another number of processes has been found.
+    On a TPU slice and under Slurm, MPI or Kubernetes, jax finds the other processes by itself. Elsewhere set the
+    environment variables JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES and
+    JAX_PROCESS_ID. The standard output of all processes but the first is discarded.
+    Raises ValueError if only some of the variables are set, or if jax finds another number of processes.
     """
     if processes == 1:
         return
@@ -47,22 +49,22 @@ def initialize(processes: int) -> None:
 
 
 def first() -> bool:
-    """Whether this is the process that writes."""
+    """Whether this is the first process, the one that writes files."""
     return jax.process_index() == 0
 
 
 def wait(reason: str) -> None:
-    """Returns when all processes are here. reason: tells one such place from another."""
+    """Waits until all processes have called this. reason: names the place in the program; the same in all processes."""
     multihost_utils.sync_global_devices(reason)
 
 
 def share(items: Sequence[Item]) -> list[Item]:
-    """This process's share of the items."""
+    """This process's share of the items: every n-th for n processes."""
     return list(items)[jax.process_index() :: jax.process_count()]
 
 
 def gather(record: Any) -> list[Any]:
-    """The JSON-serialisable records of all processes, in their order."""
+    """The records of all processes, in the order of the processes. record: this process's, JSON-serialisable."""
     if jax.process_count() == 1:
         return [record]
     own = np.frombuffer(json.dumps(record).encode(), np.uint8)
@@ -75,9 +77,10 @@ def gather(record: Any) -> list[Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """Where this process samples: `mesh`, which is the whole run's if it is the only process, else of its own devices.
+    """Where this process samples.
 
-    everywhere: for several processes, all their meshes on top of one another; the axis `process` is the first.
+    mesh: for a single process the learner's mesh, else a mesh of this process's own devices. everywhere: for several
+    processes, the sampling meshes of all of them stacked along a first axis `process`; None for a single process.
     """
 
     mesh: Mesh
@@ -85,7 +88,11 @@ class Sampling:
 
     @classmethod
     def create(cls, mesh: Mesh) -> Sampling:
-        """mesh: the learner's. Raises ValueError, naming the axes, if experts or tensors are split over processes."""
+        """The sampling mesh for the learner's mesh.
+
+        It keeps the sizes of the axes expert and tensor. Raises ValueError, naming these axes, if their sizes do not
+        divide the devices of one process.
+        """
         if jax.process_count() == 1:
             return cls(mesh)
         kept = {axis: mesh.shape[axis] for axis in ("expert", "tensor")}
@@ -102,7 +109,10 @@ class Sampling:
         return cls(meshes[jax.process_index()], stacked)
 
     def params(self, params: Any, config: Any) -> Any:
-        """The learner's parameters on this process's mesh, split for decoding, without a copy on the host."""
+        """The learner's parameters moved to this process's mesh, sharded for decoding. No copy is made on the host.
+
+        For a single process they are returned as they are. config: the architecture.
+        """
         if self.everywhere is None:
             return params
         here = sharding.param_shardings(config, self.mesh, sharding.DECODE)
@@ -115,7 +125,8 @@ class Sampling:
 
 
 def write_json(path: Path, record: Any) -> None:
-    """Writes a JSON file in one rename, so that it stands whole or not at all. The first process does."""
+    """Writes a JSON file under a temporary name and renames it, so that it is never incomplete. Only the first process
+    writes."""
     if not first():
         return
     partial = path.with_name(f".{path.name}")

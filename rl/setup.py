@@ -1,4 +1,4 @@
-"""From a config to the parts every stage works with: policy, chat format, mesh, engine, rollouts, learner."""
+"""Builds from a config the parts that every stage uses: policy, chat format, mesh, engine, rollouts, learner."""
 
 from __future__ import annotations
 
@@ -33,14 +33,16 @@ from rl.trajectory import Trajectory
 from synth.task import Task
 from synth.teachers import llm
 
-ENDPOINT_REQUESTS = 64  # at most at a time to the judge and simulator; faults of the endpoint make them fewer
+# Most requests at a time to the model that judges and simulates. The client lowers it when the endpoint fails.
+ENDPOINT_REQUESTS = 64
 
 
 @dataclasses.dataclass
 class Parts:
-    """What a run is made of. Engine and steps are built on first use, so that none pays for what it does not use.
+    """What a run is made of. Expensive parts are built on first use, so a stage pays only for what it needs.
 
-    stats: of the latest episodes played, over all processes. answers: folder of a judge's and simulator's answers.
+    stats: statistics of the rollouts played last, over all processes. answers: the folder that keeps the answers of the
+    model that judges and simulates.
     """
 
     config: config_dict.ConfigDict
@@ -53,12 +55,12 @@ class Parts:
 
     @functools.cached_property
     def sampling(self) -> hosts.Sampling:
-        """Where this process samples."""
+        """The mesh that this process samples on."""
         return hosts.Sampling.create(self.mesh)
 
     @functools.cached_property
     def rollouts(self) -> rollout.Rollouts:
-        """This process's episodes in the worlds of envs/registry.py."""
+        """Plays this process's share of the episodes, in the worlds of envs/registry.py."""
         make_env = functools.partial(
             registry.make, untooled=self.config.reasoning.untooled_reward, by_model=self.by_model
         )
@@ -66,7 +68,7 @@ class Parts:
 
     @functools.cached_property
     def by_model(self) -> Callable[[Task], Env] | None:
-        """What makes the episodes of tasks that a language model rewards, if the config wants such."""
+        """task -> an environment whose reward a language model gives; None if code gives all rewards (rl.reward)."""
         if self.config.rl.reward == "code":
             return None
         return functools.partial(judge.make, client=self.judge_client, simulated=self.config.env.simulator == "llm")
@@ -79,13 +81,16 @@ class Parts:
 
     @functools.cached_property
     def calls(self) -> constrain.Calls | None:
-        """What constrains tool calls, if the config wants that."""
+        """The constraint on sampled tool calls, None without sampler.constrain_calls."""
         wanted = self.config.sampler.constrain_calls
         return constrain.Calls(self.chat.tokenizer, self.architecture.vocab_size) if wanted else None
 
     def engine(self, slots: int = 0, context: int = 0, max_new_tokens: int = 0) -> sampler.Engine:
-        """A new engine of the sampler section on this process's devices; numbers that are not 0 take the place of that
-        section's. slots: of all processes together."""
+        """A new engine on this process's devices, with the settings of the config's sampler section.
+
+        Arguments other than 0 replace the settings of the same names. slots: episodes at a time, over all processes.
+        context, max_new_tokens: tokens. Raises ValueError if the slots do not divide among the processes.
+        """
         c, processes = self.config.sampler, jax.process_count()
         slots = slots or c.slots
         if slots % processes:
@@ -114,14 +119,19 @@ class Parts:
         rollouts: rollout.Rollouts | None = None,
         **options: Any,
     ) -> list[Trajectory]:
-        """`Rollouts.run` with the learner's parameters: each process plays its share of the tasks, all get all."""
+        """`Rollouts.run` on all processes: each plays its share of the tasks, and each returns all trajectories.
+
+        params: the learner's parameters. rollouts: None for `self.rollouts`. The other arguments and options are those
+        of `Rollouts.collect`. Raises what `Rollouts.collect` raises; with several processes, RuntimeError in all of
+        them if one fails.
+        """
         params, rollouts = self.sampling.params(params, self.architecture), rollouts or self.rollouts
         return self._gather(lambda: rollouts.run(params, hosts.share(tasks), *arguments, **options), rollouts)
 
     def begin(self, params: Any, tasks: Sequence[Task], *arguments: Any, **options: Any) -> Callable[[], list]:
-        """Starts `play` beside what else is going on; returns what waits for its end and gives its result.
+        """Starts `play` in a thread; returns a function that waits for the end and returns the trajectories.
 
-        It plays with a copy of the parameters, so that the learner may go on with them.
+        The episodes are played with a copy of the parameters, since the learner's updates donate the originals.
         """
         params = jax.tree.map(jnp.copy, self.sampling.params(params, self.architecture))
         playing = self._beside.submit(self.rollouts.run, params, hosts.share(tasks), *arguments, **options)
@@ -132,9 +142,9 @@ class Parts:
         return ThreadPoolExecutor(1)
 
     def _gather(self, play: Callable[[], list[Trajectory]], rollouts: rollout.Rollouts) -> list[Trajectory]:
-        """The episodes of all processes, of which this one plays its own; their numbers go to self.stats.
+        """Calls `play` for this process's episodes; returns those of all processes and sets self.stats.
 
-        Raises RuntimeError in every process if one of several could not play.
+        With several processes, raises RuntimeError in all of them if one fails.
         """
         if jax.process_count() == 1:
             own = play()
@@ -142,7 +152,7 @@ class Parts:
             return own
         try:
             record = {"items": [item.to_json() for item in play()], "stats": dataclasses.asdict(rollouts.stats)}
-        except Exception as error:  # the others wait for this process: they have to be told, and stop too
+        except Exception as error:  # sent to the other processes, which would otherwise wait for this one forever
             record = {"error": f"{error!r}\n{traceback.format_exc()}"}
         records = hosts.gather(record)
         if errors := [record["error"] for record in records if "error" in record]:
@@ -158,24 +168,27 @@ class Parts:
 
     @functools.cached_property
     def score(self) -> learner.Scorer:
-        """Log-probabilities of a batch's targets, at the temperature that rollouts are sampled at."""
+        """score(params, batch) -> log-probabilities of the batch's targets, at the temperature of the sampler."""
         c = self.config
         return learner.make_scorer(self.policy, self.mesh, c.sampler.temperature, c.rl.logits_chunk)
 
     @functools.cached_property
     def peak(self) -> float:
-        """FLOP/s that the learner's devices reach in products of matrices, measured on first use, in a moment."""
+        """FLOP/s that the learner's devices reach together in matrix products. Measured on first use."""
         return cost.matmul_peak(self.mesh, jnp.dtype(self.config.model.dtype))
 
     def work(self, batch: packing.Batch) -> tuple[int, float]:
-        """(tokens in a batch, FLOPs that an update on them needs without anything computed twice)."""
-        seen = batch.positions[batch.segment_ids > 0] + 1  # tokens that a place attends to
+        """(tokens in a batch, FLOPs that an update on them needs, recomputation not counted)."""
+        seen = batch.positions[batch.segment_ids > 0] + 1  # how many tokens each token attends to
         count, attended, frozen = seen.size, float(seen.sum()) / max(seen.size, 1), bool(self.config.rl.lora_rank)
         return count, cost.model_flops(self.architecture, count, attended, backward=True, frozen=frozen)
 
     @functools.cached_property
     def teacher(self) -> Callable[[packing.Batch], jax.Array]:
-        """`score` by the parameters of rl.teacher. Raises ValueError if its tokenizer is not the policy's."""
+        """teacher(batch): as `score`, under the model rl.teacher.
+
+        Raises ValueError if the teacher's vocabulary differs from the policy's.
+        """
         c = self.config
         if tokenizer.load(c.rl.teacher).get_vocab() != self.chat.tokenizer.get_vocab():
             raise ValueError(f"rl.teacher = {c.rl.teacher!r}: its tokenizer has another vocabulary than the policy's")
@@ -184,18 +197,19 @@ class Parts:
         return functools.partial(score, nnx.state(policy))
 
     def learner(self, kind: str) -> tuple[optimisers.TrainState, learner.Step, Callable]:
-        """(fresh train state, step, pack) for kind "policy_gradient" or "sft".
+        """(new train state, step, pack) for kind "policy_gradient" or "sft".
 
-        pack(trajectories, advantages) gives batches of the one shape that the step is compiled for.
-        Raises ValueError for rl.share_prefix where layers have a sliding window, and for adapters of a mixture of
-        experts.
+        step: see learner.make_train_step. pack(trajectories, advantages): returns a batch; all batches have the shape
+        that the step is compiled for.
+        Raises ValueError for rl.share_prefix with a policy whose layers have a sliding window, and for adapters with a
+        mixture of experts.
         """
         if self.config.rl.share_prefix and self.architecture.sliding_window:
             raise ValueError("rl.share_prefix must be False: the policy's layers have a sliding window")
         c = self.config.rl
         sft = kind == "sft"
         optimiser, step = train_step(self.config, self.policy, self.mesh, kind)
-        # Those of the steps that a partial episode goes on for may all end in one.
+        # A partial episode lasts 1 + max_staleness steps at most, so the groups of that many steps may end in one.
         groups = c.groups * (1 + c.max_staleness) if c.partial_turns else c.groups
         episodes = c.sft_episodes if sft else -(-groups // c.minibatches) * c.group_size
         longest = c.row_length if sft else self.config.sampler.context
@@ -214,7 +228,7 @@ class Parts:
 def train_step(
     config: config_dict.ConfigDict, policy: nnx.Module, mesh: Mesh, kind: str
 ) -> tuple[optax.GradientTransformation, learner.Step]:
-    """(optimiser, step) of a config for kind "policy_gradient" or "sft"; policy: as for learner.make_train_step."""
+    """(optimiser, step) for kind "policy_gradient" or "sft". policy: see learner.make_train_step, also for errors."""
     c, sft = config.rl, kind == "sft"
     optimiser = optimisers.make(
         c.sft_learning_rate if sft else c.learning_rate,
@@ -229,14 +243,14 @@ def train_step(
 
 
 def adapters(config: config_dict.ConfigDict) -> lora.Lora | None:
-    """Which adapters the config trains; None: it trains the weights."""
+    """The LoRA adapters that the config trains; None if it trains the weights themselves."""
     c = config.rl
     targets = tuple(lora.TARGETS) if c.lora_targets == "all" else tuple(c.lora_targets.split(","))
     return lora.Lora(c.lora_rank, c.lora_alpha, targets, config.seed) if c.lora_rank else None
 
 
 def algorithm(config: config_dict.ConfigDict) -> algorithms.Algorithm:
-    """rl.algorithm with what the config overrides of it."""
+    """The table's entry for rl.algorithm, with the values that the config overrides."""
     c, table = config.rl, algorithms.ALGORITHMS[config.rl.algorithm]
     return table._replace(
         advantage=c.advantage or table.advantage,
@@ -247,7 +261,10 @@ def algorithm(config: config_dict.ConfigDict) -> algorithms.Algorithm:
 
 
 def rl_objective(config: config_dict.ConfigDict, name: str = "") -> objective.Objective:
-    """The objective of RL by the config's algorithm, or by `name` of algorithms.ALGORITHMS as the table has it."""
+    """The objective of RL for the config's algorithm.
+
+    name: if given, a key of algorithms.ALGORITHMS, whose entry is then used without the config's overrides.
+    """
     c, chosen = config.rl, algorithms.ALGORITHMS[name] if name else algorithm(config)
     return objective.Objective(
         loss=chosen.loss,
@@ -277,23 +294,26 @@ def sft_objective(config: config_dict.ConfigDict) -> objective.Objective:
 
 
 def truncation(config: config_dict.ConfigDict) -> draw.Truncation:
-    """Which tokens the config lets the sampler draw."""
+    """The config's truncation of the sampling distribution (top-k, top-p, min-p)."""
     return draw.Truncation(config.sampler.top_k, float(config.sampler.top_p), float(config.sampler.min_p))
 
 
 def limits(config: config_dict.ConfigDict) -> rollout.Limits:
-    """What the config allows episodes and environments; there 0 says that there is no limit."""
+    """The config's limits on episodes and environments. A 0 in the config, which means "no limit", becomes None."""
     c = config.env
     return rollout.Limits(c.max_turns, c.concurrency or None, c.timeout or None, c.retries, c.max_faults or None)
 
 
 def make_mesh(config: config_dict.ConfigDict, devices: Sequence[jax.Device]) -> Mesh:
-    """The mesh of a config over these devices. Raises ValueError where the axes do not fit."""
+    """The config's mesh over these devices. Raises ValueError if the axes do not match the number of devices."""
     return sharding.make_mesh({axis: config.mesh[axis] for axis in sharding.AXES}, devices)
 
 
 def build(config: config_dict.ConfigDict, workdir: Path = Path()) -> Parts:
-    """Loads tokenizer and policy and lays the policy out on the mesh. Raises ValueError naming what does not fit."""
+    """Loads the tokenizer and the policy, sharded over the config's mesh. workdir: see `Parts.answers`.
+
+    Raises ValueError, naming the cause, if the mesh or the checkpoint does not match the config.
+    """
     mesh = make_mesh(config, jax.devices())
     chat = Chat(tokenizer.load(config.model.checkpoint))
     policy, architecture = load.from_pretrained(

@@ -1,4 +1,5 @@
-"""The stages that run one part of the loop on a workdir, or put its policy to use; and plan, which needs none."""
+"""The stages besides the flywheel: synth, sft and rl run one part of the loop on a workdir; evaluate, compare and serve
+use its policy; plan needs no workdir."""
 
 from __future__ import annotations
 
@@ -29,12 +30,16 @@ from synth.trees import tree
 
 
 def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
-    """Writes the gated tasks of round 0, tasks/round_0, and what the gates said, tasks/gates_0.json and .jsonl.
+    """Writes the gated tasks of round 0 to tasks/round_0 and the gates' reports to tasks/gates_0.json and .jsonl.
 
-    With synth.rounds above 1 the tasks go to workdir/synth instead, where no flywheel takes them up: its own trees grow
-    where a policy fails, these as if nothing were known of it. Either way a preview that a person can judge is printed,
-    its figures are written beside the tasks (preview.json), and the trees that it shows are drawn (preview/*.svg). With
-    synth.dry_run nothing is written.
+    With synth.rounds above 1, more rounds are written, all to workdir/synth. A flywheel does not use those tasks: its
+    trees grow where the policy fails, whereas these grow without any rollouts.
+
+    If there are no reasoning rounds, a preview for a person is printed as well. Its figures are written beside the
+    tasks (preview.json), and the trees of its sample tasks are drawn (preview/*.svg).
+
+    With synth.dry_run nothing is written; only the cost of the teacher is estimated.
+    Raises ValueError for a wrong name in the config, or if no task of a split passes the gates.
     """
     operators.select(config.synth.operators)
     if config.synth.dry_run:
@@ -74,7 +79,7 @@ def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
 
 
 def _dry_run(config: config_dict.ConfigDict, workdir: Path) -> None:
-    """Goes through what stage=synth would ask a teacher for, and says what that will cost."""
+    """Makes the requests that stage=synth would send to a teacher, without sending them, and prints their cost."""
     c, encode = config.synth, tokenizer.load(config.model.checkpoint).encode
     prices = llm.Prices(c.prompt_price, c.completion_price)
     client = estimate.Estimate(c.teacher_model, workdir / "teacher", lambda text: len(encode(text)), prices)
@@ -96,7 +101,7 @@ def _dry_run(config: config_dict.ConfigDict, workdir: Path) -> None:
 
 
 def _counts(tasks: Iterable[Task | Question]) -> str:
-    """How many tasks of how many roots, and how many of them are legal."""
+    """A phrase: the number of tasks, of their roots and, unless they are questions, of legal tasks."""
     count, roots, legal = 0, set(), None
     for task in tasks:
         count += 1
@@ -107,7 +112,7 @@ def _counts(tasks: Iterable[Task | Question]) -> str:
 
 
 def _tasks(config: config_dict.ConfigDict, folder: Path) -> Iterator[tuple[str, Task]]:
-    """(split, task) of all rounds that stage=synth has made, training tasks first."""
+    """(split, task) for the tasks of all rounds that stage=synth has made, training tasks first."""
     for split in flywheel.SPLITS:
         for number in range(config.synth.rounds):
             for task in dataset.stream(folder / "tasks" / f"round_{number}", split):
@@ -115,7 +120,7 @@ def _tasks(config: config_dict.ConfigDict, folder: Path) -> Iterator[tuple[str, 
 
 
 def _notes(config: config_dict.ConfigDict, folder: Path) -> Iterator[gates.Figures]:
-    """What the gates said in all these rounds."""
+    """The gates' figures for every candidate of all rounds that stage=synth has made."""
     for number in range(config.synth.rounds):
         with open(folder / "tasks" / f"gates_{number}.jsonl", encoding="utf-8") as file:
             yield from map(json.loads, file)
@@ -124,15 +129,15 @@ def _notes(config: config_dict.ConfigDict, folder: Path) -> Iterator[gates.Figur
 def sft(config: config_dict.ConfigDict, workdir: Path) -> None:
     """Trains on demonstrations for rl.sft_steps and writes the policy to workdir/sft/policy.
 
-    A flywheel on the same workdir starts from there.
+    A flywheel on the same workdir starts from that policy. Raises as warmstart.sft.run does.
     """
     print(f"policy in {warm_start.run(config, workdir / 'sft')}")
 
 
 def rl(config: config_dict.ConfigDict, workdir: Path) -> None:
-    """The RL of the workdir's current round (round 0 in a new one), without growing trees for the next.
+    """Runs the RL of the workdir's current round (round 0 in a new workdir), without growing the next round's trees.
 
-    Raises ValueError if the rounds are all done.
+    Raises ValueError if all rounds are done.
     """
     run = flywheel.Flywheel(config, workdir)
     if run.progress.round >= (total := flywheel.total_rounds(config)):
@@ -143,9 +148,9 @@ def rl(config: config_dict.ConfigDict, workdir: Path) -> None:
 
 
 def evaluate(config: config_dict.ConfigDict, workdir: Path) -> None:
-    """Measures evaluate.policies on evaluate.suites and prints the report, which goes to workdir/evaluation.
+    """Measures evaluate.policies on evaluate.suites, and prints the report and writes it to workdir/evaluation.
 
-    The rest of the workdir stays as it was. Raises ValueError if a suite has no tasks or its package is missing.
+    The rest of the workdir is not changed. Raises ValueError if a suite has no tasks or its package is missing.
     """
     agentic.register(config, agentic.make_teacher(config, workdir))
     found = suites.load(config, workdir)
@@ -157,10 +162,13 @@ def evaluate(config: config_dict.ConfigDict, workdir: Path) -> None:
 
 
 def serve(config: config_dict.ConfigDict, workdir: Path) -> None:
-    """Serves the current policy until it is told to stop. Raises ValueError for a host without a key."""
+    """Serves the current policy over HTTP until the process is told to stop.
+
+    Raises ValueError if the API key is missing, see rl.serving.serve.api_key.
+    """
     from rl.serving import serve as server  # not at the top: no other stage needs a web server
 
-    server.api_key(config)  # what is wrong with it is said before the policy is loaded
+    server.api_key(config)  # raises for a missing key before the policy is loaded
     parts, (policy,) = _policies(config, workdir, ["current"])
     server.run(config, parts, policy.params, f"{policy.updates} updates")
 
@@ -168,10 +176,10 @@ def serve(config: config_dict.ConfigDict, workdir: Path) -> None:
 def _policies(
     config: config_dict.ConfigDict, workdir: Path, names: Sequence[str]
 ) -> tuple[setup.Parts, list[benchmark.Policy]]:
-    """The parts of the run and those of its policies ("initial", "current") that are named.
+    """(the run's parts, those of its policies "initial" and "current" that `names` asks for).
 
-    "initial" is left out where it is the same as "current". A workdir where nothing has been trained needs no
-    optimiser, which is twice as large as the policy.
+    If nothing has been trained the two are the same, and only "current" is returned when both are asked for. A workdir
+    without any training is loaded without the optimiser state, which is twice as large as the policy.
     """
     if not (workdir / "checkpoints").exists() and not config.rl.sft_steps:
         parts = setup.build(config, workdir)
@@ -188,13 +196,12 @@ def _policies(
 
 
 def compare(config: config_dict.ConfigDict, workdir: Path) -> None:
-    """Losses and gradients of several algorithms on the same recorded episodes; see rl/evaluation/compare.py."""
+    """Prints losses and gradients of several algorithms on the same recorded episodes; see rl/compare.py."""
     comparison.run(config, workdir)
 
 
 def plan(config: config_dict.ConfigDict, workdir: Path) -> None:
-    """Compiles the config's programs for plan.topology and prints what they need; see rl/plan/planning.py.
-
-    With plan.search other configs' learners instead; see rl/plan/plan_search.py.
+    """Compiles the config's programs for plan.topology and prints the memory and time they need; see
+    rl/plan/planning.py. With plan.search, compares the learners of varied configs instead; see rl/plan/plan_search.py.
     """
     (plan_search if config.plan.search else planning).run(config)

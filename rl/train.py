@@ -1,4 +1,4 @@
-"""RL on a set of tasks: rollouts, advantages, one learner update per minibatch, metrics."""
+"""One RL step on a set of tasks: rollouts, advantages, one learner update per minibatch, metrics."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ from synth.task import Task
 def step_tasks(
     current: Sequence[Task], replay: Sequence[Task], count: int, share: float, seed: int, step: int
 ) -> list[Task]:
-    """The tasks of RL step `step`, none twice: a function of the arguments, so a resumed run needs no iterator state.
+    """The tasks of RL step `step`, at most `count` and no task twice.
 
-    With one seed for all steps of a round, `current` is gone through in shuffled epochs: every task comes once before
-    any comes again. A `share` of the `count` places, but never all, goes to random tasks of earlier rounds. There are
-    fewer than `count` tasks if `current` is too small.
+    current: the round's tasks. They are taken in shuffled epochs if all steps of a round use one seed: every task comes
+    once before any task comes again. replay: tasks of earlier rounds. A `share` of the `count` places, but never all of
+    them, goes to a random choice of these. If `current` is too small, fewer than `count` tasks are returned.
+
+    The result depends on the arguments alone, so a resumed run needs no iterator state.
     """
     old = min(round(share * count), count - 1, len(replay))
     fresh = min(count - old, len(current))
@@ -38,35 +40,46 @@ def step_tasks(
 
 
 def refill_tasks(current: Sequence[Task], taken: Sequence[Task], count: int, seed: int, step: int) -> list[Task]:
-    """At most `count` random tasks of `current` that RL step `step` has not taken: a function of the arguments."""
+    """At most `count` random tasks of `current` that are not among `taken`, those that RL step `step` already has.
+
+    The result depends on the arguments alone.
+    """
     used = {task.id for task in taken}
     rest = [task for task in current if task.id not in used]
     return random.Random(f"{seed}/refill/{step}/{len(taken)}").sample(rest, min(count, len(rest)))
 
 
 def _epochs(size: int, width: int, length: int, seed: int) -> list[int]:
-    """The first `length` places of shuffled epochs of range(size), end to end, for steps of `width` <= size places."""
+    """The first `length` indices of concatenated epochs, each a shuffled range(size).
+
+    width: indices that one step takes, at most size. No step gets an index twice.
+    """
     order: list[int] = []
     while len(order) < length:
         shuffled = random.Random(f"{seed}/epoch/{len(order) // size}").sample(range(size), size)
-        # In the step that the seam falls into, no task may come twice: what it has already goes to the epoch's end.
+        # A step may span two epochs. What it has taken from the first moves to the end of the second, so that it does
+        # not come twice in the step.
         begun = order[len(order) - len(order) % width :]
         order += [i for i in shuffled if i not in begun] + [i for i in shuffled if i in begun]
     return order[:length]
 
 
 def overlong_penalties(items: Sequence[Trajectory], context: int, buffer: int) -> np.ndarray:
-    """What is added to the episodes' rewards for using up the last `buffer` tokens of the context, [episodes]."""
+    """The penalty, in [-1, 0], added to each episode's reward for using the last `buffer` tokens of the context.
+
+    context, buffer: tokens. Returns float32 [episodes]; see advantage.overlong_penalty.
+    """
     lengths = np.array([len(t.tokens) for t in items], np.float32)
     return np.asarray(advantage.overlong_penalty(lengths, context, buffer))
 
 
 @dataclasses.dataclass
 class Trainer:
-    """The learner's state and what moves it. `step` is one batch of rollouts and its updates.
+    """The learner's train state and the functions that update it. `step` does one batch of rollouts and its updates.
 
-    ahead: waits for rollouts of the next step that have been started in this one. under_way: tasks by id whose groups
-    earlier steps have begun and not ended.
+    update: one optimiser update. pack: trajectories and advantages -> a batch. ahead: set if the previous step started
+    this step's rollouts; called, it waits for them and returns them. under_way: task id -> task, for the groups that
+    earlier steps began and have not finished (rl.partial_turns).
     """
 
     parts: Parts
@@ -78,9 +91,12 @@ class Trainer:
 
     @classmethod
     def create(cls, parts: Parts) -> Trainer:
-        """A trainer at the initial policy. Raises ValueError for a teacher that cannot be one."""
+        """A trainer that starts at the initial policy.
+
+        Raises ValueError if rl.teacher has another vocabulary than the policy, and as `Parts.learner` does.
+        """
         if parts.config.rl.teacher:
-            parts.teacher  # noqa: B018 (loaded now, so that a wrong one fails before anything is sampled)
+            parts.teacher  # noqa: B018 (loaded now, so that a wrong teacher fails before anything is sampled)
         return cls(parts, *parts.learner("policy_gradient"))
 
     def step(
@@ -92,18 +108,28 @@ class Trainer:
         following: tuple[Sequence[Task], int] | None = None,
         whole: bool = True,
     ) -> tuple[list[Trajectory], dict[str, float | None]]:
-        """Rolls out the tasks with the current parameters and trains on what came of it.
+        """Rolls out a group of episodes per task with the current parameters and trains on them.
 
-        Groups whose advantages are all 0 are left out; a minibatch without any other is no update. more(taken, count)
-        gives other tasks in their place, at most rl.max_refills times. following: the next step's (tasks, seed); if
-        given, their rollouts begin with the current parameters, before these are trained, and go on meanwhile, and the
-        next call, which is to be for these, takes what came of that. whole: all episodes are played to their ends; else
-        those that take more than rl.partial_turns turns go on in the next call, with its parameters, and their groups
-        are trained on when they have ended.
-        Returns the trajectories, sorted by (task id, member), and the step's metrics.
-        Raises RuntimeError when rl.max_skipped_updates in a row were not finite.
+        Groups whose advantages are all 0 are left out. A minibatch that has only such groups makes no update.
+
+        Args:
+            tasks, seed: the step's tasks and its sampling seed.
+            on_progress: called with (finished episodes, all episodes).
+            more: more(taken, count) gives at most `count` other tasks to replace groups that were left out. It is
+                called at most rl.max_refills times.
+            following: the next step's (tasks, seed). If given, its rollouts start now, with the parameters before this
+                step's updates, and run beside them. The next call must be for these tasks and takes those rollouts.
+            whole: play all episodes to their ends. Otherwise an episode that takes more than rl.partial_turns turns is
+                continued by the next call, with that call's parameters. Its group is trained on once it is complete.
+
+        Returns:
+            (trajectories sorted by (task id, member), the step's metrics by name).
+
+        Raises:
+            RuntimeError: after rl.max_skipped_updates updates in a row that were not finite, and as
+                `Rollouts.collect` does.
         """
-        c, peak = self.parts.config.rl, self.parts.peak  # before anything else keeps the devices busy
+        c, peak = self.parts.config.rl, self.parts.peak  # `peak` is measured while the devices are idle
         start = time.perf_counter()
         taken, refills = [*self.under_way.values(), *tasks], 0
         items, stats = self._rollouts(tasks, seed, on_progress, whole)
@@ -137,22 +163,25 @@ class Trainer:
             **measure.of_rollouts(items, c.group_size, measure.total(stats)),
             **found,
             **{name: float(np.mean([u[name] for u in updates])) for name in (updates[0] if updates else ())},
-            # Updates between the sampling of a turn and the use of it, mean over turns and this step's updates.
+            # Updates between the sampling of a turn and its use in training; mean over turns and this step's updates.
             "staleness": float(np.mean(behind)) + (len(updates) - 1) / 2 if updates and behind else None,
             "refills": refills,
             "updates": len(updates),
             "rollout_seconds": sampled - start,
             "learner_seconds": done - sampled,
             "learner_tokens_per_second": tokens / (done - sampled) if work else None,
-            # Of the updates, though the seconds hold what scores, packs and, the first time, compiles, too.
+            # FLOPs of the updates only; the seconds also include scoring, packing and, at first, compilation.
             "mfu": flops / (done - sampled) / peak if work else None,
         }
 
     def _rollouts(
         self, tasks: Sequence[Task], seed: int, on_progress: Callable[[int, int], None] | None, whole: bool
     ) -> tuple[list[Trajectory], list[rollout.Stats]]:
-        """A group of episodes of each task with the current parameters, as `step` says; those sampled ahead, if there
-        are any. A task that is under way is not begun again."""
+        """(finished groups of episodes, statistics). Returns the rollouts that were sampled ahead, if there are any.
+
+        Otherwise plays a group of episodes per task with the current parameters, see `step`. A task that is already
+        under way is continued, not begun again.
+        """
         if self.ahead is not None:
             items, self.ahead = self.ahead(), None
             return items, [self.parts.stats]
@@ -169,8 +198,11 @@ class Trainer:
     def _advantages(
         self, items: Sequence[Trajectory], tasks: Sequence[Task]
     ) -> tuple[Sequence[packing.Advantage], np.ndarray, dict[str, float]]:
-        """The episodes' advantages, or their tokens', by the rewards less the penalties that the config asks for; the
-        groups that carry a signal; and what was found on the way. With a teacher there are none yet, see `_batches`."""
+        """(advantages, which groups carry a signal, metrics), from the rewards less the penalties of the config.
+
+        Advantages: one per episode, or with rl.turn_credit an array with one per token for each episode. The second
+        value is boolean, [groups]. With a teacher the advantages are 0 here; `_batches` computes them later.
+        """
         c, rewards, found = self.parts.config, measure.rewards_of(items), {}
         if c.rl.teacher:
             return np.zeros(len(items), np.float32), np.ones(len(items) // c.rl.group_size, bool), found
@@ -189,38 +221,42 @@ class Trainer:
     def _batches(
         self, items: Sequence[Trajectory], advantages: Sequence[packing.Advantage], signal: np.ndarray
     ) -> Iterable[packing.Batch]:
-        """The step's minibatches of groups that carry a signal, without episodes that have no reward."""
+        """The step's minibatches: the groups that carry a signal, without the episodes that have no reward."""
         c = self.parts.config.rl
         parts = []
         for part in np.array_split(np.flatnonzero(signal), c.minibatches):
             members = [g * c.group_size + m for g in part for m in range(c.group_size)]
             parts.append([i for i in members if items[i].reward is not None])
-        # One by one: the next is packed while the step runs.
+        # A generator, so that the next batch is packed while the devices run the update on the current one.
         batches = (self.pack([items[i] for i in part], [advantages[i] for i in part]) for part in parts if part)
         if c.teacher:
             batches = (self._distilled(batch) for batch in batches)
         if c.kl_coef and not c.kl_in_reward:
             initial = self.parts.initial_params
             batches = (dataclasses.replace(b, reference_logprobs=self.parts.score(initial, b)) for b in batches)
-        if c.importance != "none":  # all of them before the first update moves the parameters
+        if c.importance != "none":  # all batches are scored before the first update changes the parameters
             params = self.state.params
             batches = [dataclasses.replace(b, old_logprobs=self.parts.score(params, b)) for b in batches]
         return batches
 
     def _distilled(self, batch: packing.Batch) -> packing.Batch:
-        """The batch with the teacher's log-probability less the sampler's for each token's advantage.
+        """The batch with advantages for distillation: at each token the teacher's log-probability less the sampler's.
 
-        Its mean over the policy's own tokens is minus KL(policy || teacher), whose gradient the policy gradient then is
-        (on-policy distillation: Agarwal et al., arXiv:2306.13649; a token answers for itself alone).
+        The mean of these advantages over the policy's own tokens is -KL(policy || teacher), so the policy gradient
+        follows the gradient of that KL (on-policy distillation: Agarwal et al., arXiv:2306.13649). A token's advantage
+        ignores later tokens.
         """
         advantages = jnp.where(batch.loss_mask > 0, self.parts.teacher(batch) - batch.sampler_logprobs, 0.0)
         return dataclasses.replace(batch, advantages=advantages)
 
     def _reference_kl(self, items: Sequence[Trajectory]) -> np.ndarray:
-        """Each episode's KL(policy || initial policy), estimated and summed over its sampled tokens, [episodes]."""
+        """Each episode's KL(policy || initial policy): an estimate summed over its sampled tokens, float32 [episodes].
+
+        Unit: nats.
+        """
         c, found = self.parts.config.rl, np.zeros(len(items), np.float32)
         groups = np.arange(len(items) // c.group_size)
-        # No part has more episodes than a batch can hold, also with the groups of refills.
+        # Scored in parts, since all groups, with those of the refills, may be more than one batch can hold.
         for part in np.array_split(groups, -(-len(groups) // max(c.groups // c.minibatches, 1))):
             chosen = [g * c.group_size + m for g in part for m in range(c.group_size)]
             some = [items[i] for i in chosen]
@@ -234,5 +270,5 @@ class Trainer:
 
 
 def step_seed(seed: int, round_number: int, step: int) -> int:
-    """The sampling seed of one RL step."""
+    """The sampling seed of one RL step, in [0, 2**31)."""
     return derive_seed(seed, "rollout", round_number, step)

@@ -1,4 +1,4 @@
-"""The record of one episode: the one definition that rollouts, packing, metrics and notebooks share."""
+"""The record of one episode. Rollouts, packing, metrics and notebooks all use this definition."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from envs.base import Message, Score
 
-# Why an episode ended. The first two are the environment's own endings; the rest are cut-offs.
+# Why an episode ended; Trajectory says what each reason means.
 ENDED, MAX_TURNS, LENGTH, CONTEXT, ERROR = "ended", "max_turns", "length", "context", "error"
 
 
@@ -17,15 +17,16 @@ class Trajectory:
 
     tokens: every token of the episode in order, prompt first; length T.
     loss_mask: 1 exactly on the tokens the policy sampled, else 0; length T.
-    logprobs: log-probability of each sampled token under the distribution it was drawn from
+    logprobs: log-probability, in nats, of each sampled token under the distribution it was drawn from
         (temperature and truncation included), 0.0 elsewhere; length T.
-    kept: for each token the ids it was drawn from, best first; [] where it was not drawn or could be any. No lists at
-        all in an episode without truncation (sampler.top_k).
-    policy_version: number of optimiser updates that the parameters which sampled the first turn had seen.
-    versions: the same for every turn, of an episode that went on under other parameters; [] where all are one.
-    reason: ENDED (the environment closed the episode), MAX_TURNS, LENGTH (a turn ran over its token budget),
-        CONTEXT (the slot's cache is full) or ERROR (infrastructure fault; score.reward is None).
+    kept: for each token the ids it was drawn from, most likely first; length T. [] for a token that was not sampled, or
+        that was drawn from the whole vocabulary. Empty for an episode sampled without truncation (sampler.top_k).
+    policy_version: number of optimiser updates that had been made to the parameters which sampled the first turn.
+    versions: the policy version of every turn, if later turns were sampled by other parameters than the first; else [].
+    reason: ENDED (the environment closed the episode), MAX_TURNS (the turn limit), LENGTH (a turn exceeded its token
+        budget), CONTEXT (the slot's cache is full) or ERROR (infrastructure fault; score.reward is None).
     messages: the conversation, system message first. tools: the function schemas the policy saw.
+    turns: assistant turns.
     """
 
     task_id: str
@@ -49,7 +50,7 @@ class Trajectory:
 
     @property
     def passed(self) -> bool:
-        """Reward 1.0 (the project's definition of a pass)."""
+        """Whether the reward is 1.0 (the project's definition of a pass)."""
         return self.score.reward == 1.0
 
     @property
@@ -58,12 +59,12 @@ class Trajectory:
         return self.versions or [self.policy_version] * self.turns
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-serialisable dict, the line format of rollouts/*.jsonl; it shares its parts with the trajectory."""
-        return {**vars(self), "score": vars(self.score)}  # asdict would copy every token, at 2 ms an episode
+        """A JSON-serialisable dict, the line format of rollouts/*.jsonl. It shares its lists with the trajectory."""
+        return {**vars(self), "score": vars(self.score)}  # dataclasses.asdict would copy every token: 2 ms an episode
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Trajectory:
-        """Inverse of `to_json`; what else a line of rollouts/*.jsonl holds (round, step) is left out.
+        """The inverse of `to_json`. Other keys of the record, such as round and step, are ignored.
 
         Raises KeyError naming a missing field.
         """

@@ -1,4 +1,4 @@
-"""The benchmark set's model: Qwen3 of 27M parameters in float32, and the rows that it is measured on."""
+"""The model of the benchmarks, a Qwen3 of 27M parameters in float32, and the data that it is measured on."""
 
 import time
 
@@ -28,17 +28,18 @@ MATMUL = 2048  # side of the square matrices of the matmul probe
 
 
 def rows() -> np.ndarray:
-    """The batch, int32 [ROWS, LENGTH + 1]: all but the last column go in, all but the first are to be predicted."""
+    """The batch, int32 [ROWS, LENGTH + 1]: inputs are all columns but the last, targets all columns but the first."""
     return np.random.default_rng(0).integers(0, CONFIG["vocab_size"], (ROWS, LENGTH + 1), dtype=np.int32)
 
 
 def prompts() -> np.ndarray:
-    """The prompts of single-turn sampling, int32 [SAMPLES, PROMPT], without the ids that peers give a meaning."""
+    """The prompts of single-turn sampling, int32 [SAMPLES, PROMPT], without the special ids of the other samplers."""
     return np.random.default_rng(1).integers(3, CONFIG["vocab_size"], (SAMPLES, PROMPT), dtype=np.int32)
 
 
 def forward_flops() -> float:
-    """Matrix products of one forward pass over a batch: 2 per parameter met and token, and causal attention."""
+    """FLOPs of the matrix products in one forward pass over the batch: 2 per token and parameter used, and causal
+    attention."""
     D, F, L = CONFIG["hidden_size"], CONFIG["intermediate_size"], CONFIG["num_hidden_layers"]
     H, K, N = CONFIG["num_attention_heads"], CONFIG["num_key_value_heads"], CONFIG["head_dim"]
     met = L * (D * N * (2 * H + 2 * K) + 3 * D * F) + D * CONFIG["vocab_size"]
@@ -47,7 +48,7 @@ def forward_flops() -> float:
 
 
 def timed(work) -> tuple[float, object]:
-    """(seconds, result) of work(), which must return only when it is done."""
+    """(seconds, result) of work(), which must not return before all its computations are finished."""
     start = time.perf_counter()
     result = work()
     return time.perf_counter() - start, result

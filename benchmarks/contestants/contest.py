@@ -1,8 +1,8 @@
-"""Contenders in processes of their own, asked in turn, so that all of them meet the same moods of one machine.
+"""Contenders, each in its own process, that are asked in turn, so that changes of the machine's speed affect all alike.
 
-A contender is a module that calls `serve({command: function})`; it may run in another virtual environment. The driver
-asks it by JSON lines over pipes and only one contender works at a time. Functions return a JSON-able dict; `seconds`
-in it is what is compared.
+A contender is a module that calls `serve({command: function})`. It may run in another virtual environment. The driver
+sends commands as JSON lines over pipes, and only one contender works at a time. Functions return a JSON-serialisable
+dict, whose value `seconds` is compared.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ Record = dict[str, Any]
 
 
 def serve(commands: Mapping[str, Callable[..., Record]]) -> None:
-    """The contender's side: answers commands until its input ends. What libraries print goes to stderr."""
+    """The contender's side: answers commands until the input ends. Output that libraries print is sent to stderr.
+
+    commands: name -> function, which is called with the command's keyword arguments.
+    """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
@@ -32,7 +35,7 @@ def serve(commands: Mapping[str, Callable[..., Record]]) -> None:
 
 
 class Contender:
-    """A running contender. python: of its environment. module: to run with -m from the repository's root."""
+    """A running contender. python: the interpreter of its environment. module: run with -m in the repository root."""
 
     def __init__(self, name: str, python: str | os.PathLike[str], module: str):
         self.name = name
@@ -59,15 +62,16 @@ class Contender:
         return json.loads(line)
 
     def close(self) -> None:
-        """Ends the process."""
+        """Closes the contender's input and waits for its process to end."""
         self._process.stdin.close()
         self._process.wait()
 
 
 def interleaved(entries: Sequence[tuple[Contender, str]], rounds: int) -> dict[str, float]:
-    """Contender's name -> median seconds of its command over `rounds` rounds of all (contender, command) in turn.
+    """Contender's name -> median seconds of its command over `rounds` rounds.
 
-    One round before them warms up and is not counted.
+    Every round asks all (contender, command) of `entries` in turn. One more round before these is a warm-up and does
+    not count. Raises RuntimeError if a contender has died.
     """
     seconds: dict[str, list[float]] = {contender.name: [] for contender, _ in entries}
     for number in range(rounds + 1):

@@ -1,11 +1,11 @@
-"""64 multi-turn episodes, played by the engine and by the static way that published JAX samplers go.
+"""64 multi-turn episodes, played in two ways: by the engine, and with static batches as published JAX samplers do.
 
-8 groups of 8; a system prompt of 1,000 tokens each, 900 of which all groups share; 6 turns of 8 to 128 tokens, most of
-them short, and tool results of 20 to 60 tokens that take 20 to 200 ms. Lengths and delays are drawn once from a seed
-and are the same for both ways.
+There are 8 groups of 8 episodes. Each group has a system prompt of 1,000 tokens, 900 of which all groups share. An
+episode has 6 turns of 8 to 128 tokens, most of them short, and tool results of 20 to 60 tokens that take 20 to 200 ms.
+Lengths and delays are drawn once from a seed and are the same for both ways.
 
-The static way samples one turn of the whole batch, waits for all of its tools, and prefills every conversation from its
-first token for the next one. It runs on the same programs.
+The static way samples one turn of the whole batch and waits for all tools. For the next turn it prefills every
+conversation again from its first token. It uses the same compiled programs as the engine.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from model.network import transformer
 from model.sampling import draw, sampler
 
 GROUPS, MEMBERS, TURNS = 8, 8, 6
-SHARED, OWN = 900, 100  # tokens of a system prompt that all groups, and that one group has in common
+SHARED, OWN = 900, 100  # tokens of a system prompt: those that all groups share, those of the group alone
 SLOTS, CONTEXT = 64, 2048
 SHORTEST, LONGEST = 8, 128
 
 
 @functools.cache
 def script(group: int, member: int) -> list[tuple[list[int], int, float]]:
-    """Per turn: tokens to append, tokens to sample, seconds until the tool answers."""
+    """For each turn of an episode: (tokens to append, number of tokens to sample, seconds until the tool answers)."""
     shared, own = np.random.default_rng(0), np.random.default_rng([1, group])
     rng, vocabulary = np.random.default_rng([2, group, member]), architecture.CONFIG["vocab_size"]
     turns = []
@@ -40,7 +40,7 @@ def script(group: int, member: int) -> list[tuple[list[int], int, float]]:
 
 
 def requests(turn: int, conversations: dict[tuple[int, int], list[int]]) -> list[sampler.Request]:
-    """A request per conversation, in slot order; the tokens are the whole conversation."""
+    """A request for each conversation, in the order of the slots, with all its tokens."""
     keys = draw.turn_keys(0, [f"group {g}" for g, _ in conversations], [m for _, m in conversations], [turn] * SLOTS)
     lengths = [script(*name)[turn][1] for name in conversations]
     return [
@@ -50,7 +50,7 @@ def requests(turn: int, conversations: dict[tuple[int, int], list[int]]) -> list
 
 
 def engine_for(policy: transformer.Transformer, **changes) -> sampler.Engine:
-    """The engine, with a budget of LONGEST tokens a turn."""
+    """An engine with a budget of LONGEST tokens per turn. changes: of its other settings."""
     sizes = dict(slots=SLOTS, context=CONTEXT, prefill_chunk=128, max_new_tokens=LONGEST, stop_ids=())
     return sampler.Engine(nnx.split(policy)[0], policy.config, **{**sizes, **changes})
 
@@ -61,7 +61,7 @@ def names() -> list[tuple[int, int]]:
 
 
 def static(policy: transformer.Transformer, turns: int = TURNS) -> dict:
-    """Whole batches, everything prefilled again for each turn."""
+    """Plays the episodes in static batches, with everything prefilled again for each turn; returns `report`."""
     engine = engine_for(policy, share_prompts=False)
     params = engine.place(nnx.split(policy)[1])
     start = time.perf_counter()
@@ -78,7 +78,7 @@ def static(policy: transformer.Transformer, turns: int = TURNS) -> dict:
 
 
 def continuous(policy: transformer.Transformer, turns: int = TURNS) -> dict:
-    """Every episode at its own pace, in its own slot."""
+    """Plays every episode at its own pace in its own slot; returns `report`."""
     engine = engine_for(policy)
     params = engine.place(nnx.split(policy)[1])
     conversations: dict[tuple[int, int], list[int]] = {name: [] for name in names()}
@@ -123,7 +123,8 @@ def continuous(policy: transformer.Transformer, turns: int = TURNS) -> dict:
 
 
 def report(engine: sampler.Engine, start: float, turns: int, conversations: dict) -> dict:
-    """The run in numbers; value: tokens of all conversations, and their sum, which both ways must agree on."""
+    """The figures of a run. "value": the number of tokens of all conversations and the sum of their ids, on which both
+    ways must agree."""
     seconds, stats = time.perf_counter() - start, engine.stats
     return {
         "seconds": seconds,

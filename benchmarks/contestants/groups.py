@@ -1,7 +1,7 @@
-"""The episodes that the policy-gradient step is measured on: drawn once from a seed, the same for every contender.
+"""The episodes that the policy-gradient step is measured on, drawn from a fixed seed, so equal for every contender.
 
-"groups": prompts of which a group has one, and responses of about an eighth of its length. "mixed": episodes of any
-length up to that of a prompt, all lengths alike often, each with a prompt of its own.
+"groups": each group has one prompt and responses of about an eighth of its length. "mixed": each episode has its own
+prompt, and the lengths of the episodes are uniformly distributed.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from benchmarks.contestants import architecture
 
 MEMBERS = 8  # of a group
 CLIP_LOW, CLIP_HIGH = 0.2, 0.28
-PAD, END = 0, 1  # ids that Tunix gives a meaning; no episode holds them
+PAD, END = 0, 1  # special ids of Tunix; they do not occur in the episodes
 
 
 class Episode(NamedTuple):
@@ -27,7 +27,7 @@ class Episode(NamedTuple):
 
 
 def groups(count: int, prompt: int) -> list[Episode]:
-    """`count` groups with prompts of `prompt` tokens and responses of 3/32 to 5/32 of that, an eighth on average."""
+    """The episodes of `count` groups: prompts of `prompt` tokens, responses of 3/32 to 5/32 of that, on average 1/8."""
     rng, out = np.random.default_rng(3), []
     for group in range(count):
         head = _tokens(rng, prompt)
@@ -39,8 +39,8 @@ def groups(count: int, prompt: int) -> list[Episode]:
 def mixed(count: int, longest: int) -> list[Episode]:
     """`count` episodes of longest / 32 to longest tokens, a quarter of them prompt.
 
-    The range is cut into `count` equal parts and one length drawn from each (a stratified sample): of so few lengths
-    drawn freely the mean, on which all that packing can gain depends, would be mostly luck.
+    The range is divided into `count` equal parts and one length is drawn from each (a stratified sample). The gain by
+    packing depends on the mean length, which would vary too much for so few independently drawn lengths.
     """
     rng, out, shortest = np.random.default_rng(4), [], longest // 32
     shares = (rng.permutation(count) + rng.random(count)) / count
@@ -55,6 +55,7 @@ def _tokens(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def _episode(rng: np.random.Generator, group: int, member: int, prompt: np.ndarray, length: int) -> Episode:
-    """Log-probabilities are those of a model that knows nothing, give or take a tenth: some ratios are clipped."""
+    """An episode with a random response of `length` tokens. Its log-probabilities are those of the uniform distribution
+    with noise of standard deviation 0.1, so that some ratios are clipped."""
     logprobs = rng.normal(-np.log(architecture.CONFIG["vocab_size"]), 0.1, length).astype(np.float32)
     return Episode(group, member, prompt, _tokens(rng, length), logprobs, float(rng.choice([-1.0, 1.0])))

@@ -86,7 +86,7 @@ def sample() -> dict:
 
 
 def episodes(way: str, turns: int) -> dict:
-    """Plays the multi-turn episodes of benchmarks/contestants/episodes.py; way: "continuous" or "static"."""
+    """Plays the multi-turn episodes of benchmarks/contestants/episodes.py. way: "continuous" or "static"."""
     return getattr(multi_turn, way)(held["policy"], turns)
 
 

@@ -70,13 +70,13 @@ def sample() -> dict:
 
 
 def read_weights() -> dict:
-    """Seconds to read as many bytes as the model has once, the fastest of five: what no decode step can beat."""
+    """Seconds to read as many bytes as the model has, the fastest of five runs: a lower bound for a decode step."""
     x = torch.ones(sum(p.numel() for p in held["model"].parameters()))
     return {"seconds": min(architecture.timed(lambda: x.sum())[0] for _ in range(5))}
 
 
 def matmul() -> dict:
-    """Seconds of one square float32 matrix product, the fastest of three."""
+    """Seconds for one square float32 matrix product, the fastest of three runs."""
     a, b = (torch.randn(architecture.MATMUL, architecture.MATMUL) for _ in range(2))
     return {"seconds": min(architecture.timed(lambda: a @ b)[0] for _ in range(3))}
 

@@ -1,4 +1,4 @@
-"""Contender: Tunix's Qwen3 with its PeftTrainer's step; runs in an environment with google-tunix."""
+"""Contender: Tunix's Qwen3 with the step of its PeftTrainer. Runs in an environment with google-tunix."""
 
 import importlib.metadata
 
@@ -18,7 +18,7 @@ held = {}
 
 
 def config() -> qwen3.ModelConfig:
-    """The benchmark's architecture in Tunix's words."""
+    """The benchmark's architecture as a config of Tunix."""
     c = architecture.CONFIG
     return qwen3.ModelConfig(
         num_layers=c["num_hidden_layers"],
@@ -48,7 +48,7 @@ def load(path: str) -> dict:
     graphdef, state = nnx.split(model)
     run = jax.jit(lambda state, inputs: nnx.merge(graphdef, state)(**inputs)[0])
     held["model"] = model
-    # The trainer changes the model that it is given.
+    # The trainer gets a copy of the model below, because it changes the model that it is given.
     held["forward"] = lambda: run(state, held["inputs"]).block_until_ready()
     trained = nnx.merge(graphdef, jax.tree.map(jnp.copy, state))
     optimiser = optax.chain(
@@ -57,7 +57,7 @@ def load(path: str) -> dict:
     )
     trainer = peft_trainer.PeftTrainer(trained, optimiser, peft_trainer.TrainingConfig(eval_every_n_steps=10**9))
     held["step"], _ = trainer.jit_train_and_eval_step(cache_nnx_graph=True)
-    # Its loss predicts the tokens it is fed from one another, so it gets the last target as well.
+    # Tunix's loss shifts its input by itself to get the targets, so the input includes the last target.
     mask = np.ones_like(tokens, dtype=bool)
     held["batch"] = {
         "input_tokens": jnp.asarray(tokens),
@@ -82,7 +82,7 @@ def train() -> dict:
 
 
 class Numbers:
-    """A tokenizer of numbers, because the sampler takes text: "5 17" is [5, 17]."""
+    """A tokenizer of numbers, "5 17" <-> [5, 17]: Tunix's sampler takes text only."""
 
     def encode(self, text: str, **_) -> list[int]:
         return [int(word) for word in text.split()]
@@ -101,7 +101,10 @@ class Numbers:
 
 
 def sample() -> dict:
-    """Samples every prompt with logprobs; value: tokens sampled. Beginning-of-text, 0 in Numbers, is none to it."""
+    """Samples every prompt with logprobs; value: tokens sampled.
+
+    The sampler adds no beginning-of-text token, because its id in Numbers is 0.
+    """
     if "sampler" not in held:
         c = architecture.CONFIG
         cache = sampling.CacheConfig(

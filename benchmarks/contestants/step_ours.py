@@ -1,4 +1,4 @@
-"""Contender of benchmarks/step.py: this repository's policy-gradient step on rows filled one way or another."""
+"""Contender of benchmarks/step.py: this repository's policy-gradient step, with rows filled in one of three ways."""
 
 import dataclasses
 
@@ -15,13 +15,14 @@ from rl.learn import learner, packing
 from rl.learn import optimiser as optimisers
 from rl.learn.objective import Objective
 
-ROWS = {"padded": 2, "packed": 2, "shared": 1}  # of a micro-batch: attention scores of more do not fit a core's cache
+# Rows of a micro-batch; the attention scores of more rows do not fit a core's cache.
+ROWS = {"padded": 2, "packed": 2, "shared": 1}
 
 held = {}
 
 
 def _trajectory(e: groups.Episode) -> trajectory.Trajectory:
-    """An episode as a rollout records it."""
+    """An episode as a Trajectory."""
     tokens, prompt = [*e.prompt.tolist(), *e.response.tolist()], len(e.prompt)
     mask, logprobs = [0] * prompt + [1] * len(e.response), [0.0] * prompt + e.logprobs.tolist()
     name, score = f"group {e.group:03}", Score(1.0, {}, [])
@@ -29,7 +30,7 @@ def _trajectory(e: groups.Episode) -> trajectory.Trajectory:
 
 
 def batch(found: list[groups.Episode], way: str) -> packing.Batch:
-    """The episodes in rows of a length that fits the longest of them or, with shared prefixes, the longest group."""
+    """The episodes in rows, filled as `load` says. A row is as long as the longest episode or, for "shared", group."""
     items, advantages = [_trajectory(e) for e in found], [e.advantage for e in found]
     shared, count = way == "shared", ROWS[way]
     together = groups.MEMBERS if shared else 1
@@ -47,10 +48,10 @@ def batch(found: list[groups.Episode], way: str) -> packing.Batch:
 
 
 def load(path: str, way: str, episodes: str, count: int, size: int) -> dict:
-    """Loads the checkpoint and fills the batch.
+    """Loads the checkpoint and makes the batch.
 
-    way: "padded" (an episode a row), "packed" or "shared" (packed with shared prefixes). episodes: the function of
-    benchmarks/contestants/groups.py that gives them, with its arguments.
+    way: "padded" (one episode per row), "packed" or "shared" (packed with shared prefixes). episodes: the function of
+    benchmarks/contestants/groups.py that makes the episodes; count, size: its arguments.
     """
     policy, _ = loading.from_pretrained(path, dtype=jnp.float32)
     mesh = sharding.make_mesh({}, jax.devices()[:1])

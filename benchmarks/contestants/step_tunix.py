@@ -1,4 +1,4 @@
-"""Contender of benchmarks/step.py: Tunix's GRPO step; runs in an environment with google-tunix."""
+"""Contender of benchmarks/step.py: Tunix's GRPO step. Runs in an environment with google-tunix."""
 
 import importlib.metadata
 
@@ -18,14 +18,14 @@ held = {}
 
 
 def config() -> grpo_learner.GRPOConfig:
-    """The benchmark's GRPO in Tunix's words: no reference, clip-higher, the mean over all tokens."""
+    """The benchmark's GRPO as a config of Tunix: no reference policy, clip-higher, the mean over all tokens."""
     found = grpo_learner.GRPOConfig(beta=0.0, epsilon=groups.CLIP_LOW, loss_agg_mode="token-mean")
     found.epsilon_high, found.temperature = groups.CLIP_HIGH, 1.0  # no fields of theirs, but their loss reads them
     return found
 
 
 def load(path: str, episodes: str, count: int, size: int) -> dict:
-    """Loads the checkpoint and makes the trainer's step; the episodes are one batch, padded on the right."""
+    """Loads the checkpoint and makes the trainer's step. The episodes form one batch, padded on the right."""
     found = getattr(groups, episodes)(count, size)
     longest = max(len(e.response) for e in found)
 

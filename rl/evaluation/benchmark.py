@@ -1,13 +1,13 @@
-"""Measures policies on suites of tasks: plays what is missing, keeps every episode, writes the report.
+"""Measures policies on suites of tasks: plays the episodes that are missing, stores all episodes, writes a report.
 
-Everything goes to WORKDIR/evaluation:
-  settings.json       what decides an episode beside policy and task; other settings need another workdir
+All files are in WORKDIR/evaluation:
+  settings.json       the settings that episodes depend on; to use other settings, remove the folder
   baselines.json      pass rates of policies that need no model
-  rollouts/*.jsonl    every episode, one file per suite, policy, its number of updates, and greedy trials apart
-  report.json, .md    what came of it (see rl/evaluation/scoreboard.py)
+  rollouts/*.jsonl    all episodes; one file for each suite, policy and number of updates, greedy trials apart
+  report.json, .md    the results (see rl/evaluation/scoreboard.py)
 
-Episodes are written a batch at a time, and those already there are not played again: a killed evaluation goes on when
-the same command is given again. Episodes whose infrastructure failed are tried again then.
+Episodes are written batch by batch, and stored episodes are not played again. So the same command continues a killed
+evaluation. It also plays the episodes whose infrastructure failed again.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from rl.reports import show
 from rl.rollouts import rollout
 from rl.trajectory import Trajectory
 
-SETTINGS = ("context", "max_new_tokens", "slots", "bfcl_form", "user", "user_url")  # of the evaluate section
-BATCH = 8  # episodes per slot that are played between two writes
+SETTINGS = ("context", "max_new_tokens", "slots", "bfcl_form", "user", "user_url")  # keys of the evaluate section
+BATCH = 8  # episodes per slot that are played before they are written
 
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """Parameters to measure. updates: optimiser updates they have seen."""
+    """A policy to measure. params: its parameters. updates: optimiser updates that were made to them."""
 
     name: str
     params: Any
@@ -44,8 +44,8 @@ class Policy:
 class Evaluation:
     """Measures policies with one engine.
 
-    parts: of the run. folder: WORKDIR/evaluation. Raises ValueError, naming the keys, if the folder was made with other
-    settings.
+    parts: of the run. folder: WORKDIR/evaluation. Raises ValueError, naming the key, if the folder was made with
+    another value of one of SETTINGS.
     """
 
     def __init__(self, parts: setup.Parts, folder: Path):
@@ -57,9 +57,10 @@ class Evaluation:
         self._engine = parts.engine(c.slots, c.context, c.max_new_tokens)
 
     def run(self, found: Sequence[Suite], policies: Sequence[Policy], against: Path | None) -> dict[str, Any]:
-        """Measures every policy on every suite, writes the report and returns it.
+        """Measures every policy on every suite, writes the report and returns it (see rl/evaluation/scoreboard.py).
 
-        The last policy is compared with each before it, and with the one in the workdir `against`.
+        The last policy is compared with the other policies and, if `against` is given, with the current policy of that
+        workdir. Raises ValueError if a suite has not been evaluated in `against`, or all episodes of a suite failed.
         """
         c = self.config.evaluate
         report = {"trials": c.trials, "limit": c.limit, "updates": {p.name: p.updates for p in policies}, "suites": {}}
@@ -69,7 +70,7 @@ class Evaluation:
         return report
 
     def _suite(self, suite: Suite, policies: Sequence[Policy], against: Path | None) -> dict[str, Any]:
-        """The entry of one suite in the report."""
+        """The report's entry for one suite."""
         record: dict[str, Any] = {
             "tasks": len(suite.tasks),
             "column": suite.column,
@@ -94,7 +95,7 @@ class Evaluation:
         return record
 
     def _baselines(self, suite: Suite) -> dict[str, float | None]:
-        """The pass rate of every baseline, from baselines.json if it is known."""
+        """Baseline -> its pass rate on the suite, read from baselines.json if it is there."""
         path, key = self.folder / "baselines.json", f"{suite.name}, {len(suite.tasks)} tasks"
         known = json.loads(path.read_text()) if path.exists() else {}
         if key not in known:
@@ -103,7 +104,7 @@ class Evaluation:
         return {name: known[key][name] for name in suite.actors}
 
     def _measure(self, suite: Suite, policy: Policy) -> tuple[dict[str, Any], list[Trajectory]]:
-        """(figures, sampled episodes) of a policy on a suite."""
+        """(figures for the report, sampled episodes) of a policy on a suite."""
         c = self.config.evaluate
         items = self._play(suite, policy, "", range(c.trials), None)
         show.faults(items)
@@ -119,7 +120,10 @@ class Evaluation:
     def _play(
         self, suite: Suite, policy: Policy, kind: str, members: Sequence[int], temperature: float | None
     ) -> list[Trajectory]:
-        """The episodes of these members, those on disk and the rest played now."""
+        """The episodes of these members for all tasks of the suite. Plays those that are not stored yet.
+
+        kind: ending of the file's name. temperature: as for Rollouts.collect.
+        """
         path = self.folder / "rollouts" / file_name(suite, policy.name, policy.updates, kind)
         if hosts.first():
             _tidy(path)
@@ -148,12 +152,15 @@ class Evaluation:
 
 
 def file_name(suite: Suite, policy: str, updates: int | str, kind: str = "") -> str:
-    """Name of the file that holds a policy's episodes on a suite."""
+    """The file name of a policy's episodes on a suite. kind: "" for sampled trials, "_greedy" for greedy ones."""
     return f"{suite.name.replace('/', '_')}-{policy}_{updates}{kind}.jsonl"
 
 
 def newest(workdir: Path, suite: Suite) -> Path:
-    """The episodes of the current policy of another workdir. Raises ValueError if it has not been measured there."""
+    """The file of the episodes that another workdir's current policy played on the suite, after the most updates.
+
+    Raises ValueError if the suite has not been evaluated there.
+    """
     found = [
         path for path in (workdir / "evaluation" / "rollouts").glob(file_name(suite, "current", "*"))
         if not path.stem.endswith("_greedy")
@@ -164,7 +171,7 @@ def newest(workdir: Path, suite: Suite) -> Path:
 
 
 def _baseline(suite: Suite, name: str) -> float | None:
-    """Pass rate of one of the suite's actors over its tasks, None where it cannot act or nothing could be scored."""
+    """The pass rate of a baseline on the suite. None if it cannot act on a task or no episode could be scored."""
     passed = []
     for task in suite.tasks:
         actor = suite.actors[name](task)
@@ -179,7 +186,10 @@ def _baseline(suite: Suite, name: str) -> float | None:
 def _batches(
     tasks: Sequence[Any], missing: Mapping[str, tuple[int, ...]], size: int
 ) -> list[tuple[list[Any], tuple[int, ...]]]:
-    """(tasks, members) to play together: tasks that miss the same members, about `size` episodes at a time."""
+    """(tasks, members) of each batch: tasks for which the same members are missing, about `size` episodes.
+
+    missing: task id -> members that are to be played.
+    """
     found = []
     todo = sorted((task for task in tasks if missing[task.id]), key=lambda task: missing[task.id])  # stable
     for members, group in itertools.groupby(todo, key=lambda task: missing[task.id]):
@@ -189,7 +199,7 @@ def _batches(
 
 
 def _tidy(path: Path) -> None:
-    """Takes a torn last line and episodes whose infrastructure failed out of a file of episodes, if there is one."""
+    """Removes an incomplete last line and the episodes whose infrastructure failed from a file, if it exists."""
     if not path.exists():
         return
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -201,13 +211,13 @@ def _tidy(path: Path) -> None:
 
 
 def _reasons(items: Sequence[Trajectory]) -> dict[str, int]:
-    """Why the episodes ended: reason -> how many."""
+    """Reason for which episodes ended -> number of episodes."""
     reasons = sorted(item.reason for item in items)
     return {reason: len(list(group)) for reason, group in itertools.groupby(reasons)}
 
 
 def _check_settings(path: Path, settings: dict[str, Any]) -> None:
-    """Writes the settings, or raises ValueError if others are there."""
+    """Writes the settings if the file is missing; raises ValueError if it holds other settings."""
     if not path.exists():
         hosts.write_json(path, settings)
     hosts.wait("settings of the evaluation")
@@ -221,7 +231,7 @@ def _check_settings(path: Path, settings: dict[str, Any]) -> None:
 
 
 def _write(folder: Path, report: dict[str, Any]) -> None:
-    """Writes report.json and report.md; the first process does."""
+    """Writes report.json and report.md. Only the first process writes."""
     if not hosts.first():
         return
     hosts.write_json(folder / "report.json", report)

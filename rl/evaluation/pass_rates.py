@@ -1,4 +1,4 @@
-"""Evaluation: pass rates over sampled trials, their intervals, and the constant policies a learned one has to beat."""
+"""Pass rates over sampled trials, their confidence intervals, and the constant policies that serve as baselines."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from synth.inversion import script
 from synth.question import Question
 from synth.task import Task
 
-Interval = dict[str, float]  # {"mean", "low", "high"}
+Interval = dict[str, float]  # {"mean", "low", "high"}: a mean and the bounds of its 95 % confidence interval
 
 
 def derive_seed(*parts: Any) -> int:
-    """A sampling seed in [0, 2**31) that is a function of the parts alone."""
+    """A sampling seed in [0, 2**31) that depends only on the parts, by their str()."""
     return random.Random("/".join(map(str, parts))).randrange(2**31)
 
 
 def clustered_interval(by_root: Mapping[str, Sequence[float]], resamples: int, seed: int) -> Interval:
-    """Mean over all values with a 95 % percentile bootstrap interval that resamples whole roots.
+    """The mean of all values with a 95 % percentile bootstrap interval that resamples whole roots.
 
-    Tasks of one root share tree and wording, so they are not independent; resampling them singly makes the interval
-    too narrow (cluster bootstrap, Davison & Hinkley 1997, section 3.8). Raises ValueError when there is no value.
+    Tasks of one root share tree and wording, so they are not independent. Resampling them one by one would make the
+    interval too narrow (cluster bootstrap, Davison & Hinkley 1997, section 3.8).
+
+    by_root: root -> values. resamples: number of bootstrap samples. Raises ValueError if there is no value.
     """
     roots = sorted(root for root, values in by_root.items() if len(values))
     if not roots:
@@ -41,12 +43,12 @@ def clustered_interval(by_root: Mapping[str, Sequence[float]], resamples: int, s
 
 
 def pass_rate(tasks: Sequence[Task | Question], trajectories: Sequence[Trajectory], resamples: int) -> dict[str, Any]:
-    """The pass rate of trajectories of `tasks`: an Interval with "episodes", "faults" and "reward_mean" beside it.
+    """The pass rate of trajectories of `tasks`: an Interval with the further keys "episodes", "faults", "reward_mean".
 
-    Where the tasks are questions, "worlds" holds an Interval of each world's (none where all episodes
-    failed).
-    Episodes whose infrastructure failed (reward None) are excluded and counted under "faults". Raises ValueError, with
-    the first error, if all failed.
+    "faults" counts the episodes whose infrastructure failed (reward None); these are excluded from everything else. If
+    tasks are questions, "worlds" has an Interval for every world with an episode that did not fail.
+
+    resamples: see `clustered_interval`. Raises ValueError, with the first error, if all episodes failed.
     """
     by_id = {task.id: task for task in tasks}
     by_root, rewards, worlds = defaultdict(list), [], defaultdict(lambda: defaultdict(list))
@@ -69,7 +71,7 @@ def pass_rate(tasks: Sequence[Task | Question], trajectories: Sequence[Trajector
 
 
 def constant_pass_rates(tasks: Sequence[Task]) -> dict[str, float]:
-    """Pass rate of every constant policy on the tasks, played in their worlds."""
+    """Constant policy (of script.CONSTANTS) -> its pass rate, in [0, 1], on the tasks, played in their worlds."""
     return {
         name: float(np.mean([world.reward(task, script.constant(task, name)) == 1.0 for task in tasks]))
         for name in script.CONSTANTS

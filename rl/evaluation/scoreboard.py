@@ -1,8 +1,8 @@
-"""The report of an evaluation as Markdown: a table in the paper's layout beside its rows, and what is behind it.
+"""The report of an evaluation as Markdown: our policies in the paper's table, then details of every suite.
 
-A report: {"trials", "limit", "updates": {policy: n}, "suites": {name: {"tasks", "column", "note",
-"baselines": {name: rate or None}, "policies": {name: figures}, "comparisons": {"a - b": figures}}}}; figures as
-rl/evaluation/pass_rates.py and rl/evaluation/trials.py give them.
+A report is {"trials", "limit", "updates": {policy: n}, "suites": {name: {"tasks", "column", "note",
+"baselines": {name: rate or None}, "policies": {name: figures}, "comparisons": {"a - b": figures}}}}. The figures come
+from rl/evaluation/pass_rates.py and rl/evaluation/trials.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PAPER = {  # success in %, in the order of COLUMNS, and the paper's own mean (ar
 
 
 def markdown(report: Report) -> str:
-    """The report as text."""
+    """The report as Markdown text. report: see the top of the file."""
     suites = report["suites"]
     parts = ["# Evaluation", _sources(report)]
     if any(entry["column"] for entry in suites.values()):
@@ -40,7 +40,7 @@ def markdown(report: Report) -> str:
 
 
 def _sources(report: Report) -> str:
-    """What was measured, and what to know about it."""
+    """The policies, the number of trials, and the notes of the suites."""
     found = ", ".join(f"{name} ({updates} updates)" for name, updates in report["updates"].items())
     lines = [f"{report['trials']} sampled trials per task; 95 % intervals clustered by root. Policies: {found}."]
     if report["limit"]:
@@ -50,7 +50,7 @@ def _sources(report: Report) -> str:
 
 
 def _paper_table(suites: Mapping[str, Any]) -> str:
-    """The paper's rows and ours."""
+    """The paper's table with a row for each of our policies; a dash for a suite that was not measured."""
     rows = [(name, *(f"{value:.1f}" for value in values)) for name, values in PAPER.items()]
     by_column = {entry["column"]: entry for entry in suites.values() if entry["column"]}
     for policy in next(iter(by_column.values()))["policies"]:
@@ -61,7 +61,7 @@ def _paper_table(suites: Mapping[str, Any]) -> str:
 
 
 def _policies(suites: Mapping[str, Any], trials: int) -> str:
-    """Every policy on every suite."""
+    """The table of every policy on every suite."""
     names = ["pass_at", "pass_hat"] if trials > 1 else []
     head = ["suite", "policy", "tasks", "pass rate", "greedy", *(_k_name(name, trials) for name in names)]
     rows = []
@@ -76,19 +76,19 @@ def _policies(suites: Mapping[str, Any], trials: int) -> str:
 
 
 def _k_name(name: str, k: int) -> str:
-    """pass@k or pass^k."""
+    """The heading "pass@k" or "pass^k"."""
     return f"pass{'@' if name == 'pass_at' else '^'}{k}"
 
 
 def _baselines(suites: Mapping[str, Any]) -> str:
-    """Every baseline on every suite."""
+    """The table of every baseline on every suite."""
     names = list(dict.fromkeys(name for entry in suites.values() for name in entry["baselines"]))
     rows = [(suite, *(_rate(entry["baselines"].get(name)) for name in names)) for suite, entry in suites.items()]
     return _table(("suite", *(name.replace("_", " ") for name in names)), rows)
 
 
 def _comparisons(suites: Mapping[str, Any]) -> str:
-    """Every comparison on every suite."""
+    """The table of every comparison on every suite."""
     rows = [
         (suite, name, _interval(figures, "+"), f"{figures['p_value']:.4f}", figures["tasks"])
         for suite, entry in suites.items()
@@ -98,12 +98,12 @@ def _comparisons(suites: Mapping[str, Any]) -> str:
 
 
 def _rate(rate: float | None) -> str:
-    """A rate in percent."""
+    """A rate in percent; a dash for None."""
     return "-" if rate is None else f"{100 * rate:.1f}"
 
 
 def _interval(figures: Mapping[str, float] | None, sign: str = "") -> str:
-    """Mean and interval in percent, a dash for none."""
+    """Mean and interval in percent; a dash for None."""
     if figures is None:
         return "-"
     mean, low, high = (f"{100 * figures[key]:{sign}.1f}" for key in ("mean", "low", "high"))

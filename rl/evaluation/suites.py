@@ -1,4 +1,4 @@
-"""What --stage=evaluate can measure: suites of tasks with the environments, oracles and baselines that go with them."""
+"""The suites of --stage=evaluate: tasks with their environments, oracles and baselines."""
 
 from __future__ import annotations
 
@@ -37,10 +37,15 @@ TAU2_COLUMNS = {  # split -> the paper's column, if it has one
 class Suite:
     """Tasks that are measured together.
 
-    name: "<family>/<split>". tasks: anything with id and root. make: a fresh environment of a task. max_turns:
-    assistant turns per episode. seed: of the sampling. actors: the baselines beside the policy, name -> actor of a
-    task, None where a task has no such actor. make_scripted: the environment that they play in. column: of the paper's
-    table, "" if it has none. note: what a reader of the figures has to know.
+    name: "<family>/<split>".
+    tasks: objects with id and root.
+    make: makes a new environment for a task.
+    max_turns: assistant turns per episode.
+    seed: for sampling.
+    actors: the baselines, name -> function from a task to an actor, or to None if the baseline cannot act on it.
+    make_scripted: makes the environment in which baselines play.
+    column: the column of the paper's table, "" if there is none.
+    note: a remark on the figures for the report, "" for none.
     """
 
     name: str
@@ -55,9 +60,9 @@ class Suite:
 
 
 def parse(text: str) -> list[str]:
-    """The names in config.evaluate.suites: families, or "<family>/<split>" for one of its suites.
+    """The names in config.evaluate.suites, comma-separated: families, or "<family>/<split>" for one suite of a family.
 
-    Raises ValueError naming an unknown family or a name that stands twice.
+    Raises ValueError for an unknown family or if a name is given twice.
     """
     names = [name.strip() for name in text.split(",")]
     for name in names:
@@ -69,9 +74,9 @@ def parse(text: str) -> list[str]:
 
 
 def load(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
-    """The suites of config.evaluate.suites.
+    """The suites that config.evaluate.suites names, each with at most evaluate.limit tasks if that is not 0.
 
-    Raises ValueError naming what is missing: an unknown suite, tasks in the workdir, an official package.
+    Raises ValueError for an unknown suite, a workdir without tasks, or an official package that is not installed.
     """
     found: list[Suite] = []
     for name in parse(config.evaluate.suites):
@@ -87,7 +92,10 @@ def load(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
 
 
 def agentic(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
-    """The held-out tasks of every round in the workdir, with the seeds that the rounds measured them with."""
+    """One suite per round in the workdir: its held-out tasks, with the seed that the flywheel measured them with.
+
+    Raises ValueError if the workdir has no tasks.
+    """
     rounds = sorted(int(path.name.removeprefix("round_")) for path in (workdir / "tasks").glob("round_*"))
     if not rounds:
         raise ValueError(f"evaluate: {workdir} holds no tasks; run --stage=synth or --stage=flywheel first")
@@ -108,7 +116,7 @@ def agentic(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
 
 
 def bfcl(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
-    """The four multi-turn categories of BFCL-V4."""
+    """The four multi-turn categories of BFCL-V4, a suite each. Raises ValueError if the package is not installed."""
     del workdir  # the tasks come with the official package
     try:
         from envs import bfcl as benchmark
@@ -130,7 +138,8 @@ def bfcl(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
 
 
 def tau2(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
-    """The domains of tau2-bench, with the user that the config names; baselines have the scripted user."""
+    """The domains of tau2-bench, a suite each. Policies play with the user model that the config names (evaluate.user),
+    baselines with the scripted user. Raises ValueError if the package is not installed."""
     del workdir  # the tasks come with the checkout
     try:
         from envs import tau2 as benchmark
@@ -162,7 +171,10 @@ def tau2(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
 def _baselines(
     oracle: Callable[[Any], Actor], tools: Callable[[Any], Sequence[dict]]
 ) -> dict[str, Callable[[Any], Actor | None]]:
-    """The usual baselines: what can be reached, and what is reached by doing nothing or passing on."""
+    """The usual baselines: the oracle (an upper bound), doing nothing, and always transferring to a person.
+
+    tools: task -> its function schemas.
+    """
     return {
         "oracle": oracle,
         "do_nothing": lambda task: actors.scripted([]),
@@ -171,5 +183,5 @@ def _baselines(
 
 
 def _constant(task: Any, name: str) -> Actor:
-    """A constant policy of the executable worlds; None for a question, in whose worlds these can do nothing."""
+    """The constant policy `name` of the executable worlds; None for a question, to which these do not apply."""
     return actors.scripted(script.constant(task, name)) if isinstance(task, Task) else None

@@ -1,7 +1,7 @@
-"""What several trials per task say about a policy, and whether two policies differ.
+"""Statistics of several trials per task: pass@k and pass^k of a policy, and a test of whether two policies differ.
 
-Rewards are grouped as {root: {task id: [passed in each trial]}}: trials belong to a task, and tasks of one root are
-variations of one another. Every interval and test treats roots as the independent units.
+Trials are grouped as {root: {task id: [passed in each trial]}}. The tasks of one root are variations of each other, so
+every interval and test treats roots as the independent units.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from rl.trajectory import Trajectory
 
 Passes = dict[str, dict[str, list[bool]]]  # root -> task id -> trials
 
-RESAMPLES = 9999  # of the permutation test; with fewer than 14 roots all sign changes are gone through
+RESAMPLES = 9999  # of the permutation test; with so few roots that there are no more sign changes, all are tried
 
 
 def passes(items: Iterable[Trajectory], root_of: Mapping[str, str]) -> Passes:
-    """The trials of trajectories; those whose infrastructure failed are left out."""
+    """The trials of the trajectories, without those whose infrastructure failed. root_of: task id -> root."""
     found: Passes = defaultdict(lambda: defaultdict(list))
     for item in items:
         if item.reward is not None:
@@ -32,20 +32,26 @@ def passes(items: Iterable[Trajectory], root_of: Mapping[str, str]) -> Passes:
 
 
 def pass_at(trials: Sequence[bool], k: int) -> float:
-    """Probability that at least one of k trials passes: 1 - C(n - c, k) / C(n, k), unbiased from n >= k trials of which
-    c passed (Chen et al., arXiv:2107.03374, equation 1)."""
+    """An unbiased estimate of the probability that at least one of k trials passes, from n >= k trials.
+
+    1 - C(n - c, k) / C(n, k), where c of the n trials passed (Chen et al., arXiv:2107.03374, equation 1).
+    """
     return 1.0 - math.comb(len(trials) - sum(trials), k) / math.comb(len(trials), k)
 
 
 def pass_hat(trials: Sequence[bool], k: int) -> float:
-    """Probability that all of k trials pass: C(c, k) / C(n, k) (tau-bench, arXiv:2406.12045, section 2)."""
+    """An unbiased estimate of the probability that all of k trials pass, from n >= k trials of which c passed.
+
+    C(c, k) / C(n, k) (tau-bench, arXiv:2406.12045, section 2).
+    """
     return math.comb(sum(trials), k) / math.comb(len(trials), k)
 
 
 def summarise(found: Passes, trials: int, resamples: int) -> dict[str, dict[str, Interval]]:
-    """{"pass_at": {"1": Interval, ...}, "pass_hat": {...}} for k from 1 to `trials`, means over tasks.
+    """{"pass_at": {"1": Interval, ...}, "pass_hat": {...}} for k from 1 to `trials`; means over tasks.
 
-    A task that has fewer than k trials left after faults is left out for that k; a k that no task has is missing.
+    A task with fewer than k trials (after removing faults) is left out for that k. If no task has k trials, the result
+    has no entry for k. resamples: see pass_rates.clustered_interval.
     """
     result: dict[str, dict[str, Interval]] = {"pass_at": {}, "pass_hat": {}}
     for name, measure in (("pass_at", pass_at), ("pass_hat", pass_hat)):
@@ -59,12 +65,13 @@ def summarise(found: Passes, trials: int, resamples: int) -> dict[str, dict[str,
 
 
 def compare(first: Passes, second: Passes, resamples: int) -> dict[str, Any]:
-    """Whether `second` passes more than `first` on the tasks that both have trials of.
+    """Compares two policies on the tasks that both have trials of.
 
-    Per task the difference of the two pass rates; per root their sum. Returns an Interval of the mean difference over
-    tasks with "p_value" and "tasks" beside it. The p-value is two-sided, of the test that changes the signs of the
-    roots' sums at random (a paired permutation test; exact where there are few roots). Raises ValueError when no task
-    is common.
+    Returns an Interval of the mean over tasks of the pass rate of `second` minus that of `first`, with the further keys
+    "p_value" and "tasks" (how many tasks both have). The p-value is two-sided, from a paired permutation test: the
+    differences are summed per root, and the signs of these sums are changed at random (exact if there are few roots).
+
+    resamples: see pass_rates.clustered_interval. Raises ValueError if the policies have no task in common.
     """
     differences = {
         root: [float(np.mean(second[root][task]) - np.mean(trials)) for task, trials in tasks.items()
@@ -74,7 +81,7 @@ def compare(first: Passes, second: Passes, resamples: int) -> dict[str, Any]:
     differences = {root: values for root, values in differences.items() if values}
     if not differences:
         raise ValueError("evaluate: the two policies have no task in common")
-    # scipy wants two roots at least; one without a difference changes nothing.
+    # scipy needs at least two values; an additional root without any difference does not change the result.
     sums = np.array([*map(math.fsum, differences.values()), 0.0])
     test = stats.permutation_test(
         (sums,), lambda x, axis: np.sum(x, axis=axis), permutation_type="samples", vectorized=True,

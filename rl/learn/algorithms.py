@@ -1,7 +1,7 @@
-"""The algorithms by name: which advantage, which loss, how tokens become one number, and how far a ratio may go.
+"""The RL algorithms by name: the advantage, the loss, the aggregation of token losses, and the clip range of the ratio.
 
-What distinguishes an algorithm beyond that is a key of its own (rl.kl_coef, rl.dual_clip, rl.overlong_buffer, ...), and
-what the table says can be overridden (rl.advantage, rl.loss_aggregation, rl.clip_low, rl.clip_high).
+The config can override these (rl.advantage, rl.loss_aggregation, rl.clip_low, rl.clip_high). Other features of an
+algorithm have config keys of their own (rl.kl_coef, rl.dual_clip, rl.overlong_buffer, ...).
 """
 
 from typing import NamedTuple
@@ -12,8 +12,11 @@ from rl.learn import advantage
 
 
 class Algorithm(NamedTuple):
-    """advantage: a key of ADVANTAGES. loss: see objective.Objective. aggregation: see losses.aggregate. clip_low,
-    clip_high: how far the ratio may go below and above 1."""
+    """One algorithm.
+
+    advantage: a key of ADVANTAGES. loss: one of objective.LOSSES. aggregation: see losses.aggregate. clip_low,
+    clip_high: the ratio is clipped to [1 - clip_low, 1 + clip_high].
+    """
 
     advantage: str
     loss: str
@@ -36,23 +39,24 @@ ALGORITHMS = {
     "dr_grpo": Algorithm("dr_grpo", "ppo", "fixed", 0.2, 0.2),
     # arXiv:2503.14476; its overlong shaping is rl.overlong_buffer, its dynamic sampling rl.max_refills
     "dapo": Algorithm("grpo", "ppo", "token-mean", 0.2, 0.28),
-    # arXiv:2402.14740, with PPO's clip for the updates after a step's first
+    # arXiv:2402.14740; PPO's clip is added for the second and later updates of a step
     "rloo": Algorithm("rloo", "ppo", "sequence-mean-token-sum", 0.2, 0.2),
     # arXiv:2501.03262
     "reinforce++": Algorithm("reinforce++", "ppo", "token-mean", 0.2, 0.2),
     # arXiv:2507.18071, section 5.1
     "gspo": Algorithm("grpo", "gspo", "sequence-mean-token-mean", 3e-4, 4e-4),
     "gspo_token": Algorithm("grpo", "gspo_token", "sequence-mean-token-mean", 3e-4, 4e-4),
-    # MiniMax-M1, arXiv:2506.13585, without a lower bound as there; it leaves the upper one open, weights of at most 5
-    # are ScaleRL's (arXiv:2510.13786)
+    # MiniMax-M1, arXiv:2506.13585: no lower bound. That paper does not state its upper bound; weights of at most 5 are
+    # from ScaleRL (arXiv:2510.13786)
     "cispo": Algorithm("grpo", "cispo", "token-mean", 1.0, 4.0),
 }
 
 
 def group_advantages(rewards: np.ndarray, group_size: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(advantages [episodes], groups that carry a signal [groups]) of rewards [episodes] by (task, member).
+    """(advantages, float32 [episodes]; whether each group carries a signal, booleans [groups]).
 
-    rewards: NaN where there is none. name: a key of ADVANTAGES.
+    A group carries a signal if any of its advantages is not 0. rewards: [episodes] sorted by (task, member), NaN for an
+    episode without a reward. name: a key of ADVANTAGES.
     """
     rewards_BG = rewards.reshape(-1, group_size)
     advantages_BG = np.asarray(ADVANTAGES[name](rewards_BG, ~np.isnan(rewards_BG)))

@@ -1,11 +1,10 @@
-"""What a compiled program costs: FLOPs from its jaxpr, memory traffic and collectives from its optimised HLO.
+"""The cost of a compiled program: FLOPs from its jaxpr, memory traffic and collectives from its optimised HLO.
 
-XLA's own cost analysis counts the body of a loop once; here every loop counts as often as it runs, because both
-representations tell how often that is. A loop of unknown length (the sampler's decode loop, the learner's loop over
-micro-batches) counts once, because its body is what one wants to know of it, unless `loops` names it: a name
-(jax.named_scope) -> how often such a loop runs.
+XLA's own cost analysis counts the body of a loop once. Here the body counts as often as the loop runs, which both
+representations tell for loops of known length. A loop of unknown length (the sampler's decode loop, the learner's loop
+over micro-batches) counts once, unless `loops` names it. loops: name (jax.named_scope) of a loop -> how often it runs.
 
-And what it would cost at least: the model's own FLOPs, and the rate at which this machine multiplies matrices.
+Also what a lower bound of the cost follows from: the model's own FLOPs and the matrix product rate of this machine.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from model.network import numerics, sharding, transformer
 
-# Matrix products of one call of a splash attention kernel, by how its name starts; each is T x S x N per head.
+# Prefix of a splash attention kernel's name -> matrix products in one call, each of T x S x N multiply-adds per head.
 SPLASH_PRODUCTS = {"splash_mqa_fwd": 2, "splash_mqa_dkv": 5, "splash_mqa_dq": 3}
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
-_DTYPE = re.compile(r"(?:bf|f|s|u|c)(\d+)")  # the digits that follow first: f8e4m3fn has 8 bits
-SLICES = ("dynamic-slice", "gather", "slice")  # read no more of their operand than they return
-IN_PLACE = {"dynamic-update-slice": 1, "scatter": 2}  # writes its operand of that number into its first one
+_DTYPE = re.compile(r"(?:bf|f|s|u|c)(\d+)")  # the first digits are the bits: f8e4m3fn has 8
+SLICES = ("dynamic-slice", "gather", "slice")  # read only the part of their operand that they return
+IN_PLACE = {"dynamic-update-slice": 1, "scatter": 2}  # opcode -> index of the operand that it writes into operand 0
 NO_TRAFFIC = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all",
     "iota", "partition-id", "replica-id", "opt-barrier", "domain",
@@ -37,10 +36,10 @@ NO_TRAFFIC = {
 
 
 def flops(jaxpr: Any, attended: float, loops: Mapping[str, int] = {}) -> float:
-    """FLOPs of the matrix products of a jaxpr, over all devices (a multiply-add is two).
+    """FLOPs of the matrix products of a jaxpr, summed over all devices; a multiply-add counts as two.
 
-    attended: share of the query-key pairs of a row that an attention kernel computes: about a half if causal. loops:
-    see the top of the file.
+    attended: the share of a row's query-key pairs that an attention kernel computes, about 0.5 if causal. loops: see
+    the top of the file. Raises ValueError for a kernel that is neither splash attention nor megablox.
     """
     total = 0.0
     for equation in jaxpr.eqns:
@@ -51,8 +50,8 @@ def flops(jaxpr: Any, attended: float, loops: Mapping[str, int] = {}) -> float:
             inner = math.prod(shape[axis] for axis in contract)
             total += 2.0 * math.prod(equation.outvars[0].aval.shape) * inner
         elif name.startswith("ragged_dot"):
-            # Rows go to one group each, so the groups' number does not matter: [m, k] by [g, k, n] or [m, k] by [m, n].
-            # Rows of no group, those of experts that other devices hold, count too: at most, where experts are split.
+            # [m, k] by [g, k, n], or [m, k] by [m, n]. Each row belongs to one group, so g does not matter. Rows of
+            # experts on other devices belong to no group but count too: an upper bound if experts are split.
             rows, other = (v.aval.shape for v in equation.invars[:2])
             total += 2.0 * math.prod(rows) * other[-1]
         elif name == "pallas_call":
@@ -70,10 +69,13 @@ def flops(jaxpr: Any, attended: float, loops: Mapping[str, int] = {}) -> float:
 def model_flops(
     config: transformer.Config, tokens: float, attended: float, backward: bool, frozen: bool = False
 ) -> float:
-    """FLOPs that `tokens` tokens need, each attending to `attended` others: 2 per parameter it meets and token, 4 H N L
-    per pair of query and key (scores and values), three times that with a backward pass (PaLM, arXiv:2204.02311, B).
+    """FLOPs that the model needs for `tokens` tokens, each attending to `attended` tokens.
 
-    frozen: the parameters take no gradient (adapters do, for next to nothing), which is a product less for each.
+    Per token: 2 for each parameter that it uses and 4 H N L for each token attended to (scores and values; H heads of
+    size N, L layers). With a backward pass three times that (PaLM, arXiv:2204.02311, appendix B).
+
+    frozen: the parameters have no gradient, which saves one of the three products for each. (The cost of adapters,
+    which have one, is neglected.)
     """
     met = 0
     for name, parameter in config.parameters().items():
@@ -86,10 +88,10 @@ def model_flops(
 
 
 def matmul_peak(mesh: Mesh, dtype: Any, side: int = 0) -> float:
-    """FLOP/s that all devices of the mesh together reach in products of square matrices, measured: the best of three.
+    """Measured FLOP/s of all devices of the mesh together in products of square matrices; the best of three runs.
 
-    dtype: of the matrices; the precision is that of the model's products. side: of the matrices; 0: one that keeps the
-    platform busy for a few milliseconds.
+    dtype: of the matrices. The precision is that of the model's products. side: rows of the matrices; 0 for a size that
+    takes the platform a few milliseconds.
     """
     side = side or (1024 if sharding.platform(mesh) == "cpu" else 8192)
     each = NamedSharding(mesh, PartitionSpec(mesh.axis_names))  # a matrix for every device
@@ -105,7 +107,7 @@ def matmul_peak(mesh: Mesh, dtype: Any, side: int = 0) -> float:
 
 
 def _named(path: str, loops: Mapping[str, int]) -> int:
-    """How often the loop at the end of a path of scopes runs, by its own name; 1 if it has none of these."""
+    """How often the loop at the end of a path of scopes runs, by its scope's name in `loops`; 1 if it is not there."""
     scopes = path.removesuffix("/while").split("/")
     return loops.get(scopes[-1], 1)
 
@@ -115,27 +117,27 @@ def _is_jaxpr(x: Any) -> bool:
 
 
 def _kernel(equation: Any, attended: float) -> float:
-    """FLOPs of a splash attention or megablox kernel on one device."""
+    """FLOPs of a splash attention or megablox kernel on one device. Raises ValueError for another kernel."""
     name, shapes = str(equation.params.get("name")), [v.aval.shape for v in equation.invars]
     products = next((n for prefix, n in SPLASH_PRODUCTS.items() if prefix in name), None)
     if products is not None:  # operands: two tables of blocks, queries [..., T, N], keys [..., S, N], values, ...
         return 2.0 * products * math.prod(shapes[2]) * shapes[3][-2] * attended
     if name == "None" and len(shapes) == 7 and shapes[0] == ():
-        # Megablox's have no name: five tables of groups, then rows [P, D] and either weights or other rows. As for
-        # ragged_dot rows of no group count too.
+        # Megablox kernels have no name. Operands: five tables of groups, then rows [P, D] and weights or other rows.
+        # As for ragged_dot, rows that belong to no group count too.
         return 2.0 * math.prod(shapes[5]) * equation.outvars[0].aval.shape[-1]
     raise ValueError(f"plan: no FLOP count for the kernel {name} of {shapes}")
 
 
 @dataclasses.dataclass
 class Traffic:
-    """Bytes on one device: through its memory, and through its links by kind of collective."""
+    """Bytes moved on one device: memory, to and from its memory; collectives, kind of collective -> over its links."""
 
     memory: float = 0.0
     collectives: dict[str, float] = dataclasses.field(default_factory=lambda: defaultdict(float))
 
     def add(self, other: Traffic, times: float) -> None:
-        """Adds another's bytes so many times."""
+        """Adds the bytes of `other`, multiplied by `times`."""
         self.memory += times * other.memory
         for kind, count in other.collectives.items():
             self.collectives[kind] += times * count
@@ -143,8 +145,11 @@ class Traffic:
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """A line of HLO. shapes: (dtype, dimensions, whether it lies in HBM) of the result's arrays. rest: what follows the
-    opening bracket. root: whether it is its computation's result."""
+    """A line of HLO.
+
+    shapes: (dtype, dimensions, whether it is stored in HBM) for each array of the result. rest: the line's text after
+    the opening bracket. root: whether the instruction is the result of its computation.
+    """
 
     name: str
     shapes: list[tuple[str, tuple[int, ...], bool]]
@@ -160,14 +165,14 @@ _SHAPE = re.compile(r"(\w+)\[([\d,]*)\](\{[^}]*\})?")
 
 
 def parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
-    """(computation -> instructions, name of the entry computation) of an HLO module's text."""
+    """({name of a computation: its instructions}, name of the entry computation) of an HLO module's text."""
     computations, entry, current = {}, "", None
     for line in text.splitlines():
         if current is None or line.startswith(("%", "ENTRY")):
             if (found := _COMPUTATION.match(line)) and not line.startswith("HloModule"):
                 current = computations.setdefault(found[2], [])
                 entry = found[2] if found[1] else entry
-        elif line == "}":  # kernels bring lines of their own, which may begin with a bracket
+        elif line == "}":  # the whole line: the text of a kernel may contain lines that begin with a bracket
             current = None
         elif found := _INSTRUCTION.match(line):
             root, name, shape, opcode, rest = found.groups()
@@ -181,10 +186,10 @@ def parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
 
 
 def trips(loop: Instruction, computations: dict[str, list[Instruction]], loops: Mapping[str, int] = {}) -> int:
-    """How often a loop runs: as XLA's CPU backend notes it or, for TPU, as its condition says; where that is unknown,
-    as `loops` says of its name; or else 1.
+    """How often a loop runs, from the first source that tells: XLA's annotation (CPU), the loop's condition (TPU),
+    `loops` by the loop's name; else 1.
 
-    JAX's loops of known length count from 0 in steps of 1 while `index < length`.
+    The condition is read as `index < length`: JAX's loops of known length count from 0 in steps of 1.
     """
     if noted := re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.rest):
         return int(noted[1])
@@ -198,7 +203,10 @@ def trips(loop: Instruction, computations: dict[str, list[Instruction]], loops: 
 
 
 def traffic(text: str, loops: Mapping[str, int] = {}) -> Traffic:
-    """The traffic of one run of a compiled module, from `compiled.as_text()`. loops: see the top of the file."""
+    """The traffic of one run of a compiled module.
+
+    text: `compiled.as_text()`. loops: see the top of the file. Raises ValueError for an unknown HLO type.
+    """
     computations, entry = parse(text)
     done: dict[tuple[str, bool], Traffic] = {}
 
@@ -227,7 +235,7 @@ def traffic(text: str, loops: Mapping[str, int] = {}) -> Traffic:
 
 
 def _bytes(instruction: Instruction, memory: bool = True) -> float:
-    """Bytes of an instruction's result; with memory, only of what lies in HBM."""
+    """Bytes of an instruction's result. memory: count only the arrays that are stored in HBM."""
     return sum(
         math.prod(dims) * _bits(dtype) / 8
         for dtype, dims, in_memory in instruction.shapes
@@ -236,7 +244,7 @@ def _bytes(instruction: Instruction, memory: bool = True) -> float:
 
 
 def _bits(dtype: str) -> int:
-    """Bits of an element; a token has none. Raises ValueError for a type that HLO does not have."""
+    """Bits of an element of the type; 0 for tokens. Raises ValueError for an unknown type."""
     if dtype in ("pred", "token", "opaque"):
         return 8 if dtype == "pred" else 0
     if not (found := _DTYPE.match(dtype)):
@@ -245,7 +253,7 @@ def _bits(dtype: str) -> int:
 
 
 def _memory(instruction: Instruction, shapes: dict[str, Instruction], computations: dict) -> float:
-    """Bytes that one instruction reads from and writes to HBM. Slices count what they touch."""
+    """Bytes that one instruction reads from and writes to HBM. A slice counts only the part that it touches."""
     opcode = instruction.opcode
     if opcode in NO_TRAFFIC or opcode.endswith("-done") or opcode in ("copy-start",):
         return 0.0
@@ -272,12 +280,12 @@ def _memory(instruction: Instruction, shapes: dict[str, Instruction], computatio
 
 
 def _touched(value: Instruction, inner: list[Instruction], computations: dict[str, list[Instruction]]) -> float:
-    """Bytes of a value that a fused computation reads, which may be slices of it, also by way of a fusion inside."""
+    """Bytes that a fused computation reads of a value. It may read only slices of it, directly or in nested fusions."""
     total = 0.0
     for user in (i for i in inner if value.name in i.operands):
         if user.opcode in SLICES:
             total += _bytes(user, False)
-        elif user.opcode == "bitcast" and not user.root:  # as the result it goes on to be read in full
+        elif user.opcode == "bitcast" and not user.root:  # a bitcast that is the result is read in full by others
             total += _touched(user, inner, computations)
         elif user.opcode == "fusion":
             callee = computations[re.search(r"calls=%?([\w.\-]+)", user.rest)[1]]

@@ -1,9 +1,10 @@
-"""Turn-level credit: which turn of an episode earned which subgoals.
+"""Turn-level credit: rewards each turn of an episode by the subgoals that it reached.
 
-After each turn an environment can say which subgoals have been reached so far. Their weighted share is the progress
-p_k after turn k (p_0 = 0; 0 once a rule is broken). The rewards p_k - p_(k-1), and what is missing to the episode's
-reward R in its last turn, add up to R, so that turn k's return is R - p_(k-1): what was earned before cannot have been
-its doing (reward-to-go: Sutton et al. 1999, theorem 1). Turns of one number are compared within the group.
+After each turn an environment can say which subgoals have been reached so far. The progress p_k after turn k is their
+weighted share (p_0 = 0; 0 once a rule is broken). Turn k's reward is p_k - p_(k-1); the last turn gets in addition
+whatever is missing to the episode's reward R. So the rewards add up to R, and the return of turn k is R - p_(k-1):
+a turn gets no credit for what earlier turns earned (reward-to-go: Sutton et al. 1999, theorem 1). The advantage of
+turn k compares its return with those of the turns k of the other episodes in the group.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ from synth.task import Task
 def progress(
     items: Sequence[Trajectory], tasks: Mapping[str, Task], make_env: Callable[[Task], Env]
 ) -> list[list[float]]:
-    """For each episode the progress before each of its turns, [turns], from playing its messages again.
+    """For each episode the progress before each of its turns, in [0, 1], [turns]; found by replaying its messages.
 
-    tasks: by id. make_env: a fresh environment of a task, which must answer the same messages as it did before.
-    Episodes without a reward, and those of tasks without weighted subgoals (questions), make no progress. What an
-    environment raises now stops the run, with the episode named: other processes may have found its progress.
+    tasks: task id -> task. make_env: makes a new environment for a task; it must answer the messages as it did when the
+    episode was played. The progress is 0 for episodes without a reward and for tasks without weighted subgoals
+    (questions).
+
+    Raises whatever an environment raises, with a note that names the episode. Such an error stops the run, because
+    other processes may have computed the progress of the same episode without an error.
     """
 
     async def play(item: Trajectory) -> list[float]:
@@ -59,13 +63,14 @@ def progress(
 def advantages(
     items: Sequence[Trajectory], rewards: np.ndarray, before: Sequence[Sequence[float]], group_size: int, name: str
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """(an advantage for each token of each episode, groups that carry a signal) as algorithms.group_advantages.
+    """(advantages of each episode's tokens, float32 [tokens]; whether each group carries a signal, booleans [groups]).
 
-    items: by (task, member). rewards: [episodes], NaN where there is none. before: as `progress` gives it. The
-    advantage of turn k is that of its return among those of the turns k of the group. Tokens that were not sampled
-    have 0.
+    items: sorted by (task, member). rewards: [episodes], NaN for an episode without a reward. before: the result of
+    `progress`. name: a key of algorithms.ADVANTAGES, which compares the return of turn k with those of the turns k of
+    the other episodes in the group. All sampled tokens of a turn have the turn's advantage; other tokens have 0.
 
-    Raises ValueError, naming the episode, if its loss mask does not have as many stretches as it has turns.
+    Raises ValueError, naming the episode, if the stretches of sampled tokens in its loss mask are not as many as its
+    turns.
     """
     returns = np.full((len(items), max((len(b) for b in before), default=0)), np.nan, np.float32)
     for row, reward, shares in zip(returns, rewards, before):

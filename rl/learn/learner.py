@@ -4,10 +4,10 @@
     state = optimiser.create(policy, optimiser, mesh)
     step = learner.make_train_step(policy, optimiser, mesh, objective.Objective(temperature=1.0, ...))
     state, metrics = step(state, packing.pack(...))
-    policy = nnx.merge(nnx.split(policy)[0], state.params)      # what the sampler gets
+    policy = nnx.merge(nnx.split(policy)[0], state.params)      # the trained policy, for the sampler
 
-Gradients are accumulated in float32 over the micro-batches inside the step, in a loop whose trip count is data: a
-batch's shape is fixed, its contents and the number of micro-batches in use may change without compiling again.
+Inside the step a loop accumulates the gradients of the micro-batches in float32. Its trip count is read from the batch,
+so the number of micro-batches in use may change without compiling again; only the batch's shape is fixed.
 
 Legend: M micro-batches, R rows of a micro-batch, T row length (see packing.Batch).
 """
@@ -36,16 +36,18 @@ Scorer = Callable[[Tree, packing.Batch], jax.Array]
 
 
 def batch_shardings(batch: packing.Batch, mesh: Mesh) -> packing.Batch:
-    """A NamedSharding for every array of a Batch: rows and their tokens are split as sharding.TRAIN says."""
+    """A NamedSharding for every array of a Batch. Rows and their tokens are split over the mesh by sharding.TRAIN;
+    scalars are replicated."""
     rows = NamedSharding(mesh, PartitionSpec(None, *sharding.activation_spec(sharding.TRAIN)))
     whole = sharding.replicated(mesh)
     return jax.tree.map(lambda x: rows if np.ndim(x) else whole, batch)
 
 
 def place(batch: packing.Batch, mesh: Mesh) -> packing.Batch:
-    """The batch on the mesh; its host arrays are the same in every process, which hands over what its devices hold.
+    """The batch sharded over the mesh.
 
-    Raises ValueError if its rows or their tokens do not divide among the devices that share them.
+    numpy arrays must be the same in every process; each process copies the part that its devices hold.
+    Raises ValueError if the rows, or the tokens of a row, do not divide evenly among the devices that share them.
     """
     parts, splits = sharding.parts("rows", mesh), sharding.parts("sequence", mesh)
     if batch.tokens.shape[1] % parts:
@@ -60,7 +62,7 @@ def place(batch: packing.Batch, mesh: Mesh) -> packing.Batch:
         )
 
     def one(x: np.ndarray | jax.Array, placed: NamedSharding) -> jax.Array:
-        if isinstance(x, jax.Array):  # made of what a scorer has found
+        if isinstance(x, jax.Array):  # computed on the devices, for example by a scorer
             return x if x.sharding.is_equivalent_to(placed, x.ndim) else jax.device_put(x, placed)
         return jax.make_array_from_callback(np.shape(x), placed, lambda index: np.asarray(x)[index])
 
@@ -76,15 +78,16 @@ def gradients(
     o: Objective,
     adapters: lora.Adapters | None = None,
 ) -> tuple[Tree, Scalars, Scalars]:
-    """The loss's gradient over the micro-batches of `batch` that are in use. Traceable; to be jitted by the caller.
+    """The gradient of the batch's loss, over the micro-batches in use. Traceable; the caller is to jit it.
 
     Args:
-        params: an nnx.State. step: updates done. graphdef: the policy's structure. shardings: of what the gradient is
-            taken for. adapters: if given, the gradient is theirs and not the parameters', which hold them.
+        params: an nnx.State. step: updates done, int32 []. graphdef: the policy's structure. shardings: of the
+            gradients. o: the objective. adapters: if given, the gradient is taken with respect to them instead of
+            params, into which they have been merged.
 
     Returns:
-        (float32 gradients in the structure of params, or of adapters, sums, maxima): "loss" is the batch's; the other
-        sums are over its loss tokens.
+        (gradients, sums, maxima). Gradients are float32, in the structure of params or adapters. sums["loss"] is the
+        batch's loss; the other sums and the maxima are over the batch's loss tokens.
 
     Raises:
         ValueError: if the batch lacks the log-probabilities that the objective needs.
@@ -110,7 +113,7 @@ def gradients(
         maxima = jax.tree.map(jnp.maximum, total[2], new[2])
         return jax.lax.with_sharding_constraint(grads, shardings), sums, maxima
 
-    if batch.tokens.shape[0] == 1:  # nothing to add up; an empty batch has no loss token and gives zeros
+    if batch.tokens.shape[0] == 1:  # no loop needed; a batch without loss tokens gives zeros
         grads, sums, maxima = one(jnp.zeros((), jnp.int32))
         return jax.lax.with_sharding_constraint(grads, shardings), sums, maxima
     shapes = jax.eval_shape(one, jnp.zeros((), jnp.int32))
@@ -119,7 +122,7 @@ def gradients(
 
 
 def _part(arrays: Tree, index: jax.Array) -> Tree:
-    """The index-th micro-batch of arrays [M, ...]; scalars stay."""
+    """The index-th micro-batch of arrays [M, ...]; scalars are kept as they are."""
     return jax.tree.map(lambda x: x[index] if x.ndim else x, arrays)
 
 
@@ -131,24 +134,34 @@ def make_train_step(
     settings: lora.Lora | None = None,
     offload: bool = False,
 ) -> Step:
-    """Compiles (once) the update of a TrainState by a Batch.
+    """Makes the function that updates a TrainState by a Batch. It is compiled once, on its first call.
 
     Args:
-        policy: a transformer.Transformer, of which only the structure is used, or with adapters the weights, too, as
-            their base. transformation, mesh, settings, offload: as for optimiser.create.
+        policy: a transformer.Transformer. Only its structure is used; with adapters also its weights, as their base.
+        transformation: the optimiser, from optimiser.make.
+        o: the objective.
+        mesh, settings, offload: as for optimiser.create.
 
     Returns:
-        step(state, batch) -> (state, metrics). The old state is donated. An update whose gradient or loss is not
-        finite, or whose batch has no loss token, is skipped: parameters and optimiser stay as they are, see
-        optimiser.TrainState. Metrics are float32 scalars on the devices: loss, tokens, entropy (nats), grad_norm
-        (before clipping), param_norm, update_ratio (norm of the update over that of the parameters; with adapters both
-        are theirs), skipped_updates (0 or 1); for a policy-gradient loss clip_fraction_low, clip_fraction_high,
-        ratio_mean, ratio_std, ratio_max, ess, advantage_mean, advantage_std, mismatch_kl (k1), mismatch_kl_k3,
-        mismatch_max (largest |logprob difference| to the sampler), and, where the objective has them, importance_mean
-        and reference_kl; and for a mixture of experts router_balance (see moe.balance_loss) and router_load_max (tokens
-        of the busiest expert over those of the mean one, the largest of any micro-batch).
-        `step.compiled` is the jitted function underneath, for ahead-of-time lowering and for counting its programs; its
-        last argument is `step.base`, the adapters' base. step raises ValueError as `place` and `gradients` do.
+        step(state, batch) -> (state, metrics). The old state is donated. An update is skipped if its loss or gradient
+        is not finite or its batch has no loss token; parameters and optimiser state then stay as they are, see
+        optimiser.TrainState. step raises ValueError as `place` and `gradients` do.
+
+        Metrics are float32 scalars on the devices:
+          - loss, tokens, entropy (nats), grad_norm (before clipping), param_norm, skipped_updates (0 or 1);
+          - update_ratio: norm of the update over norm of the parameters (of the adapters, if these are trained);
+          - for a policy-gradient loss: clip_fraction_low, clip_fraction_high, ratio_mean, ratio_std, ratio_max, ess,
+            advantage_mean, advantage_std, mismatch_kl (k1), mismatch_kl_k3, mismatch_max (largest absolute difference
+            of log-probability to the sampler);
+          - if the objective uses them: importance_mean, reference_kl;
+          - for a mixture of experts: router_balance (see moe.balance_loss), router_load_max (tokens of the busiest
+            expert over the mean of all experts, the largest value of any micro-batch).
+
+        `step.compiled` is the jitted function, for ahead-of-time lowering and for counting its programs. Its last
+        argument is `step.base`, the base weights of the adapters.
+
+    Raises:
+        ValueError: as optimiser.state_shardings does.
     """
     shardings = optimiser.state_shardings(policy, transformation, mesh, settings, offload)
     graphdef = nnx.split(policy)[0]
@@ -160,7 +173,7 @@ def make_train_step(
 
     def update(state: TrainState, batch: packing.Batch, base: Tree | None) -> tuple[TrainState, Scalars]:
         grads, sums, maxima = gradients(state.params, batch, state.step, graphdef, placed, o, state.adapters)
-        if offload:  # for as long as the update takes
+        if offload:  # masters and moments are on the devices only during the update
             state = jax.device_put(state, on_devices)
         grad_norm, param_norm = optax.tree.norm(grads), optax.tree.norm(state.trained)
         finite = jnp.isfinite(grad_norm) & jnp.isfinite(sums["loss"])
@@ -176,12 +189,12 @@ def make_train_step(
     compiled = jax.jit(
         update,
         donate_argnums=0,
-        in_shardings=(shardings, None, base_placed),  # a batch comes as it is placed
+        in_shardings=(shardings, None, base_placed),  # None: the batch keeps the sharding that `place` gave it
         out_shardings=(shardings, sharding.replicated(mesh)),
     )
 
     def step(state: TrainState, batch: packing.Batch) -> tuple[TrainState, Scalars]:
-        with jax.set_mesh(mesh):  # the model constrains its activations to the mesh in force
+        with jax.set_mesh(mesh):  # the model constrains the sharding of its activations on the current mesh
             return compiled(state, place(batch, mesh), base)
 
     step.compiled, step.base = compiled, base
@@ -189,11 +202,13 @@ def make_train_step(
 
 
 def make_scorer(policy: nnx.Module, mesh: Mesh, temperature: float = 1.0, logits_chunk: int = 0) -> Scorer:
-    """score(params, batch) -> log-probabilities of the batch's targets, float32 [M, R, T], placed as the batch's arrays
-    are; 0 in micro-batches that are not in use.
+    """Makes score(params, batch) -> log-probabilities of the batch's targets, float32 [M, R, T].
 
-    For what a loss compares with: the learner's policy before a step's updates, a frozen reference, a teacher. The
-    arguments are those of `make_train_step`; temperature and logits_chunk as in Objective.
+    They are sharded like the batch's arrays, and 0 in micro-batches that are not in use. Used for the policies that a
+    loss compares with: the learner's before a step's updates, a frozen reference, a teacher.
+
+    policy, mesh: as for `make_train_step`. temperature, logits_chunk: as in Objective. score raises ValueError as
+    `place` does.
     """
     graphdef = nnx.split(policy)[0]
 

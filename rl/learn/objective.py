@@ -1,4 +1,4 @@
-"""What a step minimises: the loss of one micro-batch and what is measured beside it.
+"""The training objective: the loss of one micro-batch and the metrics that are computed with it.
 
 Legend: M micro-batches, R rows of a micro-batch, T row length (see packing.Batch).
 """
@@ -21,16 +21,17 @@ Scalars = dict[str, jax.Array]
 LOSSES = ("ppo", "gspo", "gspo_token", "cispo", "sft")
 COVARIANCES = ("none", "clip", "kl")
 IMPORTANCES = ("none", "tis", "icepop")
-CLIP_COV_BOUNDS = (1.0, 5.0)  # arXiv:2505.22617: which covariances Clip-Cov draws from
+CLIP_COV_BOUNDS = (1.0, 5.0)  # arXiv:2505.22617: Clip-Cov draws tokens whose covariance is between these
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """The settings of a loss; the config keys of the same names say what they are.
+    """The settings of a loss; the config keys of the same names explain them.
 
-    loss: one of LOSSES, see losses.py; "sft" uses temperature, logits_chunk and router_coef alone. length: of
-    aggregation "fixed". dual_clip: 0 is none. importance, kl_coef: other than "none" and 0 they need a batch with
-    old_logprobs and with reference_logprobs. Raises ValueError naming a field whose value is impossible.
+    loss: one of LOSSES, see losses.py; "sft" uses only temperature, logits_chunk and router_coef. length: tokens, for
+    aggregation "fixed". dual_clip: 0 for none. importance other than "none" needs batches with old_logprobs; kl_coef
+    other than 0 needs batches with reference_logprobs.
+    Raises ValueError, naming the field, for an impossible value.
     """
 
     loss: str = "ppo"
@@ -71,11 +72,12 @@ def token_statistics(
     chunk: int,
     kept_RTK: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """(log-probabilities of the targets, entropies), both float32 [R, T], of hidden states.
+    """(log-probabilities of the targets, entropies), both float32 [R, T], in nats, from hidden states.
 
-    kept_RTK: see losses.token_statistics. chunk: logits exist for that many tokens of a row at a time, forward and
-    backward, because those of a whole batch would be the largest array of all (0: of all tokens at once). A row that is
-    split over the mesh axis `context` is chunked within each part.
+    x_RTD: the policy's last hidden states [R, T, D]. kept_RTK: see losses.token_statistics. chunk: compute the logits
+    of so many tokens of a row at a time, forward and backward, since the logits of a whole batch would be the largest
+    array of all; 0 for all tokens at once. A row that is split over the mesh axis `context` is chunked within each
+    part.
     """
 
     def of(x: jax.Array, targets: jax.Array, kept: jax.Array | None) -> tuple[jax.Array, jax.Array]:
@@ -90,13 +92,13 @@ def token_statistics(
     count = -(-length // chunk)
 
     def cut(x: jax.Array) -> jax.Array:
-        """[R, T, ...] -> [count, R, splits, chunk, ...], zeros at the end."""
+        """[R, T, ...] -> [count, R, splits, chunk, ...], padded with zeros."""
         x = x.reshape(R, splits, length, *x.shape[2:])
         x = jnp.pad(x, [(0, 0), (0, 0), (0, count * chunk - length)] + [(0, 0)] * (x.ndim - 3))
         return jnp.moveaxis(x.reshape(R, splits, count, chunk, *x.shape[3:]), 2, 0)
 
     def join(x: jax.Array) -> jax.Array:
-        """The inverse, [count, R, splits, chunk] -> [R, T]."""
+        """The inverse of `cut`, [count, R, splits, chunk] -> [R, T]."""
         return jnp.moveaxis(x, 0, 2).reshape(R, splits, count * chunk)[:, :, :length].reshape(R, T)
 
     body = jax.checkpoint(lambda _, xs: (None, of(*xs)), prevent_cse=False)
@@ -108,8 +110,9 @@ def token_statistics(
 def held_back(batch: packing.Batch, o: Objective, step: jax.Array) -> jax.Array | None:
     """The tokens that Clip-Cov or KL-Cov holds back, booleans [M, R, T]; None for covariance "none".
 
-    The covariance is that of the whole batch under the policy that the ratio is taken to, so that it does not depend on
-    how the batch is cut. step: updates done (int32 []), from which Clip-Cov's draw derives.
+    The covariance is taken over the whole batch, so that it does not depend on the division into micro-batches. Its
+    log-probabilities are those in the denominator of the ratio. step: updates done, int32 [], the seed of Clip-Cov's
+    random draw.
     """
     if o.covariance == "none":
         return None
@@ -127,10 +130,10 @@ def micro_batch(
     o: Objective,
     adapters: Mapping[str, Adapter] | None = None,
 ) -> tuple[jax.Array, tuple[Scalars, Scalars]]:
-    """(loss, (sums over the loss tokens, maxima over them)) of one micro-batch, a Batch of [R, T] arrays.
+    """(loss, (sums, maxima)) of one micro-batch, a Batch of [R, T] arrays; sums and maxima are over its loss tokens.
 
-    held_RT: the micro-batch's part of `held_back`. adapters: of the policy's weights, see lora.py. The losses,
-    and their gradients, of a batch's micro-batches add up to the batch's.
+    held_RT: the micro-batch's part of the result of `held_back`. adapters: of the policy's weights, see lora.py. The
+    losses of a batch's micro-batches, and likewise their gradients, add up to those of the batch.
     """
     rows = (micro.tokens, micro.positions, micro.segment_ids, micro.parent_ids)
     x_RTD, router = policy.hidden_and_router(*rows, adapters)
@@ -146,7 +149,8 @@ def micro_batch(
         if o.entropy_coef:
             value = value - o.entropy_coef * sums["entropy"] / tokens
     if router is not None:
-        # Weighted by the micro-batch's loss tokens, so that the batch's is their mean. A shared prefix counts once.
+        # Weighted by loss tokens: the batch's balance loss is the weighted mean over its micro-batches. The tokens of
+        # a shared prefix count once.
         balance = moe.balance_loss(router) * jnp.sum(micro.loss_mask)
         value = value + o.router_coef * balance / tokens
         load_E = router.pairs_E.sum(axis=0)
@@ -156,10 +160,11 @@ def micro_batch(
 
 
 def metrics(sums: Scalars, maxima: Scalars, tokens: jax.Array) -> Scalars:
-    """What `micro_batch` found, added up over a batch (largest of the maxima), by the field's names.
+    """The metrics of a batch, float32 scalars by name, from the results of `micro_batch` for all its micro-batches.
 
-    All but the loss are means over the batch's loss tokens. ess: effective sample size as a share of the tokens,
-    (sum of ratios)^2 / (tokens * sum of squared ratios) (Kong 1992).
+    sums: added up over the micro-batches. maxima: the largest over the micro-batches. tokens: the batch's loss tokens.
+    All results but the loss, the number of tokens and the maxima are means over the loss tokens. ess: effective sample
+    size as a share of the tokens, (sum of ratios)^2 / (tokens * sum of squared ratios) (Kong 1992).
     """
     mean = {name: value / jnp.maximum(tokens, 1.0) for name, value in sums.items()}
     mean |= {"loss": sums["loss"], "tokens": tokens}
@@ -175,7 +180,7 @@ def metrics(sums: Scalars, maxima: Scalars, tokens: jax.Array) -> Scalars:
 def _policy_gradient(
     logprobs_RT: jax.Array, micro: packing.Batch, held_RT: jax.Array | None, o: Objective
 ) -> tuple[jax.Array, Scalars, Scalars]:
-    """(loss, sums, maxima) of a policy-gradient loss, without entropy and router."""
+    """(loss, sums, maxima) of a policy-gradient loss, without the terms for entropy and router."""
     mask_RT, old_RT, sampler_RT = micro.loss_mask, _old(micro), micro.sampler_logprobs
     valid_RT = mask_RT > 0
     loss_RT, ratio_RT, low_RT, high_RT = _surrogate(logprobs_RT, old_RT, micro, o)
@@ -200,14 +205,14 @@ def _policy_gradient(
         sums["importance_mean"] = total(weight_RT)
     if o.covariance == "clip":
         loss_RT = jnp.where(held_RT, 0.0, loss_RT)
-    elif o.covariance == "kl":  # |log ratio| for KL, as its authors do; unlike theirs the algorithm's clip stays
+    elif o.covariance == "kl":  # |log ratio| as the KL, as in the authors' code; unlike there, the clip stays in place
         penalty_RT = o.covariance_kl_coef * jnp.abs(jnp.where(held_RT, logprobs_RT - old_RT, 0.0))
         loss_RT = loss_RT + penalty_RT
     if micro.reference_logprobs is not None:
         kl_RT = losses.kl(logprobs_RT, micro.reference_logprobs, mask_RT, o.kl_estimator)
         sums["reference_kl"] = jnp.sum(kl_RT)
         loss_RT = loss_RT + o.kl_coef * kl_RT
-    # Of the learner's policy before the update, where it is known, else of the one being trained.
+    # Log-probabilities of the learner's policy before the step's updates if the batch has them, else the current ones.
     learner_RT = logprobs_RT if micro.old_logprobs is None else old_RT
     sums["mismatch_kl"] = jnp.sum(losses.kl(sampler_RT, learner_RT, mask_RT, "k1"))
     sums["mismatch_kl_k3"] = jnp.sum(losses.kl(sampler_RT, learner_RT, mask_RT, "k3"))
@@ -223,7 +228,7 @@ def _policy_gradient(
 
 
 def _surrogate(logprobs_RT: jax.Array, old_RT: jax.Array, micro: packing.Batch, o: Objective) -> losses.Surrogate:
-    """The objective's surrogate."""
+    """The result of the surrogate loss that `o.loss` names."""
     arrays = (logprobs_RT, old_RT, micro.advantages, micro.loss_mask)
     if o.loss == "cispo":
         return losses.cispo(*arrays, o.clip_low, o.clip_high)
@@ -234,6 +239,6 @@ def _surrogate(logprobs_RT: jax.Array, old_RT: jax.Array, micro: packing.Batch, 
 
 
 def _old(batch: packing.Batch) -> jax.Array:
-    """Log-probabilities under the policy that the ratio is taken to: the learner's before the update, where they have
-    been computed, else the sampler's."""
+    """The log-probabilities in the denominator of the ratio: the learner's before the step's updates if the batch has
+    them, else the sampler's."""
     return batch.sampler_logprobs if batch.old_logprobs is None else batch.old_logprobs

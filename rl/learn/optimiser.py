@@ -1,11 +1,11 @@
-"""AdamW with its schedule, and the state that training changes.
+"""AdamW with its learning rate schedule, and the train state.
 
     optimiser = optimiser.make(learning_rate=1e-6, ...)
     state = optimiser.create(policy, optimiser, mesh)
 
-Parameters narrower than float32 have float32 masters: updates of 1e-6 of a weight are below bfloat16's resolution and
-would be lost one by one. With adapters (lora.py) only these are trained, and the parameters are the base merged
-with them.
+Parameters narrower than float32 have a master copy in float32: an update of 1e-6 of a weight is below the resolution of
+bfloat16 and would be lost. With adapters (lora.py) only the adapters are trained, and the parameters are the base
+weights merged with the adapters.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from model.checkpoints import lora
 from model.network import sharding, transformer
 
 Tree = Any
-HOST, DEVICE = "pinned_host", "device"  # jax's names of kinds of memory
+HOST, DEVICE = "pinned_host", "device"  # jax's names for kinds of memory
 
 
 @jax.tree_util.register_dataclass
@@ -32,10 +32,12 @@ HOST, DEVICE = "pinned_host", "device"  # jax's names of kinds of memory
 class TrainState:
     """What training changes.
 
-    params: the parameters as the model computes with them (an nnx.State). master: the same in float32, of which params
-    are the rounding; None if params are float32 themselves, or only adapters are trained. opt_state: the optimiser's,
-    with float32 moments. step: updates done (int32 []). skipped: updates in a row that were skipped because they were
-    not finite (int32 []). adapters: those that params are merged with, float32; None without.
+    params: the parameters that the model computes with (an nnx.State).
+    master: the float32 copy that params are rounded from; None if params are float32 or only adapters are trained.
+    opt_state: the optimiser's state, with float32 moments.
+    step: updates done, int32 [].
+    skipped: the latest updates in a row that were skipped because they were not finite, int32 [].
+    adapters: float32 adapters that are merged into params; None without.
     """
 
     params: Tree
@@ -47,7 +49,7 @@ class TrainState:
 
     @property
     def trained(self) -> Tree:
-        """What the optimiser moves, float32."""
+        """The arrays that the optimiser updates, float32: adapters, masters or parameters."""
         if self.adapters is not None:
             return self.adapters
         return self.params if self.master is None else self.master
@@ -63,9 +65,9 @@ def make(
 ) -> optax.GradientTransformation:
     """AdamW (arXiv:1711.05101, algorithm 2) after clipping the gradient's global norm to `max_grad_norm`.
 
-    After a linear warm-up (update n, from 0, uses learning_rate * (n + 1) / warmup_updates) the rate is constant, or,
-    with decay_updates = (first, end), falls linearly from update `first` on to a tenth at update `end`, where it stays.
-    Weight decay applies to every parameter.
+    The learning rate rises linearly: update n, counted from 0, uses learning_rate * (n + 1) / warmup_updates. After the
+    warm-up the rate is constant. With decay_updates = (first, end) it falls linearly from update `first` to a tenth at
+    update `end`, and stays there. Weight decay applies to every parameter.
 
     Raises:
         ValueError: naming the argument, if a value is out of range.
@@ -97,13 +99,13 @@ def fresh(
     config: transformer.Config | None = None,
     settings: lora.Lora | None = None,
 ) -> TrainState:
-    """The TrainState at the beginning of training. Traceable; its moments are float32 as the gradients are.
+    """The TrainState at the beginning of training. Traceable. The moments are float32, as the gradients are.
 
-    settings: of adapters of the architecture `config`, which alone are trained; None: the parameters are.
+    settings: of the adapters to train, for the architecture `config`; None to train the parameters themselves.
     """
     zero = jnp.zeros((), jnp.int32)
     if settings is not None:
-        adapters = lora.create(config, settings)  # they change nothing yet
+        adapters = lora.create(config, settings)  # initialised so that they do not change the model
         return TrainState(params, None, optimiser.init(adapters), zero, zero, adapters)
     wide = jax.tree.map(lambda p: p.astype(jnp.float32), params)
     return TrainState(params, wide if _narrow(params) else None, optimiser.init(wide), zero, zero)
@@ -117,10 +119,11 @@ def apply(
     optimiser: optax.GradientTransformation,
     base: dict[str, jax.Array] | None = None,
 ) -> tuple[TrainState, Tree]:
-    """(the state after an update by float32 gradients of what is trained, the update of that). Traceable.
+    """(the state after one update, the update of `state.trained`). Traceable.
 
-    base: of the adapters, see lora.merge. Unless `ok` (boolean []) the update is skipped, and if that is because it is
-    not `finite`, counted.
+    grads: float32, in the structure of `state.trained`. base: the base weights under the adapters, see lora.merge.
+    ok, finite: booleans []. If `ok` is false the state keeps its arrays; if `finite` is false too, the update is added
+    to `state.skipped`.
     """
     updates, opt_state = optimiser.update(grads, state.opt_state, state.trained)
     moved = optax.apply_updates(state.trained, updates)
@@ -136,7 +139,7 @@ def apply(
 
 
 def check_finite(state: TrainState, limit: int) -> None:
-    """Raises RuntimeError if `limit` updates in a row were not finite: training is not going to recover."""
+    """Raises RuntimeError if the latest `limit` updates were all not finite, since training will not recover then."""
     if int(state.skipped) >= limit:
         raise RuntimeError(
             f"{int(state.skipped)} updates in a row had a loss or gradient that is not finite and were skipped "
@@ -148,7 +151,7 @@ def check_finite(state: TrainState, limit: int) -> None:
 def abstract_state(
     policy: nnx.Module, optimiser: optax.GradientTransformation, settings: lora.Lora | None = None
 ) -> TrainState:
-    """The shapes of a fresh TrainState; of the policy only the structure is used."""
+    """The TrainState of `fresh` with shapes and dtypes in place of arrays. Of the policy only the structure is used."""
     make_state = functools.partial(fresh, optimiser=optimiser, config=policy.config, settings=settings)
     return jax.eval_shape(make_state, nnx.state(policy))
 
@@ -160,12 +163,13 @@ def state_shardings(
     settings: lora.Lora | None = None,
     offload: bool = False,
 ) -> TrainState:
-    """A NamedSharding for every array of a TrainState: masters and moments lie as their parameters do, counters are
-    replicated.
+    """A NamedSharding for every array of a TrainState.
 
-    policy: a transformer.Transformer, of which only the structure is used. settings: of adapters; None: the parameters
-    are trained. offload: masters and moments lie in the host's memory, each device's part on its own host. Raises
-    ValueError as lora.shardings does.
+    Masters and moments are sharded like their parameters; counters are replicated.
+
+    policy: a transformer.Transformer, of which only the structure is used. settings: of the adapters to train; None if
+    the parameters are trained. offload: keep masters and moments in host memory, each device's part on its own host.
+    Raises ValueError as lora.shardings does.
     """
     params = sharding.param_shardings(policy.config, mesh)
     whole = sharding.replicated(mesh)
@@ -186,19 +190,20 @@ def create(
     settings: lora.Lora | None = None,
     offload: bool = False,
 ) -> TrainState:
-    """A fresh TrainState on the mesh with a copy of the policy's parameters (steps donate theirs, the policy stays).
+    """A TrainState at the beginning of training, sharded over the mesh.
 
-    settings, offload: as for `state_shardings`. Raises ValueError for offload where jax cannot reach the host's memory.
+    It has a copy of the policy's parameters: steps donate the state's arrays, and the policy must keep its own.
+    settings, offload: as for `state_shardings`. Raises ValueError for offload if jax cannot use the host's memory.
     """
     if offload and HOST not in {memory.kind for memory in mesh.local_devices[0].addressable_memories()}:
         raise ValueError(f"rl.offload_optimiser must be False: these devices have no memory of the kind {HOST!r}")
     shardings = state_shardings(policy, optimiser, mesh, settings, offload)
-    # Copied first: device_put keeps the buffers of a shard that is already in its place.
+    # Copied first, because device_put reuses the buffers of arrays that are already in place.
     params = jax.device_put(jax.tree.map(jnp.copy, nnx.state(policy)), shardings.params)
     make_state = functools.partial(fresh, optimiser=optimiser, config=policy.config, settings=settings)
     return jax.jit(make_state, out_shardings=shardings, donate_argnums=0)(params)
 
 
 def _narrow(params: Tree) -> bool:
-    """Whether any parameter has less than float32."""
+    """Whether any parameter is not float32."""
     return any(p.dtype != jnp.float32 for p in jax.tree.leaves(params))

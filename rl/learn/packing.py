@@ -20,27 +20,31 @@ Advantage = float | Sequence[float]  # of an episode, or of each of its tokens
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """What one optimiser update trains on; the one definition of a batch.
+    """The data of one optimiser update.
 
-    Several episodes share a row. Index t of a row is the prediction made there: the token fed in at t is `tokens[t]`,
-    the one it has to predict is `targets[t]`, and mask, logprob and advantage at t belong to that target. An episode
-    of n tokens therefore takes up to n - 1 places, and its last token never predicts the next episode's first.
+    Several episodes share a row. Index t of a row stands for one prediction: the input token is `tokens[t]`, the token
+    to predict is `targets[t]`, and mask, log-probability and advantage at t belong to that target. An episode of n
+    tokens therefore takes at most n - 1 places, and its last token never predicts the next episode's first.
 
-    With shared prefixes what the episodes of a task begin with stands once, as a segment of its own without loss
-    tokens, before their segments, which go on where it ends and see it as well as themselves.
+    With shared prefixes, the tokens that all episodes of a task begin with are stored once per row, as a segment of
+    their own without loss tokens. The episodes' own segments follow. Their positions continue where the prefix ends,
+    and their tokens attend to the prefix as well as to their own segment.
 
-    tokens, targets: int32 [M, R, T]; 0 where the segment is 0.
-    positions: int32 [M, R, T], from 0 in each episode. segment_ids: int32 [M, R, T], 1, 2, ... in a row, 0 is padding.
-    parent_ids: int32 [M, R, T], the segment of the prefix that a place sees besides its own segment, its own segment
-        where there is none; None without shared prefixes.
-    loss_mask: float32 [M, R, T], 1 exactly where the target was sampled by the policy.
+    tokens, targets: int32 [M, R, T]; 0 in padding.
+    positions: int32 [M, R, T], counted from 0 in each episode.
+    segment_ids: int32 [M, R, T]; 1, 2, ... in each row, 0 in padding.
+    parent_ids: int32 [M, R, T], the segment of the prefix that a place attends to besides its own segment. Without a
+        prefix it is the place's own segment. None without shared prefixes.
+    loss_mask: float32 [M, R, T], 1 where the policy sampled the target, else 0.
     sampler_logprobs, advantages: float32 [M, R, T], of the target; 0 where the mask is 0.
-    old_logprobs, reference_logprobs: float32 [M, R, T], of the target under the learner's policy before the step's
-        updates and under a frozen reference (see learner.make_scorer); None where nothing asks for them.
-    kept: int32 [M, R, T, K], the ids that the target was drawn from, then -1; all -1 where it could be any; None
-        without truncated sampling.
-    used: int32 [], the micro-batches that hold anything; the rest are padding and are never computed.
-    denominator, sequences: float32 [], loss tokens and episodes with a loss token in the whole batch.
+    old_logprobs: float32 [M, R, T], of the target under the learner's policy before the step's updates; None if the
+        objective does not need them (see learner.make_scorer).
+    reference_logprobs: the same under a frozen reference policy.
+    kept: int32 [M, R, T, K], the ids that the target was drawn from, padded with -1; all -1 if it was drawn from the
+        whole vocabulary. None without truncated sampling.
+    used: int32 [], the number of micro-batches that hold any tokens; the rest are padding and are never computed.
+    denominator: float32 [], loss tokens in the whole batch.
+    sequences: float32 [], episodes with a loss token in the whole batch.
     """
 
     tokens: np.ndarray
@@ -61,8 +65,12 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where an episode stands: its index among those packed; `row` of all rows (M * R); its inputs `first` to
-    `stop` - 1 at `start` of the row; the inputs before them, if any, at `prefix` of the row, which others may share."""
+    """Where an episode is placed in a batch.
+
+    index: of the episode among those packed. row: of the batch's M * R rows. The episode's input tokens `first` to
+    `stop` - 1 are at position `start` of the row. If `first` > 0, the inputs before them are at position `prefix` of
+    the row, where other episodes of the task may share them.
+    """
 
     index: int
     row: int
@@ -73,10 +81,12 @@ class Place:
 
 
 def max_micro_batches(num_episodes: int, context: int, row_length: int, rows: int) -> int:
-    """The micro-batches that `num_episodes` episodes of at most `context` tokens can need; M for one compilation.
+    """The most micro-batches that `num_episodes` episodes of at most `context` tokens can need.
 
-    A row is opened only when an episode fits no open one, so every row but the last holds at least
-    floor(row_length / context) episodes; with context > row_length / 2 that is the worst case of one per row.
+    Used as M for all batches, so that the step is compiled once. row_length: tokens. rows: rows of a micro-batch.
+
+    A new row is begun only for an episode that fits into no existing row, so every row but the last holds at least
+    floor(row_length / context) episodes. If context > row_length / 2 that means one per row, the worst case.
 
     Raises:
         ValueError: if an episode of `context` tokens is longer than a row.
@@ -87,30 +97,31 @@ def max_micro_batches(num_episodes: int, context: int, row_length: int, rows: in
 
 
 def layout(trajectories: Sequence[Trajectory], row_length: int, share_prefix: bool = False) -> list[Place]:
-    """Where each episode goes, first-fit, longest first, ties in the order of (task, member).
+    """Assigns each episode a place by first-fit, longest episode first; ties are broken by (task, member).
 
-    Episodes without a loss token are left out; so is what follows an episode's last loss token, which no prediction
-    depends on. share_prefix: episodes of a task go together, longest task first, and where they stand in one row what
-    all of them begin with stands there once. The layout does not depend on the order in which the episodes arrive.
+    Episodes without a loss token are left out, and so are the tokens after an episode's last loss token, since no
+    prediction depends on them. share_prefix: the episodes of a task are placed together, longest task first, and within
+    one row the tokens that all of them begin with are stored once. The layout does not depend on the order of
+    `trajectories`.
 
     Raises:
         ValueError: naming the task, if an episode is longer than a row or its record is inconsistent.
     """
     stops = [_inputs(t, row_length) for t in trajectories]
     firsts = _shared(trajectories, stops) if share_prefix else [0] * len(stops)
-    total: dict[str, int] = {}  # of a task's episodes, less what they share
+    total: dict[str, int] = {}  # task -> inputs of its episodes, without the shared prefix
     for trajectory, first, stop in zip(trajectories, firsts, stops):
         total[trajectory.task_id] = total.get(trajectory.task_id, 0) + stop - first
 
     def rank(index: int) -> tuple:
         t = trajectories[index]
-        # The tokens only matter when a task and member occur twice; then they still fix the order.
+        # The tokens make the order unique even if the same task and member occur twice.
         return (-total[t.task_id] if share_prefix else 0, t.task_id if share_prefix else "", -stops[index],
                 t.task_id, t.member, t.tokens)  # fmt: skip
 
     places: list[Place] = []
-    taken: list[int] = []  # places of each row that hold something
-    prefixes: dict[str, dict[int, int]] = {}  # task -> row -> where the task's prefix stands
+    taken: list[int] = []  # filled positions of each row
+    prefixes: dict[str, dict[int, int]] = {}  # task -> row -> position of the task's prefix in the row
     for index in sorted((i for i, stop in enumerate(stops) if stop), key=rank):
         first, stop, task = firsts[index], stops[index], trajectories[index].task_id
         held = prefixes.setdefault(task, {})
@@ -135,19 +146,24 @@ def pack(
     share_prefix: bool = False,
     most_kept: int = 0,
 ) -> Batch:
-    """Packs episodes as `layout` says.
+    """Packs episodes into a batch, each at the place that `layout` gives it.
 
     Args:
-        trajectories: the episodes to learn from (those with a reward; the caller drops groups without a signal).
-        advantages: one per episode, given to all its loss tokens, or one per token of it; 1 for supervised training.
-        row_length: T. rows: R. micro_batches: M, see `max_micro_batches`. most_kept: K, sampler.top_k; 0: none.
+        trajectories: the episodes to learn from, all with a reward; the caller drops groups without a signal.
+        advantages: for each episode one number, used for all its loss tokens, or one per token. 1 in supervised
+            training.
+        row_length: T. rows: R. micro_batches: M, see `max_micro_batches`. share_prefix: see `layout`. most_kept: K
+            (sampler.top_k); 0 for no keep-sets.
 
     Returns:
-        A Batch of numpy arrays. No episode gives used = 0 and denominator = 0.
+        A Batch of numpy arrays; without any episode, used = 0 and denominator = 0.
 
     Raises:
-        ValueError: naming the task, if an advantage is not finite or there is not one for each token, or a keep-set is
-            larger than `most_kept`; if the episodes need more than `micro_batches`; and as `layout` does.
+        ValueError: as `layout` does, and if
+            - trajectories and advantages differ in number;
+            - an advantage is not finite, or an episode has neither one advantage nor one per token;
+            - a keep-set is larger than `most_kept`;
+            - the episodes need more than `micro_batches`.
     """
     if len(trajectories) != len(advantages):
         raise ValueError(f"{len(trajectories)} trajectories but {len(advantages)} advantages")
@@ -161,11 +177,11 @@ def pack(
     if most_kept:
         arrays["kept"] = np.full((*shape, most_kept), -1, np.int32)
     parent_ids = np.zeros(shape, np.int32)
-    segments = [0] * shape[0]  # so far in each row
-    prefixes: dict[tuple[int, int], int] = {}  # (row, where it stands) -> a prefix's segment
+    segments = [0] * shape[0]  # number of segments in each row so far
+    prefixes: dict[tuple[int, int], int] = {}  # (row, position in the row) -> segment of the prefix that begins there
 
     def write(trajectory: Trajectory, row: int, start: int, first: int, stop: int) -> tuple[int, slice]:
-        """Inputs first to stop - 1 of an episode as a new segment; returns it and where it stands."""
+        """Writes the inputs first to stop - 1 of an episode as a new segment; returns (segment, positions)."""
         segments[row] += 1
         here = slice(start, start + stop - first)
         arrays["tokens"][row, here] = trajectory.tokens[first:stop]
@@ -204,7 +220,10 @@ def pack(
 
 
 def _inputs(trajectory: Trajectory, row_length: int) -> int:
-    """The number of tokens to feed in: up to the one before the last loss token (0 if there is no loss token)."""
+    """The number of an episode's input tokens: all before its last loss token, 0 without a loss token.
+
+    Raises ValueError for an episode that is longer than a row or whose record is inconsistent.
+    """
     name, mask = f"task {trajectory.task_id!r} member {trajectory.member}", trajectory.loss_mask
     if len(trajectory.tokens) > row_length:
         raise ValueError(f"{name}: {len(trajectory.tokens)} tokens are longer than row_length {row_length}")
@@ -219,8 +238,10 @@ def _inputs(trajectory: Trajectory, row_length: int) -> int:
 
 
 def _shared(trajectories: Sequence[Trajectory], stops: Sequence[int]) -> list[int]:
-    """How many inputs each episode shares with all others of its task: what they begin with, up to the input that makes
-    the first prediction with a loss, which is each episode's own. 0 for an episode without another beside it."""
+    """How many inputs at its beginning each episode shares with all others of its task; 0 if it is the only one.
+
+    The shared inputs end before the input that makes the first prediction with a loss, which each episode keeps.
+    """
     members: dict[str, list[int]] = {}
     for index, trajectory in enumerate(trajectories):
         if stops[index]:
@@ -237,7 +258,7 @@ def _shared(trajectories: Sequence[Trajectory], stops: Sequence[int]) -> list[in
 
 
 def _advantages(trajectories: Sequence[Trajectory], advantages: Sequence[Advantage], index: int) -> np.ndarray:
-    """An episode's advantages, float32, one for each token."""
+    """An episode's advantages, float32 [tokens]. Raises ValueError if they are not finite or of another shape."""
     trajectory, given = trajectories[index], np.asarray(advantages[index], np.float32)
     name, count = f"task {trajectory.task_id!r} member {trajectory.member}", len(trajectory.tokens)
     if not np.isfinite(given).all():

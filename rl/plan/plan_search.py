@@ -1,7 +1,7 @@
-"""--config.plan.search=True: which mesh, micro-batch and remat policy make the learner fastest on a slice.
+"""--config.plan.search=True: searches the mesh, micro-batch and remat policy that make the learner fastest on a slice.
 
-Every sensible split of the chips is compiled with the least recomputation that fits; those that fit are ranked by the
-tokens per second that their binding roof allows.
+For every sensible mesh the learner is compiled, with as little recomputation as the memory allows. The results that fit
+are ranked by the tokens per second that their most limiting resource (compute, memory or links) allows.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from model.network import sharding, transformer
 from rl import setup
 from rl.plan import planning
 
-SPLITS = ((1, 1), (2, 1), (4, 1), (1, 2), (1, 4), (2, 2))  # mesh.tensor and mesh.context
-EXPERTS = (1, 2, 4, 8, 16)  # mesh.expert, of a mixture of experts
-ROW_MULTIPLE = 128  # tokens of a device's part of a row, as attention on TPU wants it
+SPLITS = ((1, 1), (2, 1), (4, 1), (1, 2), (1, 4), (2, 2))  # (mesh.tensor, mesh.context) to try
+EXPERTS = (1, 2, 4, 8, 16)  # mesh.expert to try for a mixture of experts
+ROW_MULTIPLE = 128  # attention on TPU needs a multiple of so many tokens in a device's part of a row
 
 
 def meshes(architecture: transformer.Config, row_length: int, chips: int) -> Iterator[dict[str, int]]:
-    """Axis sizes worth compiling: whatever tensor, context and expert leave goes to fsdp, nothing to data."""
+    """The meshes to try, as axis -> size. The axis fsdp takes the chips that tensor, context and expert leave; data is
+    always 1."""
     experts = EXPERTS if architecture.num_experts else (1,)
     for tensor, context in SPLITS:
         for expert in experts:
@@ -38,11 +39,15 @@ def meshes(architecture: transformer.Config, row_length: int, chips: int) -> Ite
 
 
 def search(config: config_dict.ConfigDict, devices: Sequence[jax.Device], chip: planning.Chip) -> list[dict[str, Any]]:
-    """Compiles the learner for each mesh; the records of `planning.Program` with "keys" to set, fastest first.
+    """Compiles the learner for each mesh. Returns one record for each mesh that fits, fastest first: that of
+    `planning.Program.to_json`, with the config keys to set as "keys". Progress is printed to stderr.
 
-    Progress goes to stderr. Each mesh starts at remat "attention"; where that does not fit everything is recomputed,
-    and where arithmetic binds more and more is kept as long as that fits. Where it does not bind, twice the rows are
-    tried as well.
+    Each mesh is tried first with remat "attention", then:
+      - if that does not fit, with everything recomputed;
+      - if compute is the limit, with less and less recomputation, as long as it fits;
+      - if something else is the limit, with twice the rows as well.
+
+    Raises ValueError if rl.row_length is not a multiple of ROW_MULTIPLE.
     """
     if config.rl.row_length % ROW_MULTIPLE:
         raise ValueError(f"rl.row_length = {config.rl.row_length}: expected a multiple of {ROW_MULTIPLE} for a TPU")
@@ -51,7 +56,7 @@ def search(config: config_dict.ConfigDict, devices: Sequence[jax.Device], chip: 
         try:
             mesh = sharding.make_mesh(axes, devices)
             best = _best(config, axes, mesh, chip)
-        except ValueError as error:  # the chips' torus, or a dimension, does not allow it
+        except ValueError as error:  # the slice's torus or a dimension of the model does not allow this mesh
             print(f"plan: {_named(axes)}: left out: {error}", file=sys.stderr)
             continue
         found += [best] if best else []
@@ -59,7 +64,7 @@ def search(config: config_dict.ConfigDict, devices: Sequence[jax.Device], chip: 
 
 
 def _best(config: config_dict.ConfigDict, axes: dict[str, int], mesh: Mesh, chip: planning.Chip) -> dict | None:
-    """The fastest record of one mesh; None if nothing fits."""
+    """The fastest record of one mesh, None if nothing fits."""
     parts = sharding.parts("rows", mesh)
 
     def attempt(remat: str, rows: int) -> dict | None:
@@ -95,9 +100,9 @@ def _named(axes: dict[str, int]) -> str:
 
 
 def run(config: config_dict.ConfigDict) -> None:
-    """Searches and prints the ranking. Raises ValueError as `planning.run` does."""
+    """Searches and prints the ranking. Raises ValueError as `planning.run` and `search` do."""
     devices, chip = planning.devices_of(config.plan.topology)
-    setup.make_mesh(config, devices)  # a config that does not fit the slice is refused as without a search
+    setup.make_mesh(config, devices)  # raises for a config whose mesh does not fit the slice, as without a search
     found = search(config, devices, chip)
     if config.plan.json:
         print(json.dumps({"topology": config.plan.topology, "search": found}, indent=2))

@@ -1,7 +1,7 @@
-"""--stage=plan: compiles a config's programs for a TPU slice that is not there, and says what they need.
+"""--stage=plan: compiles a config's programs for a TPU slice, without having one, and prints what they need.
 
-The TPU compiler (libtpu, requirements-tpu.txt) runs on any machine: the learner step, prefill and decode are compiled
-ahead of time for `plan.topology` with the config's mesh, from shapes alone. Memory is the compiler's own figure;
+The TPU compiler (libtpu, requirements-tpu.txt) runs on any machine. The learner step, prefill and decode are compiled
+ahead of time for `plan.topology` with the config's mesh, from shapes alone. The memory is the compiler's own figure;
 FLOPs, memory traffic and collectives are counted from the programs (rl/learn/cost.py).
 """
 
@@ -36,7 +36,10 @@ HOST = (2, 2, 1)  # chips of a TPU host
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One TPU chip, from Google Cloud's TPU pages: HBM in bytes; bf16 FLOP/s; HBM and all-links ICI bytes/s."""
+    """One TPU chip, with figures from Google Cloud's TPU pages.
+
+    hbm: bytes. flops: bf16 FLOP/s. bandwidth: of the HBM, bytes/s. links: all ICI links together, bytes/s.
+    """
 
     hbm: float
     flops: float
@@ -53,12 +56,13 @@ CHIPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A compiled program's needs, per chip and per run of it (one micro-batch of the learner, one decoded token).
+    """What a compiled program needs, per chip and per run (one micro-batch of the learner, one decoded token per slot).
 
-    arguments, outputs, temporaries: bytes of HBM; outputs without those that reuse an argument's memory; what lies in
-    the host's memory (rl.offload_optimiser) counts only where an update copies it. flops, traffic (bytes of HBM),
-    collectives (kind -> bytes). tokens: over all chips. model_flops: of the whole slice, those that a token needs
-    without anything computed twice. seconds: of the compilation.
+    arguments, outputs, temporaries: bytes of HBM. Outputs that reuse an argument's memory do not count. Arrays in host
+    memory (rl.offload_optimiser) count only as copies during an update.
+    flops: FLOPs. traffic: bytes to and from HBM. collectives: kind -> bytes.
+    tokens: over all chips. model_flops: FLOPs that the model needs for them on all chips, without recomputation.
+    seconds: compilation time.
     """
 
     name: str
@@ -78,7 +82,7 @@ class Program:
         return self.arguments + self.outputs + self.temporaries
 
     def roofs(self, chip: Chip) -> dict[str, float]:
-        """Seconds that each resource is busy at its full rate; the largest binds."""
+        """Resource -> seconds that it is busy at its full rate; the largest is a lower bound of the run time."""
         return {
             "compute": self.flops / chip.flops,
             "memory": self.traffic / chip.bandwidth,
@@ -86,14 +90,14 @@ class Program:
         }
 
     def to_json(self, chip: Chip, chips: int) -> dict[str, Any]:
-        """All of it with what follows for this chip."""
+        """The fields as JSON data, with the figures that follow for this kind of chip. chips: of the slice."""
         roofs = self.roofs(chip)
         binding = max(roofs, key=roofs.get)
         return {
             **dataclasses.asdict(self),
             "memory": self.memory,
             "capacity": chip.hbm,
-            "fits": True,  # or it would not have been compiled
+            "fits": True,  # otherwise the compiler would have refused it
             "roof_seconds": roofs,
             "binds": binding,
             "tokens_per_second": self.tokens / roofs[binding],
@@ -105,8 +109,8 @@ class Program:
 class Refused:
     """A program that the compiler refused because it does not fit a chip's memory.
 
-    memory: bytes of HBM that it needs, by the compiler's message. arguments: the lasting ones of them, by their shapes.
-    seconds: until the refusal.
+    memory: bytes of HBM per chip that the program needs, from the compiler's message. arguments: bytes of the arrays
+    that stay on a chip between runs, from their shapes. seconds: until the refusal.
     """
 
     name: str
@@ -115,12 +119,15 @@ class Refused:
     seconds: float
 
     def to_json(self, chip: Chip, chips: int) -> dict[str, Any]:
-        """All of it with what follows for this chip."""
+        """The fields as JSON data, with the capacity of this kind of chip in bytes."""
         return {**dataclasses.asdict(self), "capacity": chip.hbm, "fits": False}
 
 
 def devices_of(topology: str) -> tuple[list[jax.Device], Chip]:
-    """The devices of a slice such as "v5p:4x4x4". Raises ValueError when it is unknown or libtpu is not installed."""
+    """(the devices of a slice such as "v5p:4x4x4", its kind of chip).
+
+    Raises ValueError if there is no such slice or libtpu is not installed.
+    """
     kind = topology.split(":")[0]
     if kind not in CHIPS:
         known = ", ".join(sorted(CHIPS))
@@ -130,14 +137,14 @@ def devices_of(topology: str) -> tuple[list[jax.Device], Chip]:
     except ImportError as error:
         raise ValueError("plan: needs libtpu: make setup, or pip install -r requirements-tpu.txt") from error
     shape = [int(side) for side in re.findall(r"\d+", topology.partition(":")[2])]
-    host = tuple(min(sides) for sides in zip([*shape, 1, 1], HOST))  # libtpu asks for a whole host otherwise
+    host = tuple(min(sides) for sides in zip([*shape, 1, 1], HOST))  # smaller than HOST for a slice smaller than a host
     try:
         description = topologies.get_topology_desc(
             platform="tpu", topology_name=topology, chips_per_host_bounds=host
         )
     except jax.errors.JaxRuntimeError as error:
         if "INVALID_ARGUMENT" not in str(error):
-            raise  # the compiler's own trouble, which is no fault of the topology
+            raise  # an error of the compiler that has nothing to do with the topology
         raise ValueError(f"plan.topology: {topology!r} is no TPU slice: {error}") from error
     return list(description.devices), CHIPS[kind]
 
@@ -146,8 +153,11 @@ def _measure(
     name: str, traced: Any, mesh: Mesh, tokens: int, needed: float, attended: float, held: float, start: float,
     loops: Mapping[str, int] = {},
 ) -> Program | Refused:
-    """Compiles a traced program for TPU and counts what it needs. attended, loops: see cost.py. held: bytes of what
-    stays on a chip between runs."""
+    """Compiles a traced program for TPU and measures what it needs.
+
+    tokens: of a run, over all chips. needed: see Program.model_flops. attended, loops: see rl/learn/cost.py. held:
+    bytes that stay on a chip between runs. start: time.perf_counter() before tracing.
+    """
     try:
         with jax.set_mesh(mesh):
             compiled = traced.lower(lowering_platforms=("tpu",)).compile()
@@ -155,7 +165,7 @@ def _measure(
         found = re.findall(r"([\d.]+)([KMGT])\b", str(error))
         sizes = [float(number) * 1024 ** (1 + "KMGT".index(unit)) for number, unit in found]
         if "RESOURCE_EXHAUSTED" not in str(error) or not sizes:
-            raise  # the compiler's own trouble
+            raise  # not a lack of memory
         return Refused(name, max(sizes), held, time.perf_counter() - start)
     memory, found = compiled.memory_analysis(), cost.traffic(compiled.as_text(), loops)
     return Program(
@@ -173,7 +183,7 @@ def _measure(
 
 
 def _bytes_held(architecture: transformer.Config, mesh: Mesh, rules: sharding.Rules, each: int) -> float:
-    """Bytes on a chip of arrays that are split like the parameters, of so many bytes an element."""
+    """Bytes on a chip of arrays that are sharded like the parameters. each: bytes per parameter."""
     shardings = dict(nnx.to_flat_state(sharding.param_shardings(architecture, mesh, rules)))
     table = architecture.parameters()
     return each * sum(
@@ -182,22 +192,22 @@ def _bytes_held(architecture: transformer.Config, mesh: Mesh, rules: sharding.Ru
 
 
 def learner_program(config: config_dict.ConfigDict, mesh: Mesh) -> Program | Refused:
-    """The learner's update on one micro-batch."""
+    """The needs of the learner's update on one micro-batch of rl.rows rows."""
     start, length = time.perf_counter(), config.rl.row_length
     policy, dtype = _policy(config, mesh), jnp.dtype(config.model.dtype)
     tokens, others = config.rl.rows * length, (length + 1) / 2
     frozen = bool(config.rl.lora_rank)
     needed = cost.model_flops(policy.config, tokens, others, backward=True, frozen=frozen)
     wide = 3 if dtype == jnp.float32 else 4  # moments, gradient and masters are float32
-    each = dtype.itemsize + 4 * (1 if config.rl.offload_optimiser else wide)  # of these the gradient is on the device
-    each = 2 * dtype.itemsize if frozen else each  # the base, and merged with adapters
+    each = dtype.itemsize + 4 * (1 if config.rl.offload_optimiser else wide)  # 1: with offload only the gradient stays
+    each = 2 * dtype.itemsize if frozen else each  # with adapters: the base, and the base merged with the adapters
     held = _bytes_held(policy.config, mesh, sharding.TRAIN, each)
     return _measure("learner", _trace_learner(config, policy, mesh), mesh, tokens, needed, others / length, held, start)
 
 
 def sampler_programs(config: config_dict.ConfigDict, mesh: Mesh) -> Iterator[Program | Refused]:
-    """One large piece of prefill in as many slots as a call takes, and one decoded token in every slot, both with full
-    caches."""
+    """The needs of the sampler's programs, both with full caches: prefill of one chunk in as many slots as a call
+    takes, then decode of one token in every slot."""
     start, policy, c = time.perf_counter(), _policy(config, mesh), config.sampler
     architecture, dtype = policy.config, jnp.dtype(config.model.dtype)
     program = decoding.Program(nnx.split(policy)[0], c.context, c.max_new_tokens, (0,), setup.truncation(config))
@@ -212,7 +222,7 @@ def sampler_programs(config: config_dict.ConfigDict, mesh: Mesh) -> Iterator[Pro
 
 
 def _policy(config: config_dict.ConfigDict, mesh: Mesh) -> transformer.Transformer:
-    """The policy's structure with shapes for parameters."""
+    """The policy with shapes and dtypes in place of parameters."""
     architecture, dtype = hf_config.read(config.model.checkpoint), jnp.dtype(config.model.dtype)
     platform, remat = sharding.platform(mesh), config.model.remat
     return nnx.eval_shape(
@@ -221,7 +231,8 @@ def _policy(config: config_dict.ConfigDict, mesh: Mesh) -> transformer.Transform
 
 
 def _trace_learner(config: config_dict.ConfigDict, policy: transformer.Transformer, mesh: Mesh) -> Any:
-    """The learner's step, traced from shapes; with two micro-batches, because it adds up the gradients of several."""
+    """The learner's step, traced from shapes. With two micro-batches, since one alone needs no memory to accumulate
+    gradients."""
     optimiser, step = setup.train_step(config, policy, mesh, "policy_gradient")
     state = optimisers.abstract_state(policy, optimiser, setup.adapters(config))
     shape = (2, config.rl.rows, config.rl.row_length)
@@ -238,12 +249,12 @@ def _trace_learner(config: config_dict.ConfigDict, policy: transformer.Transform
         lambda x, placed: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed),
         batch, learner.batch_shardings(batch, mesh),
     )  # fmt: skip
-    with jax.set_mesh(mesh):  # only here: what is not traced would run on the devices that are not there
+    with jax.set_mesh(mesh):  # for tracing only: any other operation would try to run on the mesh's absent devices
         return step.compiled.trace(state, batch, step.base)
 
 
 def advice(program: Program | Refused, chip: Chip) -> str:
-    """Which config key to change when a program does not fit; "" when it does."""
+    """The config keys to change if a program does not fit, as text; "" if it fits."""
     if isinstance(program, Program):
         return ""
     if program.name != "learner":
@@ -259,7 +270,7 @@ def advice(program: Program | Refused, chip: Chip) -> str:
 def run(config: config_dict.ConfigDict) -> None:
     """--stage=plan: compiles each program in turn and prints what it needs.
 
-    Raises ValueError when the topology is unknown, the mesh does not fit it, or libtpu is missing.
+    Raises ValueError if the topology is unknown, the mesh, rows or slots do not match it, or libtpu is missing.
     """
     devices, chip = devices_of(config.plan.topology)
     mesh = setup.make_mesh(config, devices)
@@ -276,7 +287,7 @@ def run(config: config_dict.ConfigDict) -> None:
 
 
 def _check(config: config_dict.ConfigDict, mesh: Mesh) -> None:
-    """Raises ValueError, naming the key, when rows or slots do not divide among the chips."""
+    """Raises ValueError, naming the key, if rows, row length or slots do not divide evenly among the chips."""
     for key, size, logical, rules in (
         ("rl.rows", config.rl.rows, "rows", sharding.TRAIN),
         ("rl.row_length", config.rl.row_length, "sequence", sharding.TRAIN),
@@ -288,7 +299,7 @@ def _check(config: config_dict.ConfigDict, mesh: Mesh) -> None:
 
 
 def describe(record: dict[str, Any]) -> str:
-    """One program's record as text."""
+    """A program's record (`to_json` with "advice") as text."""
     if not record["fits"]:
         return (
             f"{record['name']}: does NOT fit: {record['advice']}\n"

@@ -1,9 +1,9 @@
-"""How far a language model as judge agrees with code, on the episodes that both have scored.
+"""How often a language model that judges episodes agrees with the reward by code, on episodes that have both.
 
     python -m rl.reports.agreement --workdir=DIR [--round=K]
 
-reads DIR/rollouts and prints JSON. Episodes that a model judged in a simulated world have no reward by code and are
-left out, as are those without a verdict.
+reads DIR/rollouts and prints JSON. Left out are episodes of simulated worlds, which have no reward by code, and
+episodes without a verdict of the judge.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from rl.reports import report
 
 
 def kappa(table: Mapping[tuple[bool, bool], int]) -> float | None:
-    """Cohen's kappa (Cohen 1960) of a table (one's verdict, the other's) -> count; None where chance alone agrees.
+    """Cohen's kappa (Cohen 1960), (p_o - p_e) / (1 - p_e), of a table (one verdict, other verdict) -> count.
 
-    (p_o - p_e) / (1 - p_e): how often both say the same, beyond what two would who say so as often but blindly.
+    p_o is the observed agreement; p_e is the agreement by chance of two judges that give each verdict as often as these
+    two. None if the table is empty or p_e = 1.
     """
     total = sum(table.values())
     if not total:
@@ -34,11 +35,12 @@ def kappa(table: Mapping[tuple[bool, bool], int]) -> float | None:
 
 
 def measure(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The agreement on recorded episodes (lines of rollouts/*.jsonl): a verdict is whether the episode has passed.
+    """The agreement of judge and code on recorded episodes (lines of rollouts/*.jsonl).
 
-    Counts "judged" episodes, those "without_verdict", those "without_code" and the "both" that are compared: passed by
-    both, by the judge or by code only, by none; "agreement" is their share of equal verdicts, "reward_difference" the
-    mean of |judge's - code's reward|. What cannot be told is None.
+    The counts: "judged" episodes; of these "without_verdict", "without_code" (no reward by code) and "both", which are
+    compared. Of "both": "passed_by_both", "passed_by_judge_only", "passed_by_code_only", "passed_by_none".
+    "agreement" is the share of "both" with equal verdicts, "kappa" see `kappa`, "reward_difference" the mean of
+    |judge's reward - code's reward|. All three are None if there is nothing to compare.
     """
     counts, table, differences = Counter(), Counter(), []
     for score in (record["score"] for record in records):

@@ -1,13 +1,13 @@
-"""Opens a run's workdir: metrics, summary and rollouts as plain data, and as text and figures for people.
+"""Reads a run's workdir: metrics, summary and rollouts as plain data, as text, and as figures.
 
     python -m rl.reports.report --workdir=DIR [--random=N [--seed=S] | --rollout=N] [--round=K]
         [--phase=train|initial|before|after|current] [--outcome=any|pass|fail]
 
-prints the closing table and, if asked, N readable conversations drawn at random or the N-th one. The conversations of
-stage=evaluate are those of DIR/evaluation.
+prints the table of the rounds and, if asked, N conversations drawn at random, or the N-th one. For the conversations of
+stage=evaluate pass --workdir=DIR/evaluation.
 
 Files of a workdir: metrics.jsonl (one flat dict per line), summary.json, rollouts/*.jsonl (one episode per line: the
-fields of rl.trajectory.Trajectory, plus "round" and whatever else the loop recorded).
+fields of rl.trajectory.Trajectory, "round" and other tags of the loop).
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ Record = dict[str, Any]
 
 
 def metrics(workdir: str | Path) -> list[Record]:
-    """The rows of metrics.jsonl, oldest first. Raises FileNotFoundError without one, ValueError for a broken line."""
+    """The rows of metrics.jsonl, oldest first. Raises FileNotFoundError if it is missing, ValueError for a bad line."""
     return list(read_lines(Path(workdir) / "metrics.jsonl"))
 
 
 def curve(rows: Iterable[Record], y: str, x: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """(x, y), both [number of rows that have y]; x defaults to the count of such rows. For plotting.
+    """(xs, ys) for plotting: the values of the keys x and y in the rows that have both, arrays [rows].
 
-    Raises ValueError naming the keys there are if no row has both.
+    Without x, xs counts those rows from 0. Raises ValueError, listing the known keys, if no row has them.
     """
     rows = list(rows)
     chosen = [row for row in rows if row.get(y) is not None and (x is None or row.get(x) is not None)]
@@ -55,12 +55,12 @@ def summary(workdir: str | Path) -> Record:
 
 
 def rollouts(workdir: str | Path, round: int | None = None, phase: str | None = None) -> Iterator[Record]:
-    """The recorded episodes, all or those of one round and phase, file by file in order of name.
+    """The recorded episodes, file by file in order of name; only those of `round` and `phase`, if given.
 
-    phase: "train", or whose held-out episodes: "initial" (the base policy), "before" or "after" the round's RL; with
-    "_greedy" behind it, those sampled at temperature 0.
+    phase: "train" for training episodes. For held-out episodes the policy that played them: "initial" (the initial
+    policy), "before" or "after" (before or after the round's RL). With the ending "_greedy", those at temperature 0.
 
-    Raises FileNotFoundError if there are no rollout files and ValueError for a broken line.
+    Raises FileNotFoundError if there are no rollout files and ValueError for a bad line.
     """
     files = sorted((Path(workdir) / "rollouts").glob("*.jsonl"))
     if not files:
@@ -72,7 +72,10 @@ def rollouts(workdir: str | Path, round: int | None = None, phase: str | None = 
 
 
 def select(records: Iterable[Record], outcome: str = "any") -> Iterator[Record]:
-    """The records with that outcome: "pass" (reward 1.0), "fail" (below 1.0) or "any" (faults included)."""
+    """The records with an outcome: "pass" (reward 1.0), "fail" (below 1.0) or "any" (also faults).
+
+    Raises ValueError for another outcome.
+    """
     wanted = {
         "any": lambda reward: True,
         "pass": lambda reward: reward == 1.0,
@@ -84,7 +87,7 @@ def select(records: Iterable[Record], outcome: str = "any") -> Iterator[Record]:
 
 
 def sample(records: Iterable[Record], count: int, seed: int) -> list[Record]:
-    """At most `count` records without replacement, in the order they came; the same seed draws the same ones."""
+    """At most `count` records drawn at random without replacement, in their original order. seed: of the draw."""
     records = list(records)
     chosen = random.Random(seed).sample(range(len(records)), min(count, len(records)))
     return [records[i] for i in sorted(chosen)]
@@ -101,7 +104,7 @@ def format_trajectory(record: Record) -> str:
 
 
 def format_tree(tree: Record) -> str:
-    """A behaviour tree (`tree.to_dict`) as indented text, one node per line with the edge that leads to it."""
+    """A behaviour tree (`tree.to_dict`) as indented text: one node per line, after the label of the edge to it."""
     lines = [_format_node(tree)]
     children = tree["children"]
     for i, child in enumerate(children):
@@ -113,7 +116,7 @@ def format_tree(tree: Record) -> str:
 
 
 def table(rounds: Sequence[Record]) -> str:
-    """The closing table of a run: one line per entry of summary.json's "rounds"; pass rates in %, 95 % intervals."""
+    """A run's final table, one line per entry of summary.json's "rounds". Pass rates in % with 95 % intervals."""
     head = ("round", "flywheel", "train", "held-out", "branches", "depth", "initial %", "before %", "after %", "gain")
     rows = [head]
     for entry in rounds:
@@ -125,7 +128,7 @@ def table(rounds: Sequence[Record]) -> str:
 
 
 def world_table(rounds: Sequence[Record]) -> str:
-    """As `table`, a line per round and world of the reasoning flywheel; "" if there is none."""
+    """As `table`, with a line per round and world of the reasoning flywheel; "" without rounds of that flywheel."""
     phases = ("pass_initial", "pass_before", "pass_after")
     rows = [("round", "world", "initial %", "before %", "after %", "gain")]
     for entry in rounds:
@@ -137,23 +140,24 @@ def world_table(rounds: Sequence[Record]) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of equal length as lines of columns."""
+    """Rows with the same number of cells as lines of aligned columns."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows)
 
 
 def gain(entry: Record) -> float:
-    """What a round's RL gained: held-out pass rate after minus before, both in [0, 1]."""
+    """The gain of a round's RL: held-out pass rate after it minus before it, in [-1, 1]."""
     return entry["pass_after"]["mean"] - entry["pass_before"]["mean"]
 
 
 def plot(workdir: str | Path) -> Figure:
-    """A figure of the run: reward and pass rate of every RL step, the latter also by environment if there are several;
-    held-out pass rates of every round with intervals.
+    """A figure of the run with two parts.
 
-    The second part is left empty while the run has no summary.json.
+    Left: reward and pass rate of every RL step, and the pass rate by environment if there are several. Right: held-out
+    pass rates of every round with 95 % intervals; empty while the run has no summary.json.
+    Raises as `metrics` and `curve` do.
     """
-    # Not at the top: the training loop imports this module for its closing table and has no use for matplotlib.
+    # Not at the top: the training loop imports this module for its tables and does not need matplotlib.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4), layout="constrained")
@@ -182,7 +186,10 @@ def plot(workdir: str | Path) -> Figure:
 
 
 def read_lines(path: Path) -> Iterator[Record]:
-    """The records of a JSON-lines file; a last line without its newline is still being written and left out."""
+    """The records of a JSON-lines file. A last line without newline is left out: it may still be being written.
+
+    Raises ValueError, naming file and line, for a line that is not JSON.
+    """
     with path.open() as file:
         for number, line in enumerate(file, 1):
             if not line.endswith("\n"):
@@ -194,7 +201,7 @@ def read_lines(path: Path) -> Iterator[Record]:
 
 
 def _format_message(message: Record) -> list[str]:
-    """The lines of one message; what runs over several lines is indented."""
+    """One message as lines of text. Further lines of its content are indented."""
     label = f"[{message['role']}"
     label += f" {message['tool_call_id']}]" if "tool_call_id" in message else "]"
     lines = []
@@ -206,7 +213,7 @@ def _format_message(message: Record) -> list[str]:
 
 
 def _format_score(score: Record) -> list[str]:
-    """The lines that say what an episode earned and why."""
+    """Lines of text on an episode's reward and the reasons for it."""
     if score["reward"] is None:
         return [f"-- no reward, infrastructure failed: {score['error']}"]
     subgoals = ", ".join(f"{name} {'reached' if hit else 'MISSED'}" for name, hit in score["subgoals"].items())
@@ -220,7 +227,7 @@ def _format_score(score: Record) -> list[str]:
 
 
 def _format_node(node: Record) -> str:
-    """Id, kind and spec of a tree node; conditions in words."""
+    """Id, kind and spec of a tree node as text, with its condition in words."""
     spec = dict(node["spec"])
     words = [expr.render(spec.pop("condition"))] if "condition" in spec else []
     words += [f"{key}={value}" for key, value in spec.items() if value not in ("", None, False)]
@@ -228,7 +235,7 @@ def _format_node(node: Record) -> str:
 
 
 def _interval(rate: Record) -> str:
-    """{"mean", "low", "high"} in percent."""
+    """A {"mean", "low", "high"} as text, in percent."""
     return f"{100 * rate['mean']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
 
 

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: progress bars on standard error, one line per step on standard output."""
+"""Output while a run goes on: progress bars on standard error, one line per step on standard output."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Item = TypeVar("Item")
 
 
 def bar(items: Iterable[Item], text: str, total: int | None = None) -> tqdm:
-    """Iterates over items with a progress bar that vanishes when it is done; total: of items without a length."""
+    """Iterates over items with a progress bar, which is removed at the end. total: number of items without a length."""
     return tqdm(items, desc=text, total=total, leave=False, disable=not sys.stderr.isatty())
 
 
 class Progress:
-    """A progress bar of episodes; `update(done, total)` is the rollouts' callback."""
+    """A progress bar of episodes. Pass `update` as the rollouts' on_progress."""
 
     def __init__(self, text: str):
         self._bar = tqdm(desc=text, unit="ep", leave=False, disable=not sys.stderr.isatty())
@@ -37,19 +37,19 @@ class Progress:
 
 
 def line(text: str) -> None:
-    """Prints a line without tearing a bar."""
+    """Prints a line on standard output, above the progress bar if there is one."""
     tqdm.write(text)
     sys.stdout.flush()
 
 
 def percent(rate: Mapping[str, Any]) -> str:
-    """A pass rate with its 95 % interval."""
+    """A pass rate with its 95 % interval as text in percent, and the greedy pass rate if there is one."""
     text = f"{100 * rate['mean']:.1f} % [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
     return text + (f", greedy {100 * rate['greedy']:.1f} %" if "greedy" in rate else "")
 
 
 def faults(items: Sequence[Trajectory]) -> None:
-    """Says how many episodes had an infrastructure fault, and what the first one was; nothing if none had."""
+    """Prints how many episodes had an infrastructure fault and the first of them; nothing if there was none."""
     failed = [item for item in items if item.reward is None]
     if failed:
         first, episode = failed[0], f"{failed[0].task_id}, member {failed[0].member}"
@@ -58,7 +58,10 @@ def faults(items: Sequence[Trajectory]) -> None:
 
 
 def step(number: int, index: int, steps: int, metrics: Mapping[str, float | None]) -> str:
-    """One RL step in a line; a dash stands for what could not be measured."""
+    """A line of text on one RL step; a dash for a metric that is None.
+
+    number: of the round. index: of the step, from 0. steps: of the round.
+    """
 
     def shown(name: str, scale: float = 1.0, places: int = 3) -> str:
         value = metrics.get(name)

@@ -27,7 +27,7 @@ Combination = dict[str, Any]  # config key -> value
 
 
 def combinations(sweep: Callable[[Callable[..., None]], None]) -> list[Combination]:
-    """What `sweep` adds, in order. Raises ValueError if that is nothing or the same combination twice."""
+    """The combinations that `sweep` adds, in order. Raises ValueError if there is none or one is added twice."""
     added: list[Combination] = []
     sweep(lambda **values: added.append(values))
     if not added:
@@ -40,25 +40,27 @@ def combinations(sweep: Callable[[Callable[..., None]], None]) -> list[Combinati
 
 
 def run_name(combination: Combination) -> str:
-    """The name of a combination's folder: "key=value,key=value", path separators replaced."""
+    """The name of a combination's folder: "key=value,key=value", with "/" replaced by "_"."""
     return ",".join(f"{key}={value}" for key, value in combination.items()).replace("/", "_")
 
 
 def run_flags(argv: Sequence[str], workdir: Path, combination: Combination) -> list[str]:
-    """main.py's command line: the sweep's own, with the combination's values and folder last so that they win."""
+    """main.py's arguments for a combination: those of the sweep, then the combination's values and folder, which
+    override them."""
     swept = [f"--config.{key}={value}" for key, value in combination.items()]
     return [*argv, *swept, f"--workdir={workdir / run_name(combination)}"]
 
 
 def is_finished(run: Path, rounds: int) -> bool:
-    """Whether the run wrote a summary that holds that many rounds."""
+    """Whether the run in folder `run` has written a summary with so many rounds."""
     if not (run / "summary.json").exists():
         return False
     return len({entry["round"] for entry in report.summary(run)["rounds"]}) >= rounds
 
 
 def results(run: Path) -> dict[str, float]:
-    """RESULTS of a finished run: held-out pass rates of the last round, the mean gain over rounds (%), wall seconds."""
+    """The RESULTS of a finished run, by name: held-out pass rates of the last round and the mean gain over all rounds,
+    both in %, and wall-clock seconds."""
     record = report.summary(run)
     last = record["rounds"][-1]
     rates = [100 * last[key]["mean"] for key in ("pass_initial", "pass_before", "pass_after")]
@@ -67,7 +69,7 @@ def results(run: Path) -> dict[str, float]:
 
 
 def table(rows: Sequence[tuple[Combination, dict[str, float] | None]]) -> str:
-    """A markdown table of (combination, its results or None if the run failed)."""
+    """A Markdown table. rows: (combination, its results, or None if the run failed)."""
     keys = list(dict.fromkeys(key for combination, _ in rows for key in combination))
     lines = [(*keys, *RESULTS)]
     for combination, found in rows:
@@ -80,9 +82,9 @@ def table(rows: Sequence[tuple[Combination, dict[str, float] | None]]) -> str:
 
 
 def prepare(argv: Sequence[str]) -> tuple[Path, list[tuple[Combination, list[str], int]]]:
-    """Checks everything before anything runs; returns the sweep's folder and (combination, main.py's flags, rounds).
+    """Checks the whole sweep before the first run. Returns (its folder, [(combination, main.py's arguments, rounds)]).
 
-    Raises ValueError naming what is wrong with the command line, the file's sweep, or a combination.
+    Raises ValueError for a mistake in the command line, the file's sweep(add) or a combination.
     """
     values = command_line.parse(argv, FLAGS)
     file = values["config"].config_filename.split(":")[0]
@@ -102,7 +104,7 @@ def prepare(argv: Sequence[str]) -> tuple[Path, list[tuple[Combination, list[str
 
 
 def run(combination: Combination, workdir: Path, given: Sequence[str], rounds: int) -> dict[str, float] | None:
-    """Runs main.py for one combination unless it is finished; returns its results, None if it failed."""
+    """Runs main.py for one combination unless that run is finished. Returns its results, None if it failed."""
     folder = workdir / run_name(combination)
     if is_finished(folder, rounds):
         print(f"sweep: {folder.name} is finished already", flush=True)
@@ -116,7 +118,7 @@ def run(combination: Combination, workdir: Path, given: Sequence[str], rounds: i
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs the sweep; exit status 2 if the command is wrong, 1 if a run failed, else 0."""
+    """Runs the sweep. Returns the exit status: 2 if the command is wrong, 1 if a run failed, else 0."""
     if {"-h", "--help"} & set(argv):
         print(__doc__)
         return 0

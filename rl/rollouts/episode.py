@@ -1,4 +1,5 @@
-"""An episode under way: its conversation, its tokens so far, and its environment, whose failures stay its own."""
+"""An unfinished episode: its conversation, its tokens so far and its environment. A failure of the environment ends
+this episode only."""
 
 from __future__ import annotations
 
@@ -23,13 +24,20 @@ CUT_OFFS = {sampler.LENGTH: trajectory.LENGTH, sampler.CONTEXT: trajectory.CONTE
 
 @dataclasses.dataclass
 class Episode:
-    """An episode under way.
+    """An unfinished episode.
 
-    seed: of its sampling. version: of the parameters that sample its next turn. timeout: seconds that an environment
-    may take for an answer; None: any time. failures: how earlier attempts at it failed. env: None before it is made and
-    after it is closed. slot: in the engine, -1 for none. pending: tokens that the policy is to see next. unread: those
-    before them that its slot does not hold, after a pause. pauses: how often it was put aside; since: the turns it had
-    taken when the run began. reason: why the episode ended, "" while it goes on. The rest is as in Trajectory.
+    seed: for sampling.
+    version: the policy version (see Trajectory) of the parameters that sample its next turn.
+    timeout: seconds that the environment may take to answer; None: no limit.
+    failures: the errors of earlier attempts at the episode.
+    env: the environment; None before it is made and after it is closed.
+    slot: in the engine, -1 for none.
+    pending: tokens of the prompt or the environment's answer that the policy has not seen yet.
+    unread: after a pause, the tokens before `pending`, which the new slot's cache does not hold.
+    pauses: how often the episode was put aside.
+    since: the number of turns it had taken when the current run began.
+    reason: why the episode ended, "" while it goes on.
+    The other fields are as in Trajectory.
     """
 
     task: Task
@@ -56,7 +64,7 @@ class Episode:
     versions: list[int] = dataclasses.field(default_factory=list)
 
     def record(self, sample: sampler.Sample) -> None:
-        """Appends the tokens that were pending and those that were sampled after them."""
+        """Appends the pending tokens and the tokens sampled after them to the record."""
         given = len(self.pending)
         self.tokens += self.pending + sample.tokens
         self.loss_mask += [0] * given + [1] * len(sample.tokens)
@@ -64,13 +72,14 @@ class Episode:
         self.kept += [[] for _ in range(given)] + sample.kept if sample.kept else []
 
     async def guard(self, stage: str, call: Callable[[], Awaitable[Result]]) -> Result | None:
-        """Awaits call(); an exception gives None and ends this episode, and no other, with reward None.
+        """Awaits call() and returns its result; an exception ends this episode with reward None, and None is returned.
 
-        This is the one place where a broad except is right: environments are foreign code with backends of their own
-        and may fail in any way, and such a failure must neither become a reward nor stop the run. Nothing is lost by
-        it: the error holds stage, exception and traceback, what failed before stays in front of it, and so does what
-        was known of the ending; a score that was already computed keeps all but its reward. KeyboardInterrupt and
-        cancellation are no Exception and pass through.
+        Catching every Exception is right here: environments are external code with backends of their own and may fail
+        in any way. Such a failure must neither become a reward nor stop the run. KeyboardInterrupt and cancellation are
+        not subclasses of Exception and pass through.
+
+        score.error records the failure: the errors before it, how the episode had ended or would have been rewarded,
+        then the stage, the exception and the traceback. A score that was already computed keeps all but its reward.
         """
         limit = asyncio.timeout(self.timeout)
         try:
@@ -98,7 +107,10 @@ class Episode:
         await self.guard("reset", call)
 
     async def step(self, message: Message, chat: Chat, max_turns: int, room: int) -> None:
-        """Hands the assistant's message to the environment and encodes its answer for a slot that has room left."""
+        """Gives the assistant's message to the environment and encodes the answer as pending tokens.
+
+        max_turns: ends the episode after so many turns. room: tokens that fit into the slot; a longer answer ends it.
+        """
 
         async def call() -> None:
             step = await self.env.step(message)
@@ -114,8 +126,10 @@ class Episode:
         await self.guard("step", call)
 
     async def play(self, sample: sampler.Sample, chat: Chat, max_turns: int, room: int) -> None:
-        """Records a sampled turn and lets the environment answer it; scores and closes the episode if that was its
-        last."""
+        """Records a sampled turn and lets the environment answer it. Scores and closes the episode if it has ended.
+
+        max_turns, room: as for `step`.
+        """
         self.record(sample)
         message = chat.parse(sample.tokens, self.turns)
         self.messages.append(message)
@@ -143,17 +157,17 @@ class Episode:
         await self.guard("close", close)
 
     def pause(self) -> None:
-        """Puts the episode aside between two turns: with its environment, but without what a slot holds of it, which
-        other parameters would have computed otherwise."""
+        """Puts the episode aside between two turns. It keeps its environment but loses its slot's cache: all its tokens
+        are to be processed again by the next run's parameters."""
         self.unread, self.pauses = list(self.tokens), self.pauses + 1
 
     def again(self) -> Episode:
-        """The same episode from its beginning, after it failed."""
+        """A new attempt at the episode from its beginning, after this one failed."""
         failures = [*self.failures, self.score.error or "no reward"]
         return Episode(self.task, self.member, self.seed, self.version, self.timeout, failures)
 
     def to_trajectory(self) -> Trajectory:
-        """The record of the finished episode; if the last attempt failed too, with the errors of all."""
+        """The record of the finished episode. If its last attempt failed too, score.error has all attempts' errors."""
         values = {name: getattr(self, name) for name in FIELDS - {"task_id", "policy_version"}}
         first = self.versions[0] if self.versions else self.version
         values["versions"] = [] if set(self.versions) <= {first} else self.versions

@@ -1,4 +1,4 @@
-"""What a batch of episodes is measured by: rewards, rates, lengths, and what the sampler did for them."""
+"""The metrics of a batch of episodes: rewards, rates, lengths, and the sampler's throughput."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ from synth.task import Task
 
 
 def rewards_of(items: Sequence[Trajectory]) -> np.ndarray:
-    """The episodes' rewards, float32 [episodes], NaN where the infrastructure failed."""
+    """The episodes' rewards, float32 [episodes]; NaN where the infrastructure failed."""
     return np.array([np.nan if t.reward is None else t.reward for t in items], np.float32)
 
 
 def total(stats: Sequence[rollout.Stats]) -> rollout.Stats:
-    """Several runs of rollouts as one."""
+    """The statistics of several runs that were played one after the other: sums of all fields."""
     return rollout.Stats(
         **{field.name: sum(getattr(one, field.name) for one in stats) for field in dataclasses.fields(rollout.Stats)}
     )
 
 
 def of_rollouts(items: Sequence[Trajectory], group_size: int, stats: rollout.Stats) -> dict[str, float | None]:
-    """What a batch of episodes looks like; means are over episodes without a fault, None if all had one.
+    """Metrics of a batch of episodes. Means are over episodes without a fault, None if there are none.
 
-    mixed_groups: share of groups whose rewards differ. reward_std: within a group, mean over the groups. invalid_calls:
-    tool calls per episode that say nothing that parses (see chat.Chat.parse), among its tool_calls. turn_tokens: per
-    turn, over all turns.
+    items: sorted by (task, member). group_size: episodes per task. stats: of the runs that played them.
+
+    reward_std: standard deviation within a group, mean over groups. mixed_groups: share of groups whose rewards differ.
+    truncated: share of episodes that their environment did not close. tool_calls: per episode. invalid_calls: those of
+    them whose arguments are not JSON, per episode (see chat.Chat.parse). response_tokens: sampled tokens per episode.
+    turn_tokens: sampled tokens per turn, over all turns. *_seconds: wall clock.
     """
     valid = [t for t in items if t.reward is not None]
     rewards_BG = rewards_of(items).reshape(-1, group_size)
@@ -71,7 +74,7 @@ def of_rollouts(items: Sequence[Trajectory], group_size: int, stats: rollout.Sta
 def by_environment(items: Sequence[Trajectory], tasks: Iterable[Task]) -> dict[str, float | None]:
     """Mean reward and pass rate of each environment that has episodes, as "reward/NAME" and "pass_rate/NAME".
 
-    tasks: those of the episodes, and maybe others. Means are over episodes without a fault, None if all had one.
+    tasks: must contain those of the episodes. Means are over episodes without a fault, None if there are none.
     """
     names, found = {task.id: registry.name(task) for task in tasks}, {}
     for name in sorted({names[item.task_id] for item in items}):
@@ -82,7 +85,7 @@ def by_environment(items: Sequence[Trajectory], tasks: Iterable[Task]) -> dict[s
 
 
 def _arguments(item: Trajectory) -> list[str]:
-    """The arguments of the episode's tool calls."""
+    """The arguments of the episode's tool calls, as text."""
     return [call["function"]["arguments"] for message in item.messages for call in message.get("tool_calls") or ()]
 
 

@@ -1,9 +1,10 @@
-"""Group rollouts: many episodes of many tasks, played side by side in the slots of one sampler engine.
+"""Group rollouts: many episodes of many tasks, played concurrently in the slots of one sampler engine.
 
-Each episode goes at its own pace: while its environment takes a step (concurrently on asyncio) its slot is parked and
-the engine goes on with the others; an episode that ends hands its slot to the next in the queue. What an episode says
-depends on (seed, task id, member, turn) and the parameters alone, to the bit: not on its slot, its company or the time
-its environment takes.
+Environments run on asyncio. While the environment of an episode takes a step, the episode's slot waits and the engine
+samples for the other episodes. When an episode ends, its slot goes to the next one in the queue.
+
+The sampled tokens of a turn depend only on the parameters, the conversation so far and (seed, task id, member, turn),
+to the bit. They do not depend on the slot, on the other episodes, or on the time that environments take.
 """
 
 from __future__ import annotations
@@ -32,14 +33,18 @@ from synth.task import Task
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What episodes and their environments may take.
+    """Limits on episodes and their environments.
 
-    max_turns: assistant turns per episode. concurrency: environments open at a time; None: all of a run. timeout:
-    seconds for an answer of an environment; None: any time, so that nothing depends on the clock. retries: how often
-    an episode is played again, from its beginning, when its environment has failed. max_faults: how many attempts may
-    fail in a row, over all episodes, before the run stops, because then a backend is down; None: any number.
-    end_long_prompts: an episode whose prompt leaves no room to sample ends with reason CONTEXT and is scored as it
-    stands, instead of stopping the run. Raises ValueError for an impossible value.
+    max_turns: assistant turns per episode.
+    concurrency: most environments open at a time; None: those of all episodes.
+    timeout: seconds that an environment may take to answer; None: no limit, so that no result depends on the clock.
+    retries: how often an episode whose environment failed is played again from its beginning.
+    max_faults: the run stops after so many failed attempts in a row, over all episodes, since a backend is then
+        probably down; None: never.
+    end_long_prompts: whether an episode whose prompt leaves no room to sample ends with reason CONTEXT and is scored.
+        Otherwise such a prompt stops the run.
+
+    Raises ValueError for an impossible value.
     """
 
     max_turns: int
@@ -60,11 +65,11 @@ class Limits:
 
 @dataclasses.dataclass
 class Stats:
-    """One run in numbers. Seconds are wall clock; `seconds` is the whole run, the other three are parts of it.
+    """Statistics of one run. Times are wall-clock seconds: `seconds` for the whole run, the others for parts of it.
 
-    episodes: that ended. paused: that were put aside. retries: attempts that failed and were played again; their turns
-    and tokens are among the engine's, for which see sampler.Stats. env_seconds: when the engine had nothing to do but
-    wait for environments.
+    episodes: number of episodes that ended. paused: of those put aside. retries: failed attempts that were played
+    again; their turns and tokens are included in the other fields. env_seconds: time in which the engine only waited
+    for environments. The remaining fields come from the engine, see sampler.Stats.
     """
 
     episodes: int = 0
@@ -82,22 +87,22 @@ class Stats:
 
     @property
     def occupancy(self) -> float:
-        """Share of the places for a token in decode calls that got one."""
+        """The share of the decode calls' token places that were filled, in [0, 1]."""
         return (self.sampled_tokens - self.turns) / max(self.slot_steps, 1)
 
 
 def total(parts: Sequence[Stats]) -> Stats:
-    """The numbers of several processes that played side by side: sums, and of the seconds the longest."""
+    """The statistics of several processes that played at the same time: sums, but for times the longest."""
     names = [field.name for field in dataclasses.fields(Stats)]
     return Stats(**{n: (max if n.endswith("seconds") else sum)(getattr(part, n) for part in parts) for n in names})
 
 
 class Rollouts:
-    """Plays episodes with one engine, which it needs to itself while a run lasts.
+    """Plays episodes with one engine. Nothing else may use the engine during a run.
 
-    engine: with chat.stop_ids as its stop ids. make_env: a fresh environment of a task. seed: of the sampling. calls:
-    constrains tool calls to those that can be read. stats: of the latest run. aside: episodes of groups that the latest
-    run has not ended, which the next one goes on with.
+    engine: its stop ids must be chat.stop_ids. make_env: makes a new environment for a task. seed: for sampling. calls:
+    if given, constrains sampled tool calls to valid ones. stats: of the latest run. aside: all episodes of the groups
+    that the latest run has not completed; the next run continues them.
     """
 
     def __init__(
@@ -114,7 +119,7 @@ class Rollouts:
         self.aside: list[Episode] = []
 
     def run(self, *args: Any, **kwargs: Any) -> list[Trajectory]:
-        """`collect` for callers that are not asynchronous."""
+        """`collect` for synchronous callers, with the same arguments, result and errors."""
         return base.run(self.collect(*args, **kwargs))
 
     async def collect(
@@ -131,19 +136,29 @@ class Rollouts:
     ) -> list[Trajectory]:
         """Plays one episode per task and member; returns their trajectories sorted by (task id, member).
 
-        params: the policy's parameters. policy_version: recorded as it is. temperature: None for the engine's, 0.0 for
-        greedy. seed: None for the constructor's. on_progress: called with (finished episodes, all episodes).
-        turns: an episode that goes on after so many in this run is put aside, unless that has happened `pauses` times;
-        0: none is. Then the trajectories are those of the tasks all of whose episodes have ended. The next run goes on
-        with the others, and reads what has been said so far with its own parameters (partial rollouts: Kimi k1.5,
-        arXiv:2501.12599, section 2.6.2). As turns are counted and not seconds, runs replay to the bit.
+        Args:
+            params: the policy's parameters.
+            policy_version: recorded in the trajectories.
+            temperature: None for the engine's, 0.0 for greedy sampling.
+            seed: None for the constructor's.
+            on_progress: called with (finished episodes, all episodes).
+            turns: an episode that has taken so many turns in this run and has not ended is put aside, unless that has
+                happened to it `pauses` times before. 0: no episode is put aside.
 
-        An environment that raises, is too late or says what the chat format cannot ends its own episode with reason
-        ERROR and reward None (with no tokens if that was in reset), after `limits.retries` more attempts; an episode
-        cut off by a budget is scored as it stands. What the environment answers last is among the messages, not among
-        the tokens.
-        Raises ValueError when a task stands twice or, as soon as its environment has said it, a prompt leaves no room
-        to sample; RuntimeError after `limits.max_faults` failures in a row.
+        Partial rollouts (Kimi k1.5, arXiv:2501.12599, section 2.6.2): if episodes are put aside, only tasks all of
+        whose episodes have ended are in the result. The next run continues the other tasks; its parameters then process
+        the conversations so far again. The limit counts turns instead of seconds, so that runs repeat to the bit.
+
+        How an episode ends:
+          - Its environment raises, is too late, or answers what the chat format cannot express: after `limits.retries`
+            more attempts the episode ends with reason ERROR and reward None (without tokens if reset failed). The other
+            episodes go on.
+          - A budget cuts it off: it is scored in the state it has reached.
+          - The last answer of the environment is among the messages, but not among the tokens.
+
+        Raises:
+            ValueError: if a task is given twice, or a prompt leaves no room to sample (see limits.end_long_prompts).
+            RuntimeError: after `limits.max_faults` failed attempts in a row.
         """
         start, before = time.perf_counter(), dataclasses.replace(self.engine.stats)
         self.stats = Stats()
@@ -160,12 +175,13 @@ class Rollouts:
                 raise ValueError(f"rollout: task {left.task.id!r}, member {left.member} stands twice")
         self.aside, aside = [], set()
         try:
-            self.engine.forget()  # what slots hold was computed with other parameters
+            self.engine.forget()  # the slots' caches were computed with other parameters
             await self._play(self.engine.place(params), episodes, temperature, on_progress, turns, pauses)
             aside = {episode.task.id for episode in episodes if not episode.reason}
             self.aside = [episode for episode in episodes if episode.task.id in aside]
         finally:
-            with contextlib.ExitStack() as stack:  # closes all that an exception left open, also if one close fails
+            # Closes the environments that an exception left open; if one close fails, the others are still closed.
+            with contextlib.ExitStack() as stack:
                 for episode in episodes:
                     self._free(episode)
                     if episode.env is not None and episode.task.id not in aside:
@@ -179,7 +195,10 @@ class Rollouts:
         return [episode.to_trajectory() for episode in episodes if episode.task.id not in aside]
 
     async def _open(self, episode: Episode) -> None:
-        """Makes and resets the episode's environment. Raises ValueError for a prompt that does not fit."""
+        """Makes and resets the episode's environment.
+
+        Raises ValueError for a prompt that leaves no room to sample, unless limits.end_long_prompts is set.
+        """
         await episode.reset(self.make_env, self.chat)
         if not episode.reason and len(episode.pending) >= self.engine.context:
             if not self.limits.end_long_prompts:
@@ -200,16 +219,20 @@ class Rollouts:
         turns: int,
         pauses: int,
     ) -> None:
-        """Plays the episodes to their ends, or until they are put aside as `collect` says; one that is played again
-        takes its predecessor's place in the list.
+        """Plays the episodes to their ends, or until they are put aside (see `collect`).
 
-        An episode (its place) is waiting to be opened, at work in its environment, ready for a slot, or sampling.
+        An episode that is played again replaces the failed one in `episodes`. The index of an unfinished episode is in
+        one of four collections:
+          - waiting: its environment has not been made.
+          - working: its environment is resetting, stepping or scoring.
+          - ready: it has a prompt and needs a slot.
+          - sampling: the engine samples its turn.
         """
         waiting = collections.deque(i for i, e in enumerate(episodes) if e.env is None and not e.reason)
         free = collections.deque(range(self.engine.slots))
         working: dict[asyncio.Task[None], int] = {}
         ready = {place for place, episode in enumerate(episodes) if episode.env is not None}
-        sampling: dict[int, int] = {}  # by slot
+        sampling: dict[int, int] = {}  # slot -> index
         open_, most, faults = len(ready), self.limits.concurrency or len(episodes), 0
         done = len(episodes) - len(waiting) - len(ready)
         try:
@@ -227,7 +250,7 @@ class Rollouts:
                     start = time.perf_counter()
                     await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
                     self.stats.env_seconds += time.perf_counter() - start
-                await asyncio.sleep(0)  # environments that need not wait for anything answer here
+                await asyncio.sleep(0)  # lets environments run; those that wait for nothing answer now
                 going = []
                 for task in [task for task in working if task.done()]:
                     place = working.pop(task)
@@ -258,22 +281,23 @@ class Rollouts:
                         done += 1
                         if on_progress is not None:
                             on_progress(done, len(episodes))
-                for place in sorted(ready)[: len(free)]:  # neighbours have prompts in common
+                for place in sorted(ready)[: len(free)]:  # sorted, since neighbours in the list share prompts
                     ready.remove(place)
-                    episodes[place].slot = free.popleft()  # the one released first: others' prompts stay longer
+                    # The slot released first, so that the latest prompts stay in the other slots' caches.
+                    episodes[place].slot = free.popleft()
                     going.append(place)
                 self._submit([episodes[place] for place in going], temperature)
                 sampling |= {episodes[place].slot: place for place in going}
         except BaseException as error:
-            for task in working:  # their environments are closed by `collect`
+            for task in working:  # `collect` closes their environments
                 task.cancel()
             for other in await asyncio.gather(*working, return_exceptions=True):
-                if isinstance(other, Exception):  # no cancellation: failed at the same time
+                if isinstance(other, Exception):  # not a cancellation: this episode failed at the same time
                     error.add_note(f"And another episode:\n{''.join(traceback.format_exception(other))}")
             raise
 
     def _submit(self, episodes: Sequence[Episode], temperature: float | None) -> None:
-        """Asks for the episodes' next turns."""
+        """Requests the episodes' next turns from the engine."""
         requests = []
         for seed, alike in itertools.groupby(sorted(episodes, key=lambda e: e.seed), key=lambda e: e.seed):
             alike = list(alike)
@@ -285,16 +309,16 @@ class Rollouts:
         self.engine.submit(requests)
 
     def _free(self, episode: Episode) -> None:
-        """Empties the episode's slot, if it has one."""
+        """Releases the episode's slot, if it has one."""
         if episode.slot >= 0:
             self.engine.release(episode.slot)
             episode.slot = -1
 
 
 def write(trajectories: Iterable[Trajectory], path: str | os.PathLike[str], **tags: int | str) -> None:
-    """Appends one JSON line per trajectory to the file, creating it if needed; each line begins with the tags.
+    """Appends one JSON line per trajectory to the file, creating it if needed. Each line begins with the tags.
 
-    Raises ValueError for a tag that is called as a field of Trajectory.
+    Raises ValueError for a tag with the name of a field of Trajectory.
     """
     taken = sorted(tags.keys() & FIELDS)
     if taken:
@@ -307,7 +331,7 @@ def write(trajectories: Iterable[Trajectory], path: str | os.PathLike[str], **ta
 def read(path: str | os.PathLike[str]) -> list[Trajectory]:
     """The trajectories of a file made by `write`, without their tags.
 
-    Raises ValueError naming file and line for a line that is none.
+    Raises ValueError, naming file and line, for a line that is not a trajectory record.
     """
     trajectories = []
     with open(path, encoding="utf-8") as file:

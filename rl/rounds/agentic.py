@@ -1,6 +1,7 @@
-"""The agentic flywheel's side of the round loop: a teacher, trees that grow where the policy fails, gated tasks.
+"""The agentic flywheel's part of the round loop: a teacher, trees that grow where the policy fails, gated tasks.
 
-Its counterpart for reasoning is rl/rounds/reasoning.py. Rounds count from the flywheel's own first one.
+The counterpart for reasoning is rl/rounds/reasoning.py. A task's own round number counts from the first round of the
+agentic flywheel, not from the first of the run.
 """
 
 from __future__ import annotations
@@ -32,24 +33,26 @@ from synth.trees import domains, tree, workflow
 from synth.trees.workflow import Workflow
 
 SPLITS = ("train", "heldout")
-LEGAL = (0.4, 0.6)  # shares of a grown round's training tasks that may be legal: else refusing or obeying blindly pays
+# Bounds of the share of legal tasks in a grown round's training tasks. Outside them, always refusing or always obeying
+# would be rewarded too often.
+LEGAL = (0.4, 0.6)
 PROGRAM = teacher.Program()
 
 
 def make_teacher(config: config_dict.ConfigDict, workdir: Path) -> Teacher:
-    """The teacher of a config; a model's answers are kept in workdir/teacher."""
+    """The teacher that the config names. If it is a model, its answers are kept in workdir/teacher."""
     return teacher.create(config.synth.teacher, lambda offline: clients.teacher(config, workdir, offline))
 
 
 def register(config: config_dict.ConfigDict, by: Teacher) -> list[domains.Domain]:
-    """Makes the domains that the teacher proposes known to this process; returns them."""
+    """Registers the domains that the teacher proposes in this process; returns them."""
     found = by.domains(config.synth.teacher_domains)
     domains.register(found)
     return found
 
 
 def first_workflows(config: config_dict.ConfigDict, by: Teacher = PROGRAM) -> dict[str, list[Workflow]]:
-    """The round-0 trees of both splits."""
+    """split -> the trees of the flywheel's first round."""
     c = config.synth
     found = register(config, by)
     chosen = [*domains.select(c.domains), *(domain for domain in found if c.domains != "all")]
@@ -64,9 +67,11 @@ def next_workflows(
     config: config_dict.ConfigDict, before: dict[str, list[Workflow]], outcomes: dict[str, Outcome],
     by: Teacher = PROGRAM,
 ) -> dict[str, list[Workflow]]:
-    """The next round's trees: training trees grow where the policy failed, held-out ones with the same operators.
+    """split -> the next round's trees, grown from `before`, in the same order.
 
-    A tree whose earlier branches cannot be solved any more after the expansion is carried over as it was.
+    Training trees grow where the policy failed, according to `outcomes` (workflow id -> Outcome). Held-out trees grow
+    by the same operators. If a tree's expansion makes one of its earlier branches unsolvable, the tree is kept as it
+    was.
     """
     c = config.synth
     how = Selection(c.selection, c.expand_share, c.operator_quota, c.domain_quota)
@@ -85,10 +90,11 @@ def next_workflows(
 
 
 def count(counts: dict[str, list], items: Sequence[Trajectory], tasks: Sequence[Task | Question], number: int) -> None:
-    """Adds the rollouts of round `number`'s own tasks: workflow id -> [episodes, passes, {node kind: first departures},
-    {kind of failure: episodes}].
+    """Adds rollouts of round `number`'s tasks to `counts`; rollouts of other tasks and faulted ones are ignored.
 
-    A failed rollout is charged to the node that it left first, and its mistake gets a name.
+    counts: workflow id -> [episodes, passes, {kind of node: failures}, {kind of mistake: failures}]. A failed rollout
+    counts for the first node of the tree at which it departed from the correct path. number: counted from the
+    flywheel's first round. tasks: must contain those of the rollouts.
     """
     by_id = {task.id: task for task in tasks}
     for item in items:
@@ -106,7 +112,7 @@ def count(counts: dict[str, list], items: Sequence[Trajectory], tasks: Sequence[
 
 
 def outcomes(counts: Mapping[str, list]) -> dict[str, Outcome]:
-    """What the policy did with each training tree, from what `count` has left."""
+    """workflow id -> the policy's outcome on that training tree. counts: filled by `count`."""
     return {
         name: Outcome(episodes, passes, *(tuple(Counter(dict(sorted(c.items()))).elements()) for c in kinds))
         for name, (episodes, passes, *kinds) in counts.items()
@@ -114,7 +120,10 @@ def outcomes(counts: Mapping[str, list]) -> dict[str, Outcome]:
 
 
 def growth(counts: Mapping[str, list], grown: Sequence[Workflow]) -> dict[str, dict[str, int]]:
-    """What summary.json says when a round is over: the kinds of mistakes made, and by which operators trees grew."""
+    """The entries of summary.json at the end of a round.
+
+    "mistakes": kind of mistake -> episodes. "grown": operator -> trees that it expanded, "none" for those unchanged.
+    """
     mistakes = sum((Counter(entry[3]) for entry in counts.values()), Counter())
     expanded = Counter(flow.operator or "none" for flow in grown)
     return {"mistakes": dict(sorted(mistakes.items())), "grown": dict(sorted(expanded.items()))}
@@ -123,12 +132,13 @@ def growth(counts: Mapping[str, list], grown: Sequence[Workflow]) -> dict[str, d
 def gated_splits(
     config: config_dict.ConfigDict, workdir: Path, number: int, trees: Mapping[str, Sequence[Workflow]], by: Teacher
 ) -> tuple[dict[str, Iterator[Task]], dict[str, Any]]:
-    """(the tasks of the run's round `number` that pass the gates by split, what the gates rejected by split).
+    """({split: the tasks that pass the gates}, {split: report of the gates}) for the run's round `number`.
 
-    Tasks are made when they are asked for, which has to be in the order of the splits; what was rejected is complete
-    after the last. With synth.teacher_users the teacher words what users say. What the gates saw of every task goes to
-    tasks/gates_<number>.jsonl. Asking raises ValueError, naming the gates and an example each, if a split has no task
-    left.
+    The tasks are generated while they are consumed, which must be in the order of SPLITS. A split's report is there
+    once all its tasks have been consumed. With synth.teacher_users the teacher words what users say. The gates' figures
+    for every task are written to tasks/gates_<number>.jsonl.
+
+    Consuming raises ValueError if no task of a split passes, with the gates' report, or if the splits share a root.
     """
     seen = gates.Seen(
         similarity.Corpus.read(config.synth.benchmarks), config.env.max_turns, config.synth.distinct_trees
@@ -152,7 +162,7 @@ def gated_splits(
         with open(notes, "w" if split == SPLITS[0] else "a", encoding="utf-8") as file:
             for task in gates.passing(shown, seen, report, lambda figures: file.write(json.dumps(figures) + "\n")):
                 sides.add(split, task)
-                # Held-out tasks are measured by code, whatever rewards training.
+                # rl.reward applies to training only; held-out tasks are always rewarded by code.
                 yield dataclasses.replace(task, reward_source=config.rl.reward) if split == "train" else task
         reports[split] = report.to_dict()
         if not report.passed:
@@ -164,14 +174,15 @@ def gated_splits(
 
 
 def watch_legal_share(number: int, report: Mapping[str, Any]) -> None:
-    """Shows a line if too few or too many training tasks of a grown round are legal. report: of gates.Report."""
+    """Prints a warning if the share of legal training tasks of a grown round is outside LEGAL. report: the training
+    split's gates.Report as a dict."""
     share, (low, high) = report["legal"] / report["passed"], LEGAL
     if not low <= share <= high:
         show.line(f"round {number}: {share:.0%} of the train tasks are legal, expected {low:.0%} to {high:.0%}")
 
 
 def describe(trees: dict[str, list[Workflow]], tasks: dict[str, list[Task]]) -> dict[str, float]:
-    """What summary.json says of an agentic round beside what it says of every round."""
+    """The entries of summary.json that only agentic rounds have. tasks, trees: by split."""
     grown = trees["train"] + trees["heldout"]
     return {
         "legal_share": sum(t.legal for t in tasks["train"]) / len(tasks["train"]),

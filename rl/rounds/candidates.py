@@ -1,8 +1,10 @@
-"""A round's candidates and what the gates that concern a task alone say of each: made here, in processes or on Beam.
+"""A round's candidate tasks, each with the verdict of the gates that examine a task on its own.
 
-On Beam (synth.runner) trees go to part files, workers turn them into files of examined tasks, and these are read in
-order: a part is whole or not there, and one that is there is not made again. Whatever compares tasks with each other
-comes later and in order (gates.passing), so all ways give the same bytes.
+They are made in this process, in several processes (synth.processes) or on Apache Beam (synth.runner). On Beam the
+trees are written to part files, workers turn each part into a file of examined tasks, and these files are read in
+order. A file of examined tasks is complete or missing; one that exists is not made again.
+
+Gates that compare tasks with each other run later, in order (gates.passing). So all three ways give the same bytes.
 """
 
 from __future__ import annotations
@@ -31,13 +33,16 @@ from synth.trees import domains
 from synth.trees.workflow import Workflow
 
 Examined = tuple[Task, gates.Verdict]
-AHEAD = 16  # trees per process that are under way or wait to be taken
+AHEAD = 16  # trees per process that are being examined or whose results have not been consumed
 PART = 32  # trees per part
-BESIDE = Path(__file__).parents[2] / ".venv" / "beam"  # where make puts Beam, see the Makefile
+BESIDE = Path(__file__).parents[2] / ".venv" / "beam"  # where `make setup-beam` installs Beam, see the Makefile
 
 
 def examined(config: config_dict.ConfigDict, trees: Sequence[Workflow], place: Path) -> Iterator[Examined]:
-    """The tasks of trees in order of id, each examined. place: a folder for what Beam's workers read and write."""
+    """The tasks of the trees in order of id, each with its verdict.
+
+    place: a folder for the files of Beam's workers. Raises ValueError if Beam is wanted and not installed.
+    """
     c = config.synth
     slots = generate.slots(trees, c.variants, c.legal_share, c.refused_share)
     if c.runner == "beam":
@@ -49,26 +54,29 @@ def examined(config: config_dict.ConfigDict, trees: Sequence[Workflow], place: P
 
 
 def worded(config: config_dict.ConfigDict, trees: Sequence[Workflow], by: Teacher) -> Iterator[Examined]:
-    """As `examined`, with what users say in the teacher's words."""
+    """As `examined`, but the teacher words what users say. Always in this process."""
     for task in spoken(config, trees, by):
         yield task, gates.examine(task, world.reward)
 
 
 def spoken(config: config_dict.ConfigDict, trees: Sequence[Workflow], by: Teacher) -> Iterator[Task]:
-    """The tasks of trees in order of id, with what users say in the teacher's words."""
+    """The tasks of the trees in order of id; the teacher words what users say."""
     c = config.synth
     for part in _parts(generate.slots(trees, c.variants, c.legal_share, c.refused_share)):
         yield from by.speak([task for slot in part for task in generate.of_tree(*slot, config.seed)])
 
 
 def of_slot(slot: generate.Slot, seed: int) -> list[Examined]:
-    """The tasks of one tree, examined."""
+    """The tasks of one tree, each with its verdict."""
     return [(task, gates.examine(task, world.reward)) for task in generate.of_tree(*slot, seed)]
 
 
 def _in_processes(slots: Iterable[generate.Slot], seed: int, processes: int) -> Iterator[list[Examined]]:
-    """`of_slot` of each, from so many processes, which are not let run far ahead."""
-    # Not forked: jax runs threads, and a lock that one of them holds would stay locked in the child.
+    """`of_slot` of each slot, in order, computed in `processes` processes.
+
+    At most AHEAD trees per process are submitted ahead of the consumer, which bounds the memory.
+    """
+    # Spawned, not forked: a lock that one of jax's threads holds would stay locked forever in a forked child.
     known, waiting = (list(domains.DOMAINS.values()),), collections.deque()
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), domains.register, known) as pool:
         for slot in slots:
@@ -88,9 +96,12 @@ def require_beam() -> None:
 
 
 def _on_beam(slots: Iterable[generate.Slot], seed: int, options: str, place: Path) -> Iterator[Examined]:
-    """`of_slot` of each, from a pipeline whose workers see the same files and can import this repository."""
+    """`of_slot` of each slot, in order, computed by a Beam pipeline.
+
+    Its workers must share this file system and be able to import this repository.
+    """
     require_beam()
-    import apache_beam as beam  # not at the top: takes seconds, and only this way of making tasks needs it
+    import apache_beam as beam  # not at the top: the import takes seconds, and only this function needs it
     from apache_beam.options.pipeline_options import PipelineOptions
 
     place.mkdir(parents=True, exist_ok=True)
@@ -115,7 +126,10 @@ def _parts(slots: Iterable[generate.Slot]) -> Iterator[list[generate.Slot]]:
 
 
 def examine_part(place: Path, seed: int, known: Sequence[domains.Domain], number: int) -> None:
-    """What a worker does: examines the tasks of one part's trees, unless that has been done."""
+    """The work of a Beam worker: examines the tasks of part `number`'s trees, unless that has been done.
+
+    place: the folder of trees_<number>.jsonl, to which examined_<number>.jsonl is written. known: the domains.
+    """
     domains.register(known)
     done, lines = place / f"examined_{number}.jsonl", []
     if done.exists():
@@ -128,7 +142,8 @@ def examine_part(place: Path, seed: int, known: Sequence[domains.Domain], number
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:
-    """Writes a file in one rename. Two workers may be at the same part, so each has a name of its own for it."""
+    """Writes a file under a temporary name and renames it. The temporary name is unique, because two workers may be
+    writing the same part."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     os.replace(partial, path)

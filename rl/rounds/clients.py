@@ -1,4 +1,4 @@
-"""The client of the model that teaches, as a config names it, and whether any model will need a key."""
+"""The client of the teacher model that a config names, and the check that an API key is there if one is needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from synth.teachers import llm
 
 
 def teacher(config: config_dict.ConfigDict, workdir: Path, offline: bool) -> llm.Client:
-    """The client of the model that teaches. Its answers are kept in workdir/teacher; offline: only these are given."""
+    """The client of the teacher model. Its answers are kept in workdir/teacher.
+
+    offline: send no requests, and answer only from the kept answers.
+    """
     c = config.synth
     return llm.Client(
         c.teacher_model, workdir / "teacher", c.teacher_concurrency, c.teacher_attempts, c.teacher_timeout,
@@ -19,7 +22,7 @@ def teacher(config: config_dict.ConfigDict, workdir: Path, offline: bool) -> llm
 
 
 def require_key(config: config_dict.ConfigDict, stage: str) -> None:
-    """Raises ValueError if this stage will ask a model and the environment names no key for it."""
+    """Raises ValueError if the stage will send requests to a model and no API key is set in the environment."""
     teaches = config.synth.teacher == "llm" and stage in ("flywheel", "rl", "synth") and not config.synth.dry_run
     judges = config.rl.reward == "llm" and stage in ("flywheel", "rl")
     if teaches or judges:

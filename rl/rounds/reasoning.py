@@ -1,8 +1,10 @@
-"""The reasoning flywheel's side of the round loop: patterns that grow, questions of the other worlds, gates.
+"""The reasoning flywheel's part of the round loop: patterns of problems, questions of the other worlds, gates.
 
-A round's tasks are problems, search questions and data questions in the shares of reasoning.weights. Problems grow
-where the policy failed (synth/problems); search and data questions take one step more every round. Round 0 also holds
-the user's own sets: problems, search and data questions to train on, and evaluation sets of each, which are held out.
+A round's tasks are problems, search questions and data questions in the shares of reasoning.weights. The patterns of
+problems grow where the policy failed (synth/problems). Search and data questions need one more step every round.
+
+Round 0 also contains the user's own sets: problems, search questions and data questions to train on, and evaluation
+sets of all three kinds, which are held out.
 """
 
 from __future__ import annotations
@@ -33,12 +35,13 @@ Patterns = dict[str, list[Pattern]]
 
 
 def roots_of(config: config_dict.ConfigDict, split: str) -> dict[str, int]:
-    """World -> how many of the split's roots it has; the largest remainders get what division leaves."""
+    """World -> its number of roots in the split, by reasoning.weights (see `shares`)."""
     return shares(config.reasoning[f"{split}_roots"], parse_weights(config.reasoning.weights))
 
 
 def shares(total: int, weights: Mapping[str, float]) -> dict[str, int]:
-    """`total` divided by weights into whole numbers."""
+    """name -> its share of `total` by weight, a whole number. The shares sum to `total`: after rounding down, what is
+    left goes to the largest remainders."""
     exact = {name: total * weight / sum(weights.values()) for name, weight in weights.items()}
     found = {name: int(value) for name, value in exact.items()}
     for name in sorted(exact, key=lambda n: found[n] - exact[n])[: total - sum(found.values())]:
@@ -47,9 +50,10 @@ def shares(total: int, weights: Mapping[str, float]) -> dict[str, int]:
 
 
 def first_patterns(config: config_dict.ConfigDict) -> Patterns:
-    """The round-0 patterns of both splits.
+    """split -> the patterns of round 0.
 
-    Raises ValueError or FileNotFoundError for names and files that a later round would stumble over.
+    Checks all names and files in the config now, though some are used later only: raises ValueError or
+    FileNotFoundError if one is wrong.
     """
     families = catalogue.select(config.reasoning.families)
     operators.select(config.reasoning.operators)
@@ -62,9 +66,9 @@ def first_patterns(config: config_dict.ConfigDict) -> Patterns:
 
 
 def next_patterns(config: config_dict.ConfigDict, patterns: Patterns, counts: Mapping[str, list]) -> Patterns:
-    """The next round's patterns: training ones grow where the policy failed, held-out ones with the same operators.
+    """split -> the next round's patterns, grown from `patterns`.
 
-    counts: as `count` leaves them.
+    Training patterns grow where the policy failed, held-out patterns by the same operators. counts: filled by `count`.
     """
     if not patterns["train"]:
         return patterns
@@ -78,15 +82,17 @@ def next_patterns(config: config_dict.ConfigDict, patterns: Patterns, counts: Ma
 
 
 def count(counts: dict[str, list], items: Sequence[Trajectory], tasks: Sequence[Task | Question], number: int) -> None:
-    """Adds the rollouts of round `number`'s own questions: pattern id -> [episodes, passes, {charge: failures}].
+    """Adds rollouts of round `number`'s questions to `counts`; rollouts of other questions are ignored.
 
-    A failed attempt is charged to "operation/kind", if its transcript shows what went wrong.
+    counts: pattern id -> [episodes, passes, {charge: failures}]. The charge of a failed rollout is "operation/kind",
+    for the operation that went wrong; without one in the transcript the failure has no charge. tasks: must contain
+    those of the rollouts.
     """
     by_id = {task.id: task for task in tasks}
     for item in items:
         task = by_id[item.task_id]
         if task.round != number or item.reward is None or "teacher" in task.source:
-            continue  # replayed, faulted, or no question of a pattern
+            continue  # replayed, faulted, or not generated from a pattern
         entry = counts.setdefault(f"{task.root}@r{task.round}", [0, 0, {}])
         entry[0] += 1
         entry[1] += item.passed
@@ -97,9 +103,10 @@ def count(counts: dict[str, list], items: Sequence[Trajectory], tasks: Sequence[
 def gated_splits(
     config: config_dict.ConfigDict, workdir: Path, number: int, patterns: Patterns
 ) -> tuple[dict[str, list[Question]], dict[str, Any]]:
-    """(the questions of round `number` that pass the gates by split, what the gates rejected by split).
+    """({split: the questions that pass the gates}, {split: report of the gates}) for round `number`.
 
-    Raises ValueError, naming the gates and an example each, if a split has no question left.
+    If a teacher rewrote problems, the reports also have its counts under "teacher". Raises ValueError if no question of
+    a split passes, with the gates' report, or if the splits share a root.
     """
     splits, reports, taken = {}, {}, {}
     rewritten, tallies = rewrites(config, workdir, number)
@@ -109,7 +116,7 @@ def gated_splits(
         for split in SPLITS:
             questions = dataset.read(workdir / "tasks" / f"round_{earlier}", split)
             taken |= {generate.fingerprint(question): question.id for question in questions}
-    # Held-out ones first: what stands in an evaluation set is no longer free for training.
+    # The held-out split first, so that no question of an evaluation set is used for training.
     for split in reversed(SPLITS):
         more = rewritten if split == "train" else []
         splits[split], found = gated(config, split, number, patterns[split], more, taken)
@@ -122,7 +129,10 @@ def gated_splits(
 
 
 def failed_problems(config: config_dict.ConfigDict, workdir: Path, number: int, counts: dict[str, list]) -> list[str]:
-    """The problems of round `number` that a teacher is to rewrite for the next, as JSON; none without a teacher."""
+    """The problems of round `number` that a teacher is to rewrite for the next round, as JSON texts.
+
+    They are the reasoning.teacher_rewrites problems that failed most; an empty list if that is 0.
+    """
     if not config.reasoning.teacher_rewrites:
         return []
     questions = dataset.read(workdir / "tasks" / f"round_{number}", "train")
@@ -132,9 +142,10 @@ def failed_problems(config: config_dict.ConfigDict, workdir: Path, number: int, 
 def rewrites(
     config: config_dict.ConfigDict, workdir: Path, number: int
 ) -> tuple[list[Question], dict[str, rewrite.Tally]]:
-    """What a teacher makes of tasks/failed_<number - 1>.json, and what became of its candidates by kind.
+    """(questions that a teacher made from tasks/failed_<number - 1>.json, {kind of rewrite: tally of its candidates}).
 
-    Its answers are kept in workdir/teacher. Raises ValueError if it needs a key and the environment has none.
+    Empty if there is no such file. The teacher's answers are kept in workdir/teacher. Raises ValueError if it needs an
+    API key and the environment has none.
     """
     path = workdir / "tasks" / f"failed_{number - 1}.json"
     if not path.exists():
@@ -152,9 +163,10 @@ def gated(
     more: Sequence[Question],
     taken: dict[str, str],
 ) -> tuple[list[Question], gates.Report]:
-    """The questions of a split in round `number` that pass the gates, `more` of them made elsewhere.
+    """(the questions of a split in round `number` that pass the gates, report of the gates).
 
-    taken: as in synth.problems.generate.select.
+    more: further candidates, those of the teacher. taken: fingerprint -> id of the questions already in use; updated,
+    see synth.problems.generate.select.
     """
     c, counts = config.reasoning, roots_of(config, split)
     evaluation = evaluation_set(config)
@@ -175,15 +187,15 @@ def gated(
 
 
 def own_sets(config: config_dict.ConfigDict) -> list[Question]:
-    """The user's questions to train on. Raises ValueError or FileNotFoundError for a set that is none."""
+    """The user's questions to train on. Raises ValueError or FileNotFoundError for a bad or missing file."""
     c = config.reasoning
     return _sets(config, "train", c.problems, c.search_questions, c.data_questions)
 
 
 def watch_own_sets(config: config_dict.ConfigDict) -> None:
-    """Shows a line if the user's problems stand in round 0 only, where more rounds follow.
+    """Prints a warning if more rounds follow round 0 but only round 0 will use the user's problems.
 
-    Raises ValueError for questions to train on of a world without a weight, which no step would ever take.
+    Raises ValueError if the user's questions include a world without a weight, since no step would ever take them.
     """
     c, own = config.reasoning, Counter(question.env for question in own_sets(config))
     if without := sorted(own.keys() - parse_weights(c.weights).keys()):
@@ -194,7 +206,7 @@ def watch_own_sets(config: config_dict.ConfigDict) -> None:
 
 
 def evaluation_set(config: config_dict.ConfigDict) -> list[Question]:
-    """The user's questions that are held out. Raises ValueError or FileNotFoundError for a set that is none."""
+    """The user's held-out questions. Raises ValueError or FileNotFoundError for a bad or missing file."""
     c = config.reasoning
     return _sets(config, "heldout", c.evaluation, c.search_evaluation, c.data_evaluation)
 
@@ -202,7 +214,7 @@ def evaluation_set(config: config_dict.ConfigDict) -> list[Question]:
 def _sets(
     config: config_dict.ConfigDict, split: str, problems: str, search_file: str, data_file: str
 ) -> list[Question]:
-    """Questions of the user's files, to stand in a split."""
+    """The questions of the user's files, marked as belonging to `split`. problems: comma-separated paths."""
     found = files.read_all([path.strip() for path in problems.split(",") if path.strip()], split)
     if search_file:
         found += search.read_questions(search_file, config.reasoning.search_corpus, split)
@@ -212,14 +224,15 @@ def _sets(
 
 
 def first_gate(question: Question, forbidden: set[tuple[str, ...]], max_turns: int) -> str | None:
-    """The first gate that a question fails, as "gate: detail": those of its kind, then what scripted policies earn.
+    """The first gate that a question fails, as "gate: detail"; None if it passes all.
 
-    max_turns: assistant turns of an episode, which the oracle must do with.
+    The gates: those of generate.check; a scripted oracle must earn reward 1; doing nothing must earn 0.
+    forbidden: n-grams of the evaluation set. max_turns: assistant turns within which the oracle must succeed.
     """
     problem = generate.check(question, forbidden)
     if problem:
         return problem
-    for trial in range(2):  # twice: the world must be deterministic and must not leak state between episodes
+    for trial in range(2):  # twice, since worlds must be deterministic and must not leak state between episodes
         if (got := _played(question, registry.oracle(question), max_turns)) != 1.0:
             return f"oracle: reward {got} in trial {trial}, within {max_turns} turns"
     if (got := _played(question, actors.scripted([{"say": "Done."}]), max_turns)) > 0.0:
@@ -231,7 +244,7 @@ def _played(question: Question, actor: base.Actor, max_turns: int = actors.MAX_T
     return base.run(actors.play(registry.make(question), actor, max_turns))[1].reward
 
 
-_ANY_CALL = {  # a call that informs of nothing
+_ANY_CALL = {  # world -> a tool call whose result tells nothing about the answer
     "reasoning": {"call": "python", "args": {"code": "0"}, "say": ""},
     "search": {"call": "search", "args": {"query": "the", "k": 1}, "say": ""},
     "data": {"call": "query", "args": {"sql": "select 0"}, "say": ""},
@@ -239,9 +252,10 @@ _ANY_CALL = {  # a call that informs of nothing
 
 
 def constant_pass_rates(questions: Sequence[Question]) -> dict[str, float]:
-    """Pass rates of policies that look at nothing: doing nothing, and the most frequent answer of each world.
+    """Name -> pass rate, in [0, 1], of policies that ignore the question.
 
-    The latter is given at once, and after a call that informs of nothing.
+    "do_nothing" gives no answer. "most_frequent_answer" gives the most frequent answer of the question's world;
+    "call_and_most_frequent" does so after a tool call whose result tells nothing.
     """
     worlds = {question.env for question in questions}
     most = {env: Counter(q.answer for q in questions if q.env == env).most_common(1)[0][0] for env in worlds}
@@ -257,7 +271,7 @@ def constant_pass_rates(questions: Sequence[Question]) -> dict[str, float]:
 
 
 def describe(patterns: Patterns, tasks: Mapping[str, Sequence[Question]]) -> dict[str, Any]:
-    """What summary.json says of a reasoning round beside what it says of every round."""
+    """The entries of summary.json that only reasoning rounds have. patterns, tasks: by split."""
     problems = [pattern.problem for found in patterns.values() for pattern in found]
     items = [len(node["items"]) for problem in problems for node in problem.nodes]
     return {
@@ -274,9 +288,10 @@ def step_tasks(
     seed: int,
     step: int,
 ) -> list[Task | Question]:
-    """The tasks of an RL step: as rl.train.step_tasks, with the fresh ones divided among worlds by reasoning.weights.
+    """The tasks of an RL step: as rl.train.step_tasks, but the current round's tasks are divided among the worlds by
+    reasoning.weights.
 
-    A world with fewer tasks than its share gives all it has.
+    A world with fewer tasks than its share gives all it has. current, earlier: tasks of this round and of earlier ones.
     """
     c, worlds = config.rl, {question.env for question in current}
     old = min(round(c.replay_share * c.groups), c.groups - 1, len(earlier))

@@ -1,6 +1,6 @@
-"""Turns from many clients in the slots of one engine: admitted in order, decoded together, given up when not wanted.
+"""Samples turns for many clients with one engine: they get slots in order, are decoded together and can be cancelled.
 
-The engine works in a thread; whatever else touches it happens between two of its steps, in `Batcher.run`.
+The engine's steps run in a thread. All other calls of the engine are made between two steps, by `Batcher.run`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from model.sampling import sampler
 
 
 class OverloadedError(Exception):
-    """More turns wait for a slot than may wait."""
+    """Too many turns are waiting for a slot already."""
 
 
 class StoppedError(Exception):
-    """The batcher no longer works: it was told to stop, or its engine failed."""
+    """The batcher has ended: it was told to stop, or its engine failed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What has been sampled of a turn so far. finish_reason: "" while it goes on, else as in sampler.Sample."""
+    """The part of a turn that has been sampled. finish_reason: "" while it goes on, else as in sampler.Sample."""
 
     tokens: list[int]
     logprobs: list[float]
@@ -36,10 +36,11 @@ class Progress:
 
 @dataclasses.dataclass(eq=False)
 class Job:
-    """One turn that somebody waits for.
+    """One turn to sample for a client.
 
-    The first five are as in sampler.Request. eager: whether to tell after every step, or only at the end. tell: called
-    in the event loop with Progress, or with the exception that ended the batcher.
+    tokens, key, temperature, max_new_tokens: as in sampler.Request. eager: call `tell` after every step of the engine;
+    otherwise only at the end of the turn. tell: called in the event loop with a Progress, or with a StoppedError if the
+    batcher ends before the turn. slot: -1 while the job waits. given_up: the client does not want the turn any more.
     """
 
     tokens: Sequence[int]
@@ -53,9 +54,9 @@ class Job:
 
 
 class Batcher:
-    """Samples jobs with an engine, which it needs to itself.
+    """Samples jobs with an engine. Nothing else may use the engine.
 
-    params: what `engine.place` returned. most_waiting: jobs that may wait for a slot; one more is refused.
+    params: the result of `engine.place`. most_waiting: number of jobs that may wait for a slot; more are refused.
     """
 
     def __init__(self, engine: sampler.Engine, params: Any, most_waiting: int):
@@ -72,7 +73,8 @@ class Batcher:
         return len(self._running), len(self._waiting)
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Takes all of the jobs or, raising OverloadedError or StoppedError, none."""
+        """Accepts the jobs: all of them, or none. Raises OverloadedError if too many would wait, and StoppedError if
+        the batcher has ended."""
         if self.failure is not None:
             raise StoppedError(str(self.failure))
         if len(self._waiting) + len(jobs) > self._most_waiting + len(self._free):
@@ -83,13 +85,14 @@ class Batcher:
         self._work.set()
 
     def give_up(self, jobs: Sequence[Job]) -> None:
-        """Nobody waits for these jobs any more: those waiting are forgotten, those in slots end with this step."""
+        """Cancels jobs. Waiting jobs are dropped; jobs in slots are stopped after the engine's current step."""
         for job in jobs:
             job.given_up = True
         self._work.set()
 
     async def run(self) -> None:
-        """Works until it is cancelled or the engine fails; whoever still waits is told."""
+        """Samples jobs until it is cancelled or the engine fails, and raises that error. The remaining jobs are told a
+        StoppedError."""
         try:
             while True:
                 self._admit()
@@ -110,7 +113,7 @@ class Batcher:
                 job.tell(StoppedError(str(self.failure)))
 
     def _admit(self) -> None:
-        """Frees the slots of jobs given up and fills the free ones in the order of submission."""
+        """Releases the slots of cancelled jobs and gives the free slots to waiting jobs in the order of submission."""
         for slot, job in list(self._running.items()):
             if job.given_up:
                 self._release(slot)
@@ -124,7 +127,7 @@ class Batcher:
         self.engine.submit(requests)
 
     async def _step(self) -> None:
-        """A step of the engine and the news of it."""
+        """Runs one step of the engine and tells its results to the jobs."""
         for slot, sample in await self.engine.step_in_thread(self._params):
             job = self._running[slot]
             self._release(slot)
@@ -135,7 +138,7 @@ class Batcher:
                     self._running[slot].tell(Progress(tokens, logprobs))
 
     def _release(self, slot: int) -> None:
-        """Empties a slot for the next job."""
+        """Releases a slot, so that the next job can have it."""
         self.engine.release(slot)
         del self._running[slot]
         self._free.append(slot)

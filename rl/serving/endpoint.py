@@ -1,11 +1,11 @@
 """An OpenAI-compatible HTTP endpoint for a policy: /v1/chat/completions, /v1/models, /health.
 
-A conversation arrives as messages, whose tokens are made as a rollout makes them (model/text/chat.py). Turns that this
-server sampled are remembered with their tokens, so a client that sends one back unaltered continues from what was
-sampled and not from its text tokenised anew.
+A conversation arrives as messages, which are encoded as in a rollout (model/text/chat.py). The server remembers the
+tokens of the turns it sampled. If a client sends such a turn back unchanged, the conversation continues from the
+sampled tokens, not from a new tokenisation of the text.
 
-A choice's random key is draw.turn_keys(seed, [SEED_NAME], [its index], [assistant messages before it]): the same
-request with a seed gives the same answer whatever else the server does.
+The random key of a choice is draw.turn_keys(seed, [SEED_NAME], [index of the choice], [assistant messages before it]).
+So the same request with the same seed gets the same answer, whatever other requests the server handles.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ from rl.serving import openai_format
 from rl.serving.batcher import Batcher, Job, OverloadedError, Progress, StoppedError
 from rl.serving.openai_format import BadRequestError, Limits, Reply
 
-SEED_NAME = "chat"  # stands for the task's id in random keys
-MOST_BYTES = 32 * 2**20  # of a request
-REMEMBERED = 4096  # turns
+SEED_NAME = "chat"  # takes the place of the task id in random keys
+MOST_BYTES = 32 * 2**20  # of a request's body
+REMEMBERED = 4096  # sampled turns whose tokens are kept
 
 Telling = asyncio.Queue[tuple[int, Progress | Exception]]
 
 
 class Turns:
-    """The latest turns that were sampled, by what came before them."""
+    """The tokens of the latest sampled turns, by the tokens before a turn and its message. Keeps REMEMBERED turns."""
 
     def __init__(self):
         self._tokens: collections.OrderedDict[bytes, list[int]] = collections.OrderedDict()
 
     def note(self, before: Sequence[int], message: Message, sampled: list[int]) -> None:
-        """Remembers the tokens of a turn that follows the tokens `before`."""
+        """Stores the tokens of a turn: `sampled` follows the tokens `before` and reads as `message`."""
         self._tokens[_key(before, message)] = sampled
         if len(self._tokens) > REMEMBERED:
             self._tokens.popitem(last=False)
 
     def recall(self, before: Sequence[int], message: Message) -> list[int] | None:
-        """The tokens of that turn, None if it is not remembered."""
+        """The tokens of the turn that follows `before` and reads as `message`; None if they are not stored."""
         key = _key(before, message)
         if key in self._tokens:
             self._tokens.move_to_end(key)
@@ -61,17 +61,17 @@ class Turns:
 
 
 def _key(before: Sequence[int], message: Message) -> bytes:
-    """Stands for a turn: the tokens before it and what it says, call ids aside."""
+    """A hash of the tokens before a turn and the turn's message, without the ids of its calls."""
     calls = [(c["function"]["name"], c["function"]["arguments"]) for c in message.get("tool_calls") or ()]
     said = json.dumps([message.get("content") or "", calls])
     return hashlib.blake2b(np.asarray(before, np.int32).tobytes() + said.encode("utf-8", "surrogatepass")).digest()
 
 
 class Endpoint:
-    """Answers requests with a batcher.
+    """Answers HTTP requests with a batcher.
 
-    chat: of the policy. limits: what requests may ask for. api_key: that clients must show, "" for none.
-    version: of the policy, told as system_fingerprint.
+    chat: of the policy. limits: what requests may ask for. api_key: the key that clients must send, "" for none.
+    version: of the policy, sent as system_fingerprint.
     """
 
     def __init__(self, batcher: Batcher, chat: Chat, limits: Limits, api_key: str, version: str):
@@ -81,7 +81,7 @@ class Endpoint:
         self._turns = Turns()
 
     def app(self) -> Starlette:
-        """The ASGI application; its lifespan is that of the batcher's work."""
+        """The ASGI application. The batcher runs from the application's start to its end."""
 
         @contextlib.asynccontextmanager
         async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -101,7 +101,7 @@ class Endpoint:
         return app
 
     async def _health(self, http: HttpRequest) -> Response:
-        """200 while the engine works, 503 after it failed."""
+        """/health: status 200, or 503 after the engine has failed."""
         del http
         running, waiting = self._batcher.load
         body = {"status": "ok", "slots": self._batcher.engine.slots, "running": running, "waiting": waiting}
@@ -110,21 +110,21 @@ class Endpoint:
         return JSONResponse(body)
 
     async def _models(self, http: HttpRequest) -> Response:
-        """The one model there is."""
+        """/v1/models: the one model that is served."""
         if refusal := self._refusal(http):
             return refusal
         model = {"id": self._limits.model, "object": "model", "created": self._started, "owned_by": "agenticqwen"}
         return JSONResponse({"object": "list", "data": [model]})
 
     def _refusal(self, http: HttpRequest) -> Response | None:
-        """The answer to a client that does not show the key."""
+        """The error for a client without the right key; None if the key is right or none is needed."""
         shown = http.headers.get("authorization", "").removeprefix("Bearer ")
         if not self._api_key or hmac.compare_digest(shown.encode(), self._api_key.encode()):
             return None
         return _failure(401, "wrong or missing API key", "authentication_error", code="invalid_api_key")
 
     async def _completions(self, http: HttpRequest) -> Response:
-        """One answer, whole or as a stream."""
+        """/v1/chat/completions: the answer in one piece or as a stream."""
         if refusal := self._refusal(http):
             return refusal
         try:
@@ -146,7 +146,10 @@ class Endpoint:
         return await answer.whole(http)
 
     def _encode(self, messages: Sequence[Message], tools: list[dict] | None) -> tuple[list[int], int]:
-        """(tokens, assistant messages) of a conversation up to the next turn. Raises BadRequestError."""
+        """(tokens up to the turn to be sampled, number of assistant messages) of a conversation.
+
+        Raises BadRequestError if the chat format cannot express the conversation.
+        """
         turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
         try:
             tokens = self._chat.prompt(messages[: turns[0]] if turns else messages, tools)
@@ -160,9 +163,9 @@ class Endpoint:
 
 
 class _Answer:
-    """The answer to one request while it is made.
+    """The answer to one request while it is sampled.
 
-    Raises OverloadedError or StoppedError when the batcher does not take it.
+    Raises OverloadedError or StoppedError if the batcher does not accept its jobs.
     """
 
     def __init__(self, server: Endpoint, request: openai_format.Request, tokens: list[int], turn: int):
@@ -187,17 +190,20 @@ class _Answer:
         server._batcher.submit(self._jobs)
 
     def _teller(self, index: int) -> Any:
-        """What the batcher calls with the news of a choice."""
+        """The function by which the batcher reports on a choice."""
         return lambda news: self._told.put_nowait((index, news))
 
     async def _news(self) -> AsyncIterator[int]:
-        """Indices of choices about which there is something new, until all have ended. Raises StoppedError."""
+        """Updates the replies; yields the index of each updated choice, until all have ended.
+
+        Raises StoppedError if the batcher ends.
+        """
         going = set(range(len(self._replies)))
         while going:
             index, news = await self._told.get()
             if isinstance(news, Exception):
                 raise news
-            if index not in going:  # told by a step that was under way when a stop text was found
+            if index not in going:  # from an engine step that had begun when the choice's stop text was found
                 continue
             reply = self._replies[index]
             reply.update(news)
@@ -209,13 +215,13 @@ class _Answer:
             yield index
 
     async def whole(self, http: HttpRequest) -> Response:
-        """The answer in one piece. A client that goes away meanwhile frees its slots."""
+        """The answer in one piece. If the client disconnects, its jobs are cancelled."""
         collecting = asyncio.ensure_future(self._collect())
         leaving = asyncio.ensure_future(_disconnected(http))
         try:
             await asyncio.wait([collecting, leaving], return_when=asyncio.FIRST_COMPLETED)
             if not collecting.done():
-                return Response(status_code=499)  # nobody reads it
+                return Response(status_code=499)  # the client has disconnected and does not read this
             collecting.result()
         except StoppedError as stopped:
             return _failure(503, str(stopped), "server_error")
@@ -236,7 +242,8 @@ class _Answer:
             pass
 
     async def stream(self) -> AsyncIterator[str]:
-        """The answer as server-sent events. Closed by the server when the client goes away, which frees the slots."""
+        """The answer as server-sent events. If the client disconnects, the web server closes this generator, which
+        cancels the jobs."""
         try:
             for index in range(len(self._replies)):
                 yield self._event(index, {"role": "assistant", "content": ""})
@@ -256,13 +263,13 @@ class _Answer:
             self._server._batcher.give_up(self._jobs)
 
     def _event(self, index: int, delta: dict, logprobs: dict | None = None, finish_reason: str | None = None) -> str:
-        """A chunk of one choice."""
+        """A chunk of one choice as a server-sent event."""
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         return _event({**self._head, "object": "chat.completion.chunk", "choices": [choice]})
 
 
 async def _body(http: HttpRequest) -> Any:
-    """The request's JSON. Raises BadRequestError."""
+    """The request's decoded JSON body. Raises BadRequestError if it is too long or not JSON."""
     if int(http.headers.get("content-length") or 0) > MOST_BYTES:
         raise BadRequestError(f"the request has more than {MOST_BYTES} bytes", status=413)
     try:
@@ -272,7 +279,7 @@ async def _body(http: HttpRequest) -> Any:
 
 
 async def _disconnected(http: HttpRequest) -> None:
-    """Returns when the client has gone away."""
+    """Waits until the client disconnects."""
     while (await http.receive())["type"] != "http.disconnect":
         pass
 
@@ -283,5 +290,5 @@ def _event(body: dict[str, Any]) -> str:
 
 
 def _failure(status: int, message: str, kind: str, param: str | None = None, code: str | None = None) -> Response:
-    """The answer to a request that cannot be served."""
+    """An error response; see openai_format.error."""
     return JSONResponse(openai_format.error(message, kind, param, code), status)

@@ -1,6 +1,7 @@
-"""OpenAI's chat completions as data: what a request asks for, and what is answered.
+"""Requests and answers in the format of OpenAI's chat completions.
 
-Fields that ask for something this server does not do are refused by name, so that nobody measures what was ignored.
+A field that asks for something this server cannot do is refused with an error that names it. Ignoring such a field
+could distort what a client measures.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from model.text.chat import Chat, Message
 from rl.serving.batcher import Progress
 
 MOST_STOPS = 4
-_NEUTRAL = {  # field -> the values under which it asks for nothing
+_NEUTRAL = {  # unsupported field -> its values that ask for nothing and are accepted
     "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},), "top_logprobs": (0,),
     "response_format": ({"type": "text"},), "tool_choice": ("auto", "none"), "parallel_tool_calls": (True,),
     "functions": (), "function_call": (), "audio": (), "prediction": (), "modalities": (["text"],),
@@ -22,7 +23,8 @@ _NEUTRAL = {  # field -> the values under which it asks for nothing
 
 
 class BadRequestError(ValueError):
-    """A request that cannot be answered. param: the field at fault. code: OpenAI's, if it has one."""
+    """A request that cannot be answered. param: the wrong field. code: OpenAI's error code, if there is one. status:
+    of the HTTP response."""
 
     def __init__(self, message: str, param: str | None = None, code: str | None = None, status: int = 400):
         super().__init__(message)
@@ -31,7 +33,11 @@ class BadRequestError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What the server can do. top_p: the only one it samples with."""
+    """What requests may ask for.
+
+    model: the name of the served model. max_new_tokens: most tokens of an answer. choices: most answers to one request
+    ("n"). top_p: the only accepted value.
+    """
 
     model: str
     max_new_tokens: int
@@ -41,7 +47,11 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A checked request; None where the client leaves it to the server."""
+    """A valid request. None means that the client leaves the choice to the server.
+
+    max_new_tokens: tokens per answer. stops: texts that end an answer. choices: number of answers. stream_usage:
+    whether the stream ends with token counts.
+    """
 
     messages: list[Message]
     tools: list[dict] | None
@@ -56,7 +66,8 @@ class Request:
 
 
 def parse(body: Any, limits: Limits) -> Request:
-    """The request in a JSON body. Raises BadRequestError."""
+    """The request in a decoded JSON body. Raises BadRequestError if it is malformed or asks for what is not
+    supported."""
     if not isinstance(body, dict):
         raise BadRequestError("the body must be a JSON object")
     fields = {name: value for name, value in body.items() if value is not None}
@@ -89,7 +100,7 @@ def parse(body: Any, limits: Limits) -> Request:
 
 
 def _number(fields: Mapping[str, Any], name: str, low: float, high: float) -> float | None:
-    """A number from low to high, None if it is not there."""
+    """The field's value, a number from low to high; None if it is missing. Raises BadRequestError."""
     value = fields.get(name)
     if value is not None and (
         isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high
@@ -99,7 +110,7 @@ def _number(fields: Mapping[str, Any], name: str, low: float, high: float) -> fl
 
 
 def _integer(fields: Mapping[str, Any], name: str, low: int, high: int) -> int | None:
-    """A whole number from low to high, None if it is not there."""
+    """The field's value, a whole number from low to high; None if it is missing. Raises BadRequestError."""
     value = _number(fields, name, low, high)
     if isinstance(value, float):
         raise BadRequestError(f"{name} must be a whole number, found {value!r}", name)
@@ -107,7 +118,7 @@ def _integer(fields: Mapping[str, Any], name: str, low: int, high: int) -> int |
 
 
 def _boolean(fields: Mapping[str, Any], name: str) -> bool:
-    """A truth value, False if it is not there."""
+    """The field's value, a boolean; False if it is missing. Raises BadRequestError."""
     value = fields.get(name, False)
     if not isinstance(value, bool):
         raise BadRequestError(f"{name} must be true or false, found {value!r}", name)
@@ -115,7 +126,7 @@ def _boolean(fields: Mapping[str, Any], name: str) -> bool:
 
 
 def _stops(value: Any) -> tuple[str, ...]:
-    """Texts that end a turn."""
+    """The texts that end an answer. Raises BadRequestError."""
     found = (value,) if isinstance(value, str) else value
     if not isinstance(found, (list, tuple)) or not all(isinstance(stop, str) and stop for stop in found):
         raise BadRequestError("stop must be a text or a list of texts, none of them empty", "stop")
@@ -125,7 +136,7 @@ def _stops(value: Any) -> tuple[str, ...]:
 
 
 def _tools(value: Any) -> list[dict] | None:
-    """Function schemas, None for none."""
+    """The function schemas, None if there are none. Raises BadRequestError."""
     if value is None or value == []:
         return None
     for tool in value if isinstance(value, list) else [value]:
@@ -136,7 +147,8 @@ def _tools(value: Any) -> list[dict] | None:
 
 
 def _messages(value: Any) -> list[Message]:
-    """The conversation, contents as text; the last message is not the assistant's."""
+    """The conversation with contents as text. Raises BadRequestError, also if it begins or ends with an assistant's
+    message."""
     if not isinstance(value, list) or not value:
         raise BadRequestError("messages must be a list with at least one message", "messages")
     found = [_message(message, f"messages[{index}]") for index, message in enumerate(value)]
@@ -146,7 +158,7 @@ def _messages(value: Any) -> list[Message]:
 
 
 def _message(value: Any, place: str) -> Message:
-    """One message."""
+    """One message of the conversation. place: its name in errors. Raises BadRequestError."""
     role = value.get("role") if isinstance(value, dict) else None
     role = "system" if role == "developer" else role
     if role not in ("system", "user", "assistant", "tool"):
@@ -169,7 +181,7 @@ def _message(value: Any, place: str) -> Message:
 
 
 def _text(content: Any, place: str) -> str:
-    """A content as text: a text, nothing, or parts of text."""
+    """A message's content as text. It may be a text, None, or a list of text parts. Raises BadRequestError."""
     if content is None or isinstance(content, str):
         return content or ""
     try:
@@ -181,22 +193,22 @@ def _text(content: Any, place: str) -> str:
 
 
 class Reply:
-    """One choice of an answer while it grows.
+    """One choice of an answer while it is sampled.
 
-    turn: assistant messages before it in the conversation.
+    turn: number of assistant messages before it in the conversation.
     """
 
     def __init__(self, chat: Chat, request: Request, turn: int):
         self._chat, self._request, self._turn = chat, request, turn
-        self._told = 0  # tokens whose logprobs a stream has told
-        self._sent = ""  # content that a stream has sent
+        self._told = 0  # number of tokens whose logprobs have been sent to the stream
+        self._sent = ""  # content that has been sent to the stream
         self.tokens: list[int] = []
         self.logprobs: list[float] = []
-        self.finish_reason = ""  # OpenAI's; "" while it goes on
+        self.finish_reason = ""  # in OpenAI's terms; "" while the choice goes on
         self.message: Message = {}
 
     def update(self, progress: Progress) -> None:
-        """Takes note of what has been sampled; ends at the first stop text."""
+        """Sets the reply to what has been sampled so far. Ends it at the first stop text, if there is one."""
         tokens, logprobs = progress.tokens, progress.logprobs
         found = self._first_stop(tokens)
         if found is not None:
@@ -213,7 +225,7 @@ class Reply:
             self.finish_reason = "tool_calls" if calls else "stop" if progress.finish_reason == "stop" else "length"
 
     def _first_stop(self, tokens: Sequence[int]) -> tuple[int, str] | None:
-        """(tokens up to the first stop text's end, text before it), None if there is none."""
+        """(number of tokens up to the end of the first stop text, the text before it); None without a stop text."""
         text = self._decode(tokens)
         places = [text.find(stop) for stop in self._request.stops if stop in text]
         if not places:
@@ -223,11 +235,11 @@ class Reply:
         return count, text[: min(places)]
 
     def _decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens, those that end a turn left out."""
+        """The text of the tokens without those that end a turn."""
         return self._chat.tokenizer.decode([t for t in tokens if t not in self._chat.stop_ids])
 
     def body(self) -> dict[str, Any]:
-        """The message of a whole answer."""
+        """The complete message, for an answer that is not streamed."""
         content = self.message["content"]
         message = {"role": "assistant", "content": content, "refusal": None}
         if "tool_calls" in self.message:
@@ -235,24 +247,30 @@ class Reply:
         return message
 
     def logprob_items(self, start: int = 0) -> dict[str, Any] | None:
-        """Tokens from `start` on with their logprobs, None if they were not asked for; "token_id" is our addition."""
+        """The log-probabilities of the tokens from index `start` on; None if the request does not ask for them.
+
+        Each item has "token_id" in addition to OpenAI's fields.
+        """
         if not self._request.logprobs:
             return None
         items = []
         for token, logprob in list(zip(self.tokens, self.logprobs))[start:]:
             if token not in self._chat.stop_ids:
                 text = self._chat.tokenizer.decode([token])
-                whole = "\ufffd" not in text  # else the token ends within a character
+                whole = "\ufffd" not in text  # else the token begins or ends within a character
                 item = {"token": text, "bytes": list(text.encode()) if whole else None, "top_logprobs": []}
                 items.append({**item, "logprob": logprob, "token_id": token})
         return {"content": items, "refusal": None}
 
     def deltas(self) -> list[dict[str, Any]]:
-        """What a stream has to send now: {"delta", "logprobs"}, content as soon as nothing can change it."""
+        """The parts {"delta", "logprobs"} that a stream has to send now.
+
+        Content is sent as soon as later tokens cannot change it, tool calls when the choice has ended.
+        """
         content = self.message["content"]
         if not self.finish_reason:
-            # Calls are sent when they are whole. A newline may belong to a call that follows, the end of the text to a
-            # stop text, and a last character may still lack bytes.
+            # Held back: a final newline, which may belong to a tool call that follows; the end of the text, which may
+            # be the beginning of a stop text; and a last character whose bytes are incomplete.
             if "tool_calls" in self.message:
                 return []
             margin = max(map(len, self._request.stops), default=1) - 1
@@ -270,7 +288,7 @@ class Reply:
 
 
 def usage(prompt_tokens: int, replies: Sequence[Reply]) -> dict[str, int]:
-    """Token counts of an answer."""
+    """The token counts of an answer with all its choices."""
     sampled = sum(len(reply.tokens) for reply in replies)
     return {
         "prompt_tokens": prompt_tokens, "completion_tokens": sampled, "total_tokens": prompt_tokens + sampled
@@ -278,5 +296,5 @@ def usage(prompt_tokens: int, replies: Sequence[Reply]) -> dict[str, int]:
 
 
 def error(message: str, kind: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    """The body of an error."""
+    """The JSON body of an error response. kind: OpenAI's error type. param: the wrong field. code: OpenAI's code."""
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}

@@ -1,4 +1,4 @@
-"""--stage=serve: a policy behind an OpenAI-compatible endpoint; see rl/serving/endpoint.py."""
+"""--stage=serve: serves a policy by an OpenAI-compatible endpoint; see rl/serving/endpoint.py."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from rl.reports import show
 from rl.serving import batcher, endpoint
 from rl.serving.openai_format import Limits
 
-GRACE = 30  # seconds that turns under way get when the server is told to stop
+GRACE = 30  # seconds that unfinished turns may still take when the server is told to stop
 
 
 def api_key(config: config_dict.ConfigDict) -> str:
-    """The key that clients must show, from the environment variable that serve.key_env names; "" for none.
+    """The API key that clients must send, from the environment variable that serve.key_env names; "" for none.
 
-    Raises ValueError if the variable is not set, or if there is no key and others than this machine can connect.
+    Raises ValueError if the variable is not set, or if there is no key although other machines can connect
+    (serve.host).
     """
     c = config.serve
     if c.key_env:
@@ -30,7 +31,7 @@ def api_key(config: config_dict.ConfigDict) -> str:
         return os.environ[c.key_env]
     try:
         local = c.host == "localhost" or ipaddress.ip_address(c.host).is_loopback
-    except ValueError:  # a name
+    except ValueError:  # a host name, not an address
         local = False
     if not local:
         raise ValueError(f"serve.host = {c.host!r} lets other machines in: name a key's variable in serve.key_env")
@@ -40,7 +41,8 @@ def api_key(config: config_dict.ConfigDict) -> str:
 def server(parts: setup.Parts, params: Any, version: str, key: str) -> uvicorn.Server:
     """A server that has not been started.
 
-    params: of the policy (`nnx.split(policy)[1]`). version: told to clients. key: that they must show, "" for none.
+    params: of the policy (`nnx.split(policy)[1]`). version: of the policy, sent to clients. key: the API key that
+    clients must send, "" for none.
     """
     c = parts.config.serve
     engine = parts.engine(c.slots, c.context, c.max_new_tokens)
@@ -53,10 +55,13 @@ def server(parts: setup.Parts, params: Any, version: str, key: str) -> uvicorn.S
 
 
 def run(config: config_dict.ConfigDict, parts: setup.Parts, params: Any, version: str) -> None:
-    """Serves until it is told to stop (SIGINT or SIGTERM); turns under way are finished first."""
+    """Serves until the process gets SIGINT or SIGTERM. Unfinished turns then have GRACE seconds to end.
+
+    Raises ValueError as `api_key` does.
+    """
     made = server(parts, params, version, api_key(config))
     socket = made.config.bind_socket()
     host, port = socket.getsockname()[:2]
     show.line(f"{config.serve.model!r} ({version}) at http://{host}:{port}/v1")
-    with contextlib.suppress(KeyboardInterrupt):  # how people tell it to stop; uvicorn has finished by then
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C; uvicorn has shut down when it raises this
         made.run(sockets=[socket])

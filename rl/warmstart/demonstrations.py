@@ -1,8 +1,8 @@
-"""Demonstrations: transcripts of scripted agents, careful or sloppy, as trajectories that SFT trains on.
+"""Demonstrations: transcripts of scripted agents, careful or sloppy, as trajectories for SFT.
 
-A demonstration is a function of (seed, index): a root of the given split, grown by a random number of operators, one of
-its branches, and an agent whose decisions go wrong at the given rates. For the shipped base this is what pretraining
-is to a real Qwen: it shows every behaviour the tasks need, and sloppy ones beside them.
+A demonstration depends only on (seed, index): a root of the given split, grown by a random number of operators, one of
+its branches, and an agent that makes mistakes at the given rates. For the shipped tiny base they take the place of
+pretraining: they show every behaviour that the tasks need, and sloppy behaviour as well.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from synth.trees.workflow import Workflow
 def draw_task(
     workflows: Sequence[Workflow], chosen: Sequence[Operator], max_growth: int, seed: int, index: int
 ) -> Task:
-    """The task of demonstration `index`: a workflow grown 0 to `max_growth` times, legal and illegal branches alike."""
+    """The task of demonstration `index`: a workflow grown 0 to `max_growth` times by operators of `chosen`.
+
+    A legal and an illegal branch are equally likely.
+    """
     rng = random.Random(f"{seed}/demonstration/{index}")
     workflow = rng.choice(workflows)
     for _ in range(rng.randint(0, max_growth)):
@@ -39,7 +42,10 @@ def draw_task(
 
 
 def demonstrate(task: Task, rates: dict[str, float], chat: Chat, seed: int) -> Trajectory:
-    """Plays a task with an agent of the given flaw rates (none: the oracle) and records it token by token."""
+    """Plays a task with a scripted agent and records it token by token.
+
+    rates: flaw -> rate in [0, 1]; without any the agent is the oracle.
+    """
     case = script.Case.of(task)
     fields = tuple(reference.split(".")[1] for reference in case.values)
     judge = script.Sloppy(random.Random(f"{seed}/judge/{task.id}"), fields, **rates)

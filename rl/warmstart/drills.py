@@ -1,9 +1,10 @@
-"""Drills: what a transcript asks for, many times over in few tokens; for a base that starts from random weights.
+"""Drills: the skills that a transcript needs, repeated many times in few tokens, for a model with random weights.
 
-A small model learns to copy what follows a key, and to see whether a value is what a rule asks for, all at once and
-only after some ten thousand examples of each (figures in benchmarks/RESULTS.md). A transcript holds a handful in
-hundreds of tokens. Every drill is a function of (seed, index), worded nearly as the tasks are. Real checkpoints need
-none of this.
+A small model has to learn to copy the value that follows a key, and to check a value against a rule. It learns each of
+them suddenly, and only after about ten thousand examples (figures in benchmarks/RESULTS.md). A transcript has only a
+few examples in hundreds of tokens. Pretrained checkpoints do not need drills.
+
+Every drill depends only on (seed, index), and is worded nearly like the tasks.
 """
 
 from __future__ import annotations
@@ -24,18 +25,19 @@ from synth.trees import domains, expr
 from synth.trees.domains import Domain, Entity
 from synth.trees.workflow import Workflow
 
-Text = tuple[str, list[tuple[int, int]]]  # and the character spans that are trained on
+Text = tuple[str, list[tuple[int, int]]]  # (text, the character spans that the loss is on)
 
-# In the answers: the values, what follows if the rule fails, and the verdict.
+# Matches, in answers: the values, the outcome of a failed rule, and the verdict.
 _ANSWERS = re.compile(r'(?<=": ")\w+|(?<=is ")\w+|\d+|(?<=else )\w+|\w+(?=\.)')
 _VERDICTS = re.compile(r"\w+(?=\.)")
 
 
 def comparisons(chosen: Sequence[Domain], chat: Chat, length: int, seed: int, index: int, numbers: float) -> Trajectory:
-    """Checks of random values, as many as `length` tokens hold; the loss is on the verdicts alone.
+    """Checks of random values, as many as fit into `length` tokens. The loss is on the verdicts only.
 
-    With anything else in the loss, or before the model can copy, verdicts stay at chance for thousands of steps.
-    `numbers`: the share of checks that are of numbers for certain, which take longer than words.
+    With other tokens in the loss, or before the model can copy, verdicts stay at chance level for thousands of steps.
+    numbers: the share of checks that are forced to be about numbers, which take longer to learn than words. Raises
+    ValueError if not even one check fits.
     """
 
     def text(domain: Domain, rng: random.Random) -> Text:
@@ -50,7 +52,8 @@ def comparisons(chosen: Sequence[Domain], chat: Chat, length: int, seed: int, in
 
 
 def checks(chosen: Sequence[Domain], chat: Chat, length: int, seed: int, index: int) -> Trajectory:
-    """Rules, a record, and the check of every field; the loss is on what is copied and on what is concluded."""
+    """Rules, a record, and the check of every field, as many as fit into `length` tokens. The loss is on the copied
+    values, the outcomes and the verdicts. Raises ValueError if not even one text fits."""
 
     def text(domain: Domain, rng: random.Random) -> Text:
         record: dict[str, object] = {}
@@ -69,7 +72,8 @@ def checks(chosen: Sequence[Domain], chat: Chat, length: int, seed: int, index: 
 
 
 def copies(chosen: Sequence[Domain], chat: Chat, length: int, seed: int, index: int) -> Trajectory:
-    """Identifiers and choices as JSON and then one by one; the loss is on the latter."""
+    """Identifiers and choices as JSON and then one by one, as many as fit into `length` tokens. The loss is on the
+    values that are repeated. Raises ValueError if not even one text fits."""
 
     def text(domain: Domain, rng: random.Random) -> Text:
         (record_id,), (owner_id,) = domains.draw_ids(1, rng)
@@ -81,9 +85,11 @@ def copies(chosen: Sequence[Domain], chat: Chat, length: int, seed: int, index: 
 
 
 def exercise(workflows: Sequence[Workflow], chat: Chat, seed: int, index: int) -> Trajectory:
-    """Every skill of a transcript in one: both records read, rules on all their fields, the call that follows.
+    """A short conversation with all skills of a transcript: it reads both records, checks rules on all their fields,
+    and makes the call that follows.
 
-    Only the write is listed among the tools, a failed rule does not end the work, and the last rule decides.
+    Unlike in a transcript, only the write tool is listed, a failed rule does not end the work, and the last rule alone
+    decides on the call.
     """
     rng = random.Random(f"{seed}/exercise/{index}")
     workflow = rng.choice(workflows)
@@ -95,13 +101,13 @@ def exercise(workflows: Sequence[Workflow], chat: Chat, seed: int, index: int) -
     for entity, values in ((domain.record, record), (domain.owner, owner)):
         conditions, found[entity.kind] = domains.guard_candidates(domain, entity, set(), rng), []
         for condition in conditions:
-            # The last rule on the record always holds, since the next step is reading the owner.
+            # The last rule on the record always holds, because the next step is to read the owner.
             holds = rng.random() < 0.5 or (entity is domain.record and condition is conditions[-1])
             check, values[_field(condition)], outcome = _check(entity, condition, holds, rng)
             policy.append(invert.rule_text(workflow, condition, outcome, entity is domain.owner))
             found[entity.kind].append(check)
     choice = rng.choice(action.choices)
-    if holds:  # the last rule of the loop above
+    if holds:  # the last value from the loop above: whether the last rule holds
         args = {domain.record.key: record_id, action.copied: record[action.copied], action.slot: choice}
         decision = {"call": domain.write_tool(action), "args": args}
     else:
@@ -133,14 +139,16 @@ def _field(condition: expr.Expr) -> str:
 
 
 def _check(entity: Entity, condition: expr.Expr, holds: bool, rng: random.Random) -> tuple[str, object, str]:
-    """(the check of a value that meets the condition or does not, the value, what follows if it does not)."""
+    """(text of the check, the value, the outcome if the check fails) for a random value. holds: whether the value is to
+    meet the condition."""
     values = [v for v in entity.fields[_field(condition)] if expr.holds(condition, {condition["field"]: v}) == holds]
     value, outcome = rng.choice(values), rng.choice(("decline", "transfer"))
     return script.check_text(condition, value, holds, outcome), value, outcome
 
 
 def _told(rules: str, record: dict[str, object], answers: list[str], rng: random.Random) -> Text:
-    """Rules and the record, its keys in any order, and then the answers in any order, trained on."""
+    """The rules, then the record with its keys in random order, then the answers in random order. The loss is on the
+    answers' parts that _ANSWERS matches."""
     told = rules + json.dumps(dict(rng.sample(list(record.items()), len(record)))) + "\n"
     text = told + " ".join(rng.sample(answers, len(answers))) + "\n"
     return text, [found.span() for found in _ANSWERS.finditer(text, len(told))]
@@ -150,9 +158,9 @@ def _filled(
     name: str, text: Callable[[Domain, random.Random], Text], chosen: Sequence[Domain], chat: Chat, length: int,
     rng: random.Random
 ) -> Trajectory:
-    """One text after the other, each of a random domain, while they fit into `length` tokens.
+    """Texts, each of a random domain, one after the other, as many as fit into `length` tokens.
 
-    Raises ValueError if not even one does.
+    Raises ValueError if not even one fits.
     """
     tokens: list[int] = []
     mask: list[int] = []
@@ -164,11 +172,11 @@ def _filled(
                 raise ValueError(f"rl.row_length: half of it, {length} tokens, does not hold the drill {name}")
             return _trajectory(name, tokens, mask, [])
         tokens += encoded["input_ids"]
-        # By its last character, since a word's token may begin with the space before it.
+        # A token counts by its last character, since a word's token may begin with the space before the word.
         mask += [int(any(a < end <= b for a, b in spans)) for _, end in encoded["offset_mapping"]]
 
 
 def _trajectory(name: str, tokens: list[int], loss_mask: list[int], messages: list[dict]) -> Trajectory:
-    """A record of tokens that no episode stands behind."""
+    """A Trajectory record for tokens that do not come from an episode."""
     nothing = Score(1.0, {}, [])
     return Trajectory(name, 0, tokens, loss_mask, [0.0] * len(tokens), 0, trajectory.ENDED, nothing, messages, [], 1)

@@ -1,11 +1,12 @@
-"""First weights of a small Qwen3 that can copy before it has learned anything: induction heads, put there by hand.
+"""Initial weights of a small Qwen3 with induction heads set by hand, so that it can copy before any training.
 
-What a context repeats is continued by two attention heads in a row (Olsson et al., arXiv:2209.11895): one in the first
-layer that looks at the token before, and one in the second that looks for places behind what equals the current token,
-and says what stands there. From random weights a model of this size needs hundreds of steps to find them, and
-nothing that a transcript asks for can be learned earlier. Everything is trained afterwards.
+Two attention heads in consecutive layers can continue a sequence that occurred before (Olsson et al.,
+arXiv:2209.11895). The head in the first layer attends to the previous token. The head in the second layer attends to
+the positions after earlier occurrences of the current token, and predicts the tokens there. From random weights a model
+of this size needs hundreds of steps to form such heads, and cannot learn the skills of a transcript before. All weights
+are trained afterwards.
 
-Legend: D width, H query heads, K kv heads, N head size, F mlp width, V vocabulary; matrices as HF has them, [out, in].
+Legend: D width, H query heads, K kv heads, N head size; matrices as in Hugging Face checkpoints, [out, in].
 """
 
 from __future__ import annotations
@@ -15,26 +16,27 @@ from typing import Any
 
 import numpy as np
 
-STD = 0.02  # of random weights, as everywhere
-BEFORE = 3.0  # norm weights of the first layer's heads, the higher the more they see only the token before
-MATCH = 2.2  # ... of the second layer's, the higher the more they see only equal tokens
-COPY = 6.0  # how loud the second layer says what it has seen, in shares of a token's own embedding
-LOUD = 6.0  # weight of the last norm: as sure as heads that are right two times in three should be
-FAST_PAIRS = 4  # rotary pairs that tell places next to each other apart
-SLOW = 0.005  # radians a place by which pairs may rotate that compare tokens hundreds of places apart
+STD = 0.02  # standard deviation of random weights
+BEFORE = 3.0  # norm weights of the first layer's heads; higher: attention more exclusively to the previous token
+MATCH = 2.2  # norm weights of the second layer's heads; higher: attention more exclusively to equal tokens
+COPY = 6.0  # scale of the second layer's output, relative to a token's own embedding
+LOUD = 6.0  # weight of the final norm; makes predictions as confident as heads that are right 2 times in 3 should be
+FAST_PAIRS = 4  # number of rotary pairs that distinguish neighbouring positions
+SLOW = 0.005  # most radians per position of the rotary pairs that compare tokens hundreds of positions apart
 
 
 def weights(architecture: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]:
-    """float32 tensors by HF name, for a config.json with tied embeddings and at least two layers.
+    """Hugging Face name -> float32 tensor.
 
-    Raises ValueError where the kv heads together are narrower than the model, so that they cannot pass on a token.
+    architecture: the content of a config.json with tied embeddings and at least two layers. Raises ValueError if the kv
+    heads together are narrower than the model, since they could then not pass on a whole embedding.
     """
     a, rng = architecture, np.random.default_rng(seed)
     D, H, K, N = (a[name] for name in ("hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim"))
     if K * N < D:
         raise ValueError(f"num_key_value_heads * head_dim = {K * N}, expected at least hidden_size = {D}")
     embed = rng.normal(0, STD, (a["vocab_size"], D))
-    embed[:, 0] = 0.5 * STD * np.sqrt(D)  # the same in every token, for heads that do not care which one it is
+    embed[:, 0] = 0.5 * STD * np.sqrt(D)  # a constant component, for heads whose scores must not depend on the token
     found = {"model.embed_tokens.weight": embed, "model.norm.weight": np.full(D, LOUD)}
     for layer in range(a["num_hidden_layers"]):
         shapes = {"q": (H * N, D), "k": (K * N, D), "v": (K * N, D), "o": (D, H * N)}
@@ -60,10 +62,11 @@ def _look_before(
     attention: dict[str, np.ndarray], norm: np.ndarray, theta: np.ndarray, size: int, share: int,
     rng: np.random.Generator
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Makes the first layer's heads write a projection of the token before into a subspace of their kv head's own.
+    """Sets the first layer's heads: they attend to the previous token and write a projection of it into the residual
+    stream, each kv head into a subspace of its own.
 
-    The score of a key at distance d is the sum of cos(theta_i (d - 1)) over the fast pairs. Returns (projection
-    [size, D], subspace [D, size]) per kv head; share: query heads of each.
+    The score of a key at distance d is the sum of cos(theta_i (d - 1)) over the fast rotary pairs. share: query heads
+    per kv head. Returns (projection [size, D], subspace [D, size]) per kv head.
     """
     q, k, v, o = (attention[name] for name in "qkvo")
     N, half, D = len(norm), len(theta), q.shape[1]
@@ -91,8 +94,12 @@ def _look_for_equals(
     attention: dict[str, np.ndarray], norm: np.ndarray, compared: np.ndarray,
     told: list[tuple[np.ndarray, np.ndarray]], share: int
 ) -> None:
-    """Makes the second layer's heads compare the current token with what the first has told of the one before each
-    place, and say the token that stands there: each kv head a part of its embedding."""
+    """Sets the second layer's heads: they attend to the positions whose previous token equals the current token, and
+    output the embedding of the token there.
+
+    The first layer has written the previous token into the subspaces `told`. Each kv head outputs a part of the
+    embedding.
+    """
     q, k, v, o = (attention[name] for name in "qkvo")
     N, D = len(norm), q.shape[1]
     norm[compared] = MATCH
@@ -106,4 +113,4 @@ def _look_for_equals(
             q[one * N : (one + 1) * N] = 0
             q[one * N + compared] = projection
             o[:, one * N : one * N + len(part)] = COPY * STD / share * np.eye(D)[:, part]
-    o[0] = 0  # which every token has
+    o[0] = 0  # the component that is the same in every embedding is not copied

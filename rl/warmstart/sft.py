@@ -1,6 +1,6 @@
-"""Supervised warm start: cross-entropy on demonstrations, resumable, ending in an HF folder.
+"""Supervised warm start: cross-entropy on demonstrations. Resumable; the result is a Hugging Face folder.
 
-A step's demonstrations are a function of (seed, step), so a resumed run needs no data state beyond the step.
+A step's demonstrations depend only on (seed, step), so a resumed run needs no other state of the data than the step.
 """
 
 from __future__ import annotations
@@ -27,16 +27,19 @@ from synth.inversion import script
 from synth.trees import domains, workflow
 
 FILES = ("sft_metrics.jsonl",)
-NUMBERS = 0.3  # share of comparisons that are of numbers for certain
-MIXTURE = ("comparisons", "copies", "exercise", "exercise")  # the drills beside transcripts
-MAX_GROWTH = 3  # operators applied to a demonstrated workflow at most
+NUMBERS = 0.3  # see drills.comparisons
+MIXTURE = ("comparisons", "copies", "exercise", "exercise")  # kinds of the drills that are mixed with transcripts
+MAX_GROWTH = 3  # most operators that are applied to a demonstrated workflow
 
 
 class Demonstrations:
-    """The stream of SFT batches of a config: `batch(step)` gives the trajectories of one step.
+    """The SFT batches of a config: `batch(step)` returns the trajectories of one step.
 
-    Steps on drills of copying and checking come first, then steps on comparisons, then transcripts with a share of
-    drills (MIXTURE), then transcripts alone, of which a share is sloppy.
+    The steps have four phases:
+      1. drills of checking and copying (rl.sft_drill_steps);
+      2. drills of comparisons (rl.sft_comparison_steps);
+      3. careful transcripts with a share of drills from MIXTURE (up to step rl.sft_clean_steps);
+      4. transcripts alone, a share of them sloppy.
     """
 
     def __init__(self, config: config_dict.ConfigDict, chat: setup.Chat):
@@ -47,7 +50,7 @@ class Demonstrations:
         self._operators = operators.select(config.synth.operators)
 
     def batch(self, step: int) -> list[Trajectory]:
-        """The trajectories of a step; transcripts too long for a packed row are replaced by the next ones that fit."""
+        """The trajectories of a step. A transcript that is too long for a packed row is replaced by the next."""
         c = self._config
         numbers = range(step * c.sft_episodes, (step + 1) * c.sft_episodes)
         if step < c.sft_drill_steps:
@@ -57,10 +60,10 @@ class Demonstrations:
         clean = step < c.sft_clean_steps
         drilled = numbers[: round(c.sft_drill_share * c.sft_episodes)] if clean else ()
         found = [self._drill(MIXTURE[number % len(MIXTURE)], number) for number in drilled]
-        index = step * c.sft_episodes * 2  # room for replacements without overlap between steps
+        index = step * c.sft_episodes * 2  # 2 leaves indices for replacements, so that steps do not overlap
         while len(found) < c.sft_episodes:
             task = demonstrations.draw_task(self._workflows, self._operators, MAX_GROWTH, self._seed, index)
-            # Every demonstration has its own number, so a fixed pattern of it is a share.
+            # Multiples of the golden ratio are spread evenly modulo 1, so the intended share is flawed.
             flawed = not clean and (index * 0.6180339887) % 1 < c.sft_flawed_share
             item = demonstrations.demonstrate(task, self._rates if flawed else {}, self._chat, self._seed)
             if len(item.tokens) <= c.row_length:
@@ -69,7 +72,7 @@ class Demonstrations:
         return found
 
     def _drill(self, kind: str, number: int) -> Trajectory:
-        """One drill; all but exercises fill half a row."""
+        """One drill. An exercise has its own length; the other kinds fill half a row."""
         if kind == "exercise":
             return drills.exercise(self._workflows, self._chat, self._seed, number)
         bare = self._domains, self._chat, self._config.row_length // 2, self._seed, number
@@ -79,7 +82,10 @@ class Demonstrations:
 
 
 def run(config: config_dict.ConfigDict, workdir: Path) -> Path:
-    """Trains for rl.sft_steps and returns the HF folder workdir/policy. A finished run returns at once."""
+    """Trains for rl.sft_steps and returns the Hugging Face folder workdir/policy. A finished run returns at once.
+
+    Raises RuntimeError after rl.max_skipped_updates updates in a row that were not finite.
+    """
     policy_dir = workdir / "policy"
     if (policy_dir / "config.json").exists():
         return policy_dir
@@ -96,7 +102,7 @@ def run(config: config_dict.ConfigDict, workdir: Path) -> Path:
     def batch_of(index: int) -> object:
         return _packed(data.batch(index), pack)
 
-    with ThreadPoolExecutor(1) as pool:  # the next batch is made while the step runs
+    with ThreadPoolExecutor(1) as pool:  # makes the next batch while the step runs
         start, steps = meta["step"], config.rl.sft_steps
         upcoming = pool.submit(batch_of, start)
         for index in show.bar(range(start, steps), "sft"):
@@ -124,5 +130,5 @@ def run(config: config_dict.ConfigDict, workdir: Path) -> Path:
 
 
 def _packed(items: list[Trajectory], pack: setup.Callable) -> object:
-    """The batch of some demonstrations, all with advantage 1 (cross-entropy has no other)."""
+    """The demonstrations packed into a batch. Their advantages are 1; cross-entropy ignores them."""
     return pack(items, list(np.ones(len(items))))

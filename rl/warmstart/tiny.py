@@ -1,4 +1,4 @@
-"""The tiny Qwen3 of the demo, or of the reasoning flywheel, before any training: tokenizer and config.json.
+"""Writes the tiny Qwen3 of the demo, or of the reasoning flywheel, before training: tokenizer and config.json.
 
     python -m rl.warmstart.tiny agentic|reasoning DIR
 
@@ -47,13 +47,13 @@ ARCHITECTURE = {
     "max_position_embeddings": 2048,
     "hidden_act": "silu",
 }
-# What the other model has different: heads wide enough, and rotations slow enough, for rl/warmstart/induction.py.
+# What differs in the reasoning model: wider heads and slower rotations, which rl/warmstart/induction.py needs.
 REASONER = {"head_dim": 64, "rope_theta": 1000000.0}
 
 
 def corpus(count: int) -> list[str]:
     """Rendered conversations of `count` careful demonstrations."""
-    plain = tokenizer.train([], 300)  # any tokenizer renders the same text; bytes alone will do
+    plain = tokenizer.train([], 300)  # bytes only; the rendered text does not depend on the tokenizer
     chat = Chat(plain)
     workflows = workflow.roots("base", 200, domains.select(DOMAINS), 0)
     chosen = operators.select(OPERATORS)
@@ -74,7 +74,7 @@ def question_corpus(count: int) -> list[str]:
 
 
 def main(argv: list[str]) -> int:
-    """Writes the folder; exit status 2 if the command is wrong."""
+    """Writes the folder. Returns the exit status: 2 if the command is wrong, else 0."""
     if len(argv) != 2 or argv[0] not in ("agentic", "reasoning") or argv[1].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 2
@@ -89,7 +89,7 @@ def main(argv: list[str]) -> int:
         safetensors.numpy.save_file(first, folder / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save(made, folder)
     (folder / "config.json").write_text(json.dumps(architecture, indent=2) + "\n")
-    hf_config.read(folder)  # raises if the architecture is not one that can be loaded
+    hf_config.read(folder)  # raises if the architecture cannot be loaded
     return 0
 
 

@@ -1,7 +1,7 @@
-"""Worked questions: transcripts of scripted agents in the worlds that ask, and drills of copying, for SFT.
+"""Worked questions: transcripts of scripted agents in the worlds of questions, and drills of copying, for SFT.
 
-What demonstrations.py and drills.py are to workflows. A transcript is a function of (seed, index): a question of
-the "base" split, or another, as the rounds of the reasoning flywheel ask it, and an agent of envs/workers.py.
+The counterpart of demonstrations.py and drills.py for questions. A transcript depends only on (seed, index): a question
+of a split, as the rounds of the reasoning flywheel ask it, answered by an agent of envs/workers.py.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from synth.problems import catalogue, generate, growth, operators
 from synth.problems.growth import Pattern
 from synth.question import SLIPS, Question, parse_weights
 
-SLIPPING = 0.6180339887  # index times this, modulo 1, spreads evenly: a fixed pattern of indices is a share
+SLIPPING = 0.6180339887  # index * SLIPPING modulo 1 is spread evenly in [0, 1); used to pick the sloppy transcripts
 GROWTH = 2  # rounds whose questions are demonstrated
-CORPUS_QUESTIONS = 64  # demonstrated questions about one corpus; many corpora, so that none is learned by heart
-CORPUS_INDICES = 1024  # after which there are other corpora
-TABLE_QUESTIONS = 128  # demonstrated questions about tables in each round, which are slow to set up
+CORPUS_QUESTIONS = 64  # questions about one corpus; few, so that many corpora are used and none is memorised
+CORPUS_INDICES = 1024  # indices of demonstrations that share their corpora
+TABLE_QUESTIONS = 128  # questions about tables in each round; limited, because tables are slow to set up
 
 
 class Questions:
-    """Questions as rounds of the reasoning flywheel ask them: `draw(index)` gives one.
+    """Questions like those of the reasoning flywheel's rounds: `draw(index)` returns one.
 
-    split: whose roots, personas, names and tables. weights, families, chosen: as reasoning.weights, .families and
-    .operators. roots: how many patterns of problems there are.
+    split: the split whose roots, personas, names and tables are used. weights, families, chosen: as reasoning.weights,
+    reasoning.families and reasoning.operators. roots: number of patterns of problems. Raises ValueError for unknown
+    names.
     """
 
     def __init__(self, split: str, weights: str, families: str, chosen: str, roots: int, seed: int):
@@ -44,7 +45,7 @@ class Questions:
         self._patterns = growth.roots(split, roots, catalogue.select(families), seed)
 
     def draw(self, index: int) -> Question:
-        """Question `index`: of a random world and round."""
+        """The question of an index, of a random world and round."""
         rng = random.Random(f"{self._seed}/worked/{index}")
         (env,) = rng.choices(list(self._weights), list(self._weights.values()))
         number = rng.randrange(GROWTH)
@@ -57,7 +58,7 @@ class Questions:
         return found[0]
 
     def _pattern(self, number: int, rng: random.Random) -> Pattern:
-        """A root grown `number` times."""
+        """A random pattern, grown `number` times."""
         pattern = rng.choice(self._patterns)
         for _ in range(number):
             (pattern,) = growth.grow([pattern], {}, self._operators, 1.0, rng.randrange(2**32))
@@ -76,9 +77,10 @@ class Questions:
 def demonstrate(
     question: Question, rates: Mapping[str, float], chat: Chat, seed: object, bare: bool = False
 ) -> Trajectory:
-    """Plays a question with an agent of the given rates of slips (none: the careful one), token by token.
+    """Plays a question with a scripted agent and records it token by token.
 
-    bare: without the system message and the tools, which are most of what a transcript has to say.
+    rates: slip -> rate in [0, 1]; without any the agent is careful. seed: of the slips. bare: leave out the system
+    message and the tools, which are most of a transcript's tokens.
     """
     play = _played_before if question.env == "data" and not rates else _played
     messages, score, tools = play(question.to_json(), tuple(rates.items()), seed if rates else "")
@@ -90,20 +92,21 @@ def demonstrate(
 
 
 def _played(text: str, rates: tuple[tuple[str, float], ...], seed: object) -> tuple[list[base.Message], Score, list]:
-    """(conversation, score, tools) of an agent at work on the question with this JSON text."""
+    """(conversation, score, tools) of a scripted agent that answers a question. text: the question as JSON."""
     question = Question.from_json(text)
     env = registry.make(question)
     actor = workers.worker(question, dict(rates), random.Random(f"{seed}/slips/{question.id}"))
     return *base.run(actors.play(env, actor)), env.tools
 
 
-_played_before = functools.cache(_played)  # the few questions about tables come again and again
+_played_before = functools.cache(_played)  # for questions about tables, which are few and repeat often
 
 
 def copies(names: Sequence[str], chat: Chat, length: int, seed: int, index: int) -> Trajectory:
-    """Names and numbers, told once and three times again in other orders, as often as `length` tokens hold.
+    """Lines of pairs of a name and a number, then the same pairs three more times in other orders; as many such blocks
+    as fit into `length` tokens.
 
-    The loss is on what can be copied: all of a repeated pair but its first token.
+    The loss is on the tokens that can be copied: those of a repeated pair without its first.
     """
     rng = random.Random(f"{seed}/copies/{index}")
     tokens: list[int] = []
@@ -124,15 +127,17 @@ def copies(names: Sequence[str], chat: Chat, length: int, seed: int, index: int)
 
 
 def _number(rng: random.Random) -> str:
-    """A number, or the id of a page."""
+    """A random number of 1 to 4 digits, or the id of a page: "p" and such a number."""
     return f"{rng.choice(('', 'p'))}{rng.randrange(10 ** rng.randint(1, 4))}"
 
 
 class Worked:
-    """The stream of SFT batches of worked questions, as rl.warmstart.sft.Demonstrations is of workflows.
+    """The SFT batches of worked questions; the counterpart of rl.warmstart.sft.Demonstrations.
 
-    First copies and a quarter of bare transcripts, then transcripts with a share of bare ones, then transcripts alone,
-    of which a share is sloppy.
+    The steps have three phases:
+      1. copies, and a quarter of bare transcripts (rl.sft_drill_steps);
+      2. careful transcripts, a share of them bare (up to step rl.sft_clean_steps);
+      3. full transcripts, a share of them sloppy.
     """
 
     def __init__(self, config: config_dict.ConfigDict, chat: Chat):
@@ -145,9 +150,9 @@ class Worked:
         self._names = facts.names(config.rl.sft_split)
 
     def batch(self, step: int) -> list[Trajectory]:
-        """The trajectories of a step; transcripts too long for a packed row are replaced by the next ones that fit."""
+        """The trajectories of a step. A transcript that is too long for a packed row is replaced by the next."""
         c, found = self._config, []
-        index = step * c.sft_episodes * 2  # room for replacements without overlap between steps
+        index = step * c.sft_episodes * 2  # 2 leaves indices for replacements, so that steps do not overlap
         while len(found) < c.sft_episodes:
             item = self._item(step, index, len(found) / c.sft_episodes)
             if len(item.tokens) <= c.row_length:
@@ -156,7 +161,7 @@ class Worked:
         return found
 
     def _item(self, step: int, index: int, place: float) -> Trajectory:
-        """The demonstration of an index, which stands at `place` in [0, 1) of its step's batch."""
+        """The demonstration of an index. place: its position in the step's batch, in [0, 1)."""
         c = self._config
         drill, clean = step < c.sft_drill_steps, step < c.sft_clean_steps
         if drill and place < 0.75:
