@@ -79,8 +79,7 @@ def policy_text(workflow: Workflow) -> str:
 
 
 def statements(workflow: Workflow) -> list[tuple[str, tuple[str, ...]]]:
-    """The lines of the policy text, each with the parts that it must contain in any wording; () where any text will do.
-    """
+    """The lines of the policy text, each with the parts it must contain in any wording; () if any text will do."""
     intro, _, _, consent = _wording(workflow)
     kinds = {n.kind for n in tree.nodes(workflow.tree)}
     stated = rules(workflow.tree)
@@ -206,8 +205,7 @@ def _accepts(edges: dict[str, str]) -> bool:
 def _claim(
     condition: expr.Expr, branch: Branch, values: dict[str, Any], domain: dict[str, tuple], rng: random.Random
 ) -> str:
-    """What the user claims about the rule's field: its true value if the rule holds, else a value that meets the rule.
-    """
+    """The user's claim about the rule's field: its true value if the rule holds, else a value that would meet it."""
     field = condition["field"]
     fails = any(n.kind == "guard" and n.spec["condition"] == condition and edge == "fails" for n, edge in branch)
     claimed = rng.choice([v for v in domain[field] if expr.holds(condition, {field: v})]) if fails else values[field]
