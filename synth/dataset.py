@@ -1,7 +1,8 @@
-"""Task datasets on disk: one TFDS `array_record` dataset per flywheel round; same tasks, same bytes.
+"""Task datasets on disk: one TFDS `array_record` dataset per flywheel round; equal tasks give equal bytes.
 
-A dataset is one directory (dataset_info.json, features.json, one shard or more per split) that appears by a single
-rename: it exists whole or not at all. TFDS reads it too: `tfds.builder_from_directory(directory)`.
+A dataset is one directory: dataset_info.json, features.json, and one or more shards per split. It is built beside its
+place and put there by a single rename, so a dataset is never incomplete. TFDS reads it without this module:
+`tfds.builder_from_directory(directory)`.
 """
 
 from __future__ import annotations
@@ -32,14 +33,17 @@ _PROVENANCE_NUMBERS = ("seed", "round")
 class Tasks(tfds.core.GeneratorBasedBuilder):
     """TFDS builder of one round's tasks or questions, keyed by id.
 
-    Features: the task's provenance (id, root, parent, operator, seed, round), its split, and `task`, the whole record
-    as JSON text (`to_json`). Text comes back from TFDS as UTF-8 bytes.
+    Features:
+      id, root, parent, operator, seed, round: the provenance of the task.
+      split: the name of its split.
+      task: the whole record as JSON text (`to_json`).
+    TFDS returns text features as UTF-8 bytes.
     """
 
     VERSION = tfds.core.Version("1.0.0")
 
     def __init__(self, splits: Mapping[str, Iterable[Task | Question]], **kwargs: Any):
-        """splits: split name -> tasks. kwargs: of `tfds.core.DatasetBuilder` (data_dir, file_format)."""
+        """splits: split name -> its tasks. kwargs: passed to `tfds.core.DatasetBuilder` (data_dir, file_format)."""
         self._tasks = splits
         self._ids = Keys()
         super().__init__(**kwargs)
@@ -70,21 +74,22 @@ class Tasks(tfds.core.GeneratorBasedBuilder):
 
 
 class _Shuffler(shuffle.Shuffler):
-    """What brings records into the order of their keys' hashes, on disk.
+    """Sorts records by the hashes of their keys, on disk. It replaces the shuffler of TFDS for two reasons:
 
-    TFDS's own keeps a gigabyte in memory and needs TensorFlow for what is beyond. It also serialises records in the
-    hash order of a protobuf map, which differs from process to process; here their map entries are in order of key.
+    - TFDS's shuffler keeps up to a gigabyte in memory, and needs TensorFlow for anything larger.
+    - TFDS serialises the entries of a protobuf map in hash order, which differs between processes. Here the entries
+      are serialised in the order of their keys, so equal records give equal bytes.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._file = sqlite3.connect("")  # without a name: temporary
+        self._file = sqlite3.connect("")  # an empty name makes a temporary database on disk
         self._file.execute("PRAGMA journal_mode=OFF")
         self._file.execute("CREATE TABLE records (hash BLOB, record BLOB)")
 
     @property
     def bucket_lengths(self) -> list[int]:
-        """All records are in one bucket."""
+        """The number of records in each bucket; here one bucket holds all records."""
         return [self.num_examples]
 
     def _add_to_mem_buffer(self, hkey: int, data: bytes) -> None:
@@ -100,7 +105,7 @@ class _Shuffler(shuffle.Shuffler):
 
 @contextlib.contextmanager
 def _shuffling_on_disk() -> Iterator[None]:
-    """TFDS shuffles by `_Shuffler` meanwhile; it has no setting for that."""
+    """Makes TFDS use `_Shuffler` inside the `with` block, by patching its module: TFDS has no setting for it."""
     theirs, shuffle.Shuffler = shuffle.Shuffler, _Shuffler
     try:
         yield
@@ -113,49 +118,52 @@ def write(
     splits: Mapping[str, Iterable[Task | Question]],
     before: Callable[[], None] = lambda: None,
 ) -> Path:
-    """Writes the tasks of each split as one dataset at `directory` and returns its path.
+    """Writes the tasks of all splits as one dataset at `directory` and returns its path.
 
-    The bytes depend on the tasks alone: not on their order, the path, the process or the time. Tasks are taken one by
-    one, the splits in their order, and not kept in memory.
+    The bytes depend only on the tasks: not on their order, the path, the process or the time. Splits are written in
+    the order of the mapping. Each split's tasks are consumed one at a time and not kept in memory.
 
     Args:
-      before: called when all tasks have been taken, before the dataset appears.
+      directory: where the dataset is to appear.
+      splits: split name -> its tasks.
+      before: called once all tasks have been consumed, before the dataset appears at `directory`.
     Raises:
-      ValueError: a split is empty, or an id occurs twice (in one split or in two).
-      FileExistsError: `directory` already exists; datasets are never changed once written.
+      ValueError: there is no split, a split is empty, or an id occurs twice (in one split or in two).
+      FileExistsError: `directory` already exists; a dataset is never changed once written.
     """
     directory = Path(directory)
     if not splits:
         raise ValueError("a dataset needs at least one split")
     if directory.exists():
         raise FileExistsError(f"dataset {directory} already exists")
-    partial = directory.with_name(f".incomplete.{directory.name}")  # beside it: rename needs the same file system
+    # In the same parent folder, because a rename does not work across file systems.
+    partial = directory.with_name(f".incomplete.{directory.name}")
     if partial.exists():  # left by a killed run
         shutil.rmtree(partial)
     builder = Tasks(splits, data_dir=os.fspath(partial), file_format="array_record")
     tfds.disable_progress_bar()
     try:
-        # TFDS announces "Downloading and preparing".
+        # The redirection hides the line "Downloading and preparing" that TFDS prints.
         with contextlib.redirect_stdout(io.StringIO()), _shuffling_on_disk():
             builder.download_and_prepare()
         before()
         os.rename(builder.data_path, directory)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)  # where something failed, that is what has to be said
+        shutil.rmtree(partial, ignore_errors=True)  # a failure here must not hide the error that led here
     return directory
 
 
 def read(directory: str | os.PathLike, split: str) -> list[Task | Question]:
-    """Returns the tasks of one split in order of id. Raises as `stream` does."""
+    """The tasks of one split, sorted by id. Raises the same errors as `stream`."""
     return sorted(stream(directory, split), key=lambda task: task.id)
 
 
 def stream(directory: str | os.PathLike, split: str) -> Iterator[Task | Question]:
-    """The tasks of one split, one by one, in the order they are stored in: that of their ids' hashes.
+    """Yields the tasks of one split, one at a time, in the order on disk (sorted by the hashes of their ids).
 
-    Raises:
+    Raises, when the first task is requested:
       FileNotFoundError: there is no dataset at `directory`.
-      ValueError: unknown split (the message names the known ones).
+      ValueError: the dataset has no such split (the message names the splits it has).
     """
     if not (Path(directory) / "dataset_info.json").is_file():
         raise FileNotFoundError(f"no task dataset at {directory}")
@@ -167,5 +175,5 @@ def stream(directory: str | os.PathLike, split: str) -> Iterator[Task | Question
 
 
 def _record(text: bytes) -> Task | Question:
-    """The task or question of a JSON text: only questions say which world they are for."""
+    """The task or question in a JSON text. Questions are recognised by the key "env", which tasks lack."""
     return (Question if b'"env":' in text and "env" in json.loads(text) else Task).from_json(text)

@@ -1,4 +1,4 @@
-"""Tasks of a round: which branches of which trees, half legal and half not."""
+"""The tasks of a round: which branches of which trees become tasks, a given share of them legal."""
 
 from __future__ import annotations
 
@@ -13,46 +13,51 @@ from synth.trees.workflow import Workflow
 
 
 def is_legal(branch: tree.Branch) -> bool:
-    """Whether a branch ends in the write, for all of its goals."""
+    """Whether a branch ends in the write for each of its goals."""
     return set(tree.outcomes(branch)) == {"write"}
 
 
 def is_refused(branch: tree.Branch) -> bool:
-    """Whether a rule stands in the way of some goal: the leaf hangs at a guard that fails."""
+    """Whether a rule forbids the write of at least one goal, that is, a leaf directly follows a failing guard."""
     pairs = itertools.pairwise(branch)
     return any((node.kind, edge, leaf.kind) == ("guard", "fails", "terminal") for (node, edge), (leaf, _) in pairs)
 
 
-# What a task may be wanted to be. "spared" ones end without the write though no rule says so: the user refuses consent,
-# or the write is never answered. An agent that reads, asks and obtains consent, but no rule matters to, passes them.
+# The kinds of branch that can be requested for a task. A "spared" branch ends without the write although no rule
+# forbids it: the user refuses consent, or the write is never answered. An agent that reads, asks and obtains consent
+# passes such a task even if it ignores every rule.
 WANTED: dict[str, Callable[[tree.Branch], bool]] = {
     "legal": is_legal,
     "illegal": lambda branch: not is_legal(branch),
     "refused": is_refused,
     "spared": lambda branch: not is_legal(branch) and not is_refused(branch),
 }
-Slot = tuple[Workflow, list[str]]  # a tree, and for each of its variants what it is wanted to be
+Slot = tuple[Workflow, list[str]]  # a tree, and for each of its variants the requested kind of branch (key of WANTED)
 
 
 def tasks(
     workflows: Sequence[Workflow], variants: int, legal_share: float, seed: int, refused_share: float = 0.0
 ) -> list[Task]:
-    """`variants` tasks per tree, spread over its branches, in order of id; the shares are those of `slots`."""
+    """`variants` tasks for each tree, on randomly drawn branches. Trees are in order of id, as are each tree's tasks.
+
+    The shares are explained at `slots`. Raises ValueError if no state satisfies the conditions of a branch.
+    """
     groups = slots(workflows, variants, legal_share, refused_share)
     return [task for slot in groups for task in of_tree(*slot, seed)]
 
 
 def slots(workflows: Sequence[Workflow], variants: int, legal_share: float, refused_share: float) -> Iterator[Slot]:
-    """The trees in order of id, each with what is wanted of its variants: what `of_tree` takes.
+    """Yields the trees in order of id, each with the requested kinds of its variants: the arguments of `of_tree`.
 
-    About `legal_share` of all tasks are legal, and in up to `refused_share` of all a rule stands in the way of the
-    write; with 0 the lot says why the write is not due. Trees that have no such branch leave it to the others, which
-    make up for them as far as they can.
+    About `legal_share` of all tasks are legal. In about `refused_share` of all tasks a rule forbids the write, as far
+    as the trees' branches allow; with `refused_share` 0, the reason why the write is not due is drawn at random. Trees
+    without an illegal branch get legal tasks only; the other trees then get more illegal ones, as far as they can.
     """
     total, kinds = len(workflows) * variants, {w.id: _kinds(w) for w in workflows}
     able = [name for name, found in kinds.items() if found]
-    # Every tree's last variants are illegal first: with 2 variants and half legal, each tree gets one of each. So a
-    # rule in a policy says nothing about whether it holds.
+    # Illegal tasks are assigned to the last variant of every tree first, then to the last but one, and so on. With 2
+    # variants and half of the tasks legal, each tree gets one legal and one illegal task. So the presence of a rule in
+    # a policy text does not reveal whether the rule holds.
     illegal = ((name, variant) for variant in reversed(range(variants)) for name in able)
     wanted, left = {}, round(total * refused_share)
     for name, variant in itertools.islice(illegal, round(total * (1 - legal_share))):
@@ -67,18 +72,22 @@ def slots(workflows: Sequence[Workflow], variants: int, legal_share: float, refu
 
 
 def _kinds(workflow: Workflow) -> set[str]:
-    """Which of "refused" and "spared" a tree has branches of."""
+    """Which of the kinds "refused" and "spared" occur among a tree's branches."""
     branches = tree.branches(workflow.tree)
     return {kind for kind in ("refused", "spared") if any(map(WANTED[kind], branches))}
 
 
 def of_tree(workflow: Workflow, wanted: Sequence[str], seed: int) -> list[Task]:
-    """The tasks of one tree, a variant for each of `wanted` (names in WANTED), in order of id."""
+    """The tasks of one tree, one variant for each of `wanted` (keys of WANTED), in order of id.
+
+    Raises IndexError if the tree has no branch of a wanted kind, ValueError if no state satisfies a branch.
+    """
     found = []
     for variant, kind in enumerate(wanted):
         choices = [b for b in tree.branches(workflow.tree) if WANTED[kind](b)]
         rng = random.Random(f"{seed}/branch/{workflow.id}/{variant}")
-        # By outcome and reason first: a leaf that several paths reach is no likelier for it.
+        # First draw the outcome and reason, then a branch with them. So an ending is not more likely only because
+        # several paths lead to it.
         ending = rng.choice(sorted({tree.ending(b) for b in choices}))
         choices = [b for b in choices if tree.ending(b) == ending]
         found.append(invert.invert(workflow, rng.choice(choices), variant, seed))

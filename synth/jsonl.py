@@ -1,4 +1,4 @@
-"""The user's JSONL files, read so that whatever is wrong with one is named by file, line and key."""
+"""Reads JSONL files provided by users. Error messages name the file, the line and the key."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 
 def records(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of a JSONL file in UTF-8, with or without a byte order mark; blank lines are none.
+    """Yields (line number from 1, object) for a JSONL file in UTF-8, with or without a byte order mark.
 
-    Raises ValueError naming file and line of what is no JSON object, FileNotFoundError without such a file.
+    Blank lines are skipped. Raises ValueError, naming file and line, for a line that is not a JSON object, and
+    FileNotFoundError if the file does not exist.
     """
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
@@ -28,7 +29,10 @@ def records(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def text(record: dict[str, Any], key: str, where: str) -> str:
-    """A text or number of a record, as text. Raises ValueError, beginning with `where`, for anything else."""
+    """The value of `key`, a text or number, as stripped text.
+
+    Raises ValueError if it is missing, blank or of another type. `where` is the start of the message.
+    """
     value = record.get(key)
     if isinstance(value, (str, int, float)) and not isinstance(value, bool) and str(value).strip():
         return str(value).strip()

@@ -1,9 +1,10 @@
-"""Operators: how a behaviour tree grows. Each says when it applies and returns the grown tree.
+"""Operators: how a behaviour tree grows. Each operator tells when it applies, and returns the grown tree.
 
-Every tree keeps one spine (PLACES): find the record, read it, rules on it, read its owner, rules on the owner, the same
-for what the owner is linked to, ask for what is missing, obtain consent, write. An operator inserts its node at its
-place on the spine, on every path that gets there, or marks a node that is there. What a node or a mark means for state,
-user, rubric and policy text is inversion's business (synth/inversion/), the same for every tree.
+Every path of every tree visits its nodes in the order of one spine (PLACES): find the record, read it, apply rules to
+it, read its owner, apply rules to the owner, do the same for the record that the owner is linked to, ask for missing
+details, obtain consent, write. An operator either inserts a node at its place on the spine, on every path that gets
+there, or marks an existing node. Inversion (synth/inversion/) defines what nodes and marks mean for state, user,
+rubric and policy text.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from synth.trees import domains, expr, tree
 from synth.trees.tree import Node
 from synth.trees.workflow import Workflow
 
-MAX_RULES = 4  # rules per policy: beyond that the text outgrows what one read of the record can settle
-MAX_BRANCHES = 64  # a tree that branches more is not doubled again
+MAX_RULES = 4  # at most so many fields with a rule per policy, to keep the policy text short
+MAX_BRANCHES = 64  # at most so many branches after an operator that doubles them
 
 PLACES = (
     "goals", "find", "read record", "urgent rule", "rule on record", "read owner", "rule on owner", "read link",
@@ -27,9 +28,13 @@ PLACES = (
 
 @dataclasses.dataclass(frozen=True)
 class Operator:
-    """`applies(workflow)`, `apply(workflow, rng) -> tree`; what failures call for it.
+    """A way of growing a tree, and the failures that suggest it.
 
-    answers: the node kinds whose failure calls for it. cures: the kinds of failure (synth/growth/failures.py) that do.
+    name: the key in OPERATORS.
+    answers: kinds of the nodes at which episodes failed that suggest this operator.
+    cures: kinds of failure (synth/growth/failures.py) that suggest this operator.
+    applies: workflow -> whether the operator can be applied to its tree.
+    apply: (workflow, random generator) -> the grown tree.
     """
 
     name: str
@@ -60,12 +65,12 @@ def _reads(workflow: Workflow, kind: str) -> bool:
 
 
 def _roomy(workflow: Workflow) -> bool:
-    """Whether the tree may still be doubled."""
+    """Whether the tree stays within MAX_BRANCHES if its number of branches doubles."""
     return len(tree.branches(workflow.tree)) <= MAX_BRANCHES // 2
 
 
 def _place(node: Node, workflow: Workflow) -> str:
-    """Where a node stands on the spine; "exit" for a leaf that is not the write."""
+    """A node's place on the spine (one of PLACES); "exit" for a leaf that is not the write."""
     level = {entity.kind: name for entity, name in zip(workflow.spec.entities, ("record", "owner", "link"))}
     if node.kind == "action":
         return f"read {level[node.spec['entity']]}"
@@ -79,7 +84,7 @@ def _place(node: Node, workflow: Workflow) -> str:
 
 
 def _insert(workflow: Workflow, place: str, make: Callable[[Node], Node]) -> Node:
-    """The tree with `make(rest)` in place of what follows `place`, on every path that gets there."""
+    """The tree in which `make(rest)` replaces, on every path, the subtree `rest` that comes after `place`."""
 
     def follows(node: Node) -> bool:
         found = _place(node, workflow)
@@ -90,12 +95,12 @@ def _insert(workflow: Workflow, place: str, make: Callable[[Node], Node]) -> Nod
 
 @dataclasses.dataclass(frozen=True)
 class RuleKind:
-    """How a rule operator's guard looks: which entity it is about, its place, its mark and how it refuses."""
+    """What distinguishes the guards that a rule operator inserts."""
 
-    entity: str  # "record" | "owner" | "link"
-    place: str
-    mark: str = ""
-    otherwise: tuple[str, ...] = ("decline", "transfer")
+    entity: str  # the entity that the condition is about: "record" | "owner" | "link"
+    place: str  # one of PLACES
+    mark: str = ""  # one of tree.MARKS, "" for none
+    otherwise: tuple[str, ...] = ("decline", "transfer")  # outcomes that may follow where the condition fails
 
 
 RULES = {
@@ -108,7 +113,10 @@ RULES = {
 
 
 def candidates(workflow: Workflow, name: str, rng: random.Random | None = None) -> list[expr.Expr]:
-    """Conditions that a rule operator may add to a workflow, one per field, in random order."""
+    """Conditions that the rule operator `name` (a key of RULES) may add to a workflow, one per unused field.
+
+    Without `rng` the draws are the same in every call. Raises KeyError for a name that is not in RULES.
+    """
     rng, entity = rng or random.Random(0), getattr(workflow.spec, RULES[name].entity)
     if name == "boundary":
         return domains.boundary_candidates(entity, _used(workflow), rng)
@@ -116,9 +124,18 @@ def candidates(workflow: Workflow, name: str, rng: random.Random | None = None) 
 
 
 def with_rule(workflow: Workflow, name: str, condition: expr.Expr, otherwise: str) -> Node:
-    """The tree with a rule operator's guard at its place; what has to be read for it is read.
+    """The tree with the guard of the rule operator `name` (a key of RULES) at its place.
 
-    Raises ValueError if the condition is not one that the operator may add to this workflow.
+    Reads of the records that the condition depends on are inserted before the guard, where they are missing.
+
+    Args:
+      workflow: the tree and its origin.
+      name: the rule operator.
+      condition: what the rule requires (synth/trees/expr.py).
+      otherwise: the outcome where the condition fails, "decline" or "transfer".
+    Raises:
+      ValueError: the operator may not add this condition, or this outcome, to this workflow.
+      KeyError: `name` is not in RULES.
     """
     rule, spec = RULES[name], workflow.spec
     entity = getattr(spec, rule.entity)
@@ -129,7 +146,7 @@ def with_rule(workflow: Workflow, name: str, condition: expr.Expr, otherwise: st
 
     def insert(rest: Node) -> Node:
         found = Node("guard", guard, (rest, tree.terminal(otherwise, condition["field"].split(".")[1])))
-        # The path ends up with one read of each entity: those not there yet come right before the rule.
+        # Each path reads every needed entity once. Reads that the tree lacks are inserted right before the rule.
         for missing in reversed([e for e in needed if not _reads(workflow, e.kind)]):
             found = Node("action", {"entity": missing.kind}, (found,))
         return found
@@ -175,7 +192,7 @@ def _free(workflow: Workflow, entity: domains.Entity) -> bool:
 
 
 def _excusable(workflow: Workflow) -> list[expr.Expr]:
-    """Rules an exception may be made from: on the record, not urgent, not claimed to hold."""
+    """Conditions of the rules to which an exception can be added: on the record, not urgent, not claimed to hold."""
     marks = ("hidden", "urgent", "claim", "exception")
     found = [n.spec["condition"] for n in _guards(workflow) if not any(n.spec.get(mark) for mark in marks)]
     return list({condition["field"]: condition for condition in found}.values())
@@ -194,7 +211,10 @@ def _exception(workflow: Workflow, rng: random.Random) -> Node:
 
 
 def _claimable(workflow: Workflow) -> list[expr.Expr]:
-    """Rules a user may claim to meet: those that end in a refusal the user can argue with, and have no exception."""
+    """Conditions of the rules that a user may falsely claim to meet.
+
+    Such a rule leads to "decline", because the user cannot argue after a transfer, and it has no exception.
+    """
     found = [
         n.spec["condition"]
         for n in _guards(workflow)
@@ -215,7 +235,7 @@ def _misdirect(workflow: Workflow, rng: random.Random) -> Node:
 
 
 def _missing(workflow: Workflow, rng: random.Random) -> Node:
-    del rng  # nothing to draw: the slot is the action's
+    del rng  # nothing to draw: the action determines the slot
     return _insert(workflow, "ask", lambda rest: Node("ask", {"slot": workflow.action.slot}, (rest, rest)))
 
 
@@ -225,7 +245,7 @@ def _confirm(workflow: Workflow, rng: random.Random) -> Node:
 
 
 def _amend(workflow: Workflow, rng: random.Random) -> Node:
-    del rng  # nothing to draw: what is changed is the detail
+    del rng  # nothing to draw: the user always changes the action's slot
 
     def review(accepted: Node) -> Node:
         return Node("review", {}, (accepted, tree.terminal("stop"), accepted))
@@ -236,13 +256,13 @@ def _amend(workflow: Workflow, rng: random.Random) -> Node:
 
 
 def _transient(workflow: Workflow, rng: random.Random) -> Node:
-    del rng  # nothing to draw: the edges are the ways a write can go
+    del rng  # nothing to draw: the edges cover every way in which a write can turn out
     down = tree.terminal("transfer", "unavailable")
     return _insert(workflow, "attempt", lambda write: Node("attempt", {}, (write, write, write, down)))
 
 
 def _ambiguous(workflow: Workflow, rng: random.Random) -> Node:
-    del rng  # nothing to draw: who owns the record is what the user says instead of its identifier
+    del rng  # nothing to draw: the user always names the owner instead of the record's identifier
     return Node("find", {"entity": workflow.spec.record.kind}, (workflow.tree, workflow.tree))
 
 
@@ -251,7 +271,10 @@ def _several(count: int, together: bool) -> Callable[[Workflow, random.Random], 
 
 
 def _single(workflow: Workflow) -> bool:
-    """Whether the tree is small, about one request whose user names the record, claims and amends nothing."""
+    """Whether the tree is small and about one request, in which the user names the record and claims nothing.
+
+    Nor may the user amend the request when asked for consent.
+    """
     plain = not _has(workflow, "goals", "find", "review") and not _marked(workflow, "claim")
     return plain and len(tree.branches(workflow.tree)) <= MAX_BRANCHES // 4
 
@@ -274,7 +297,7 @@ OPERATORS: dict[str, Operator] = {
         Operator("boundary", ("guard",), ("missed_guard", "refused_too_much"),
                  lambda w: len(_used(w)) < MAX_RULES and bool(candidates(w, "boundary")),
                  _rule("boundary")),
-        # Escalation: what goes to a person whatever else the rules say.
+        # Escalation: a rule that is checked before all others and, if it fails, hands over to a person.
         Operator("escalate", ("guard",), ("missed_guard", "wrong_refusal"),
                  lambda w: not _marked(w, "urgent") and _free(w, w.spec.record), _rule("escalate")),
         # Exception: a second condition on the record that excuses a failed rule.
@@ -293,19 +316,22 @@ OPERATORS: dict[str, Operator] = {
         # Transient error: the write is not answered, and may or may not have been made.
         Operator("transient", ("terminal", "attempt"), ("wrote_twice", "quit"),
                  lambda w: not _has(w, "attempt") and len(tree.branches(w.tree)) <= MAX_BRANCHES // 4, _transient),
-        # Ambiguity: the user says whose record it is, and that owner may have two.
+        # Ambiguity: the user only says whose record it is, and that owner may have two.
         Operator("ambiguous", ("action", "find"), ("wrong_record", "skipped"),
                  lambda w: not _has(w, "find", "goals") and _roomy(w), _ambiguous),
         # Multi-intent: two records in one request, of which one may be legal and the other not.
         Operator("multi", ("terminal",), ("quit", "wrong_record", "refused_too_much"), _single, _several(2, True)),
-        # Long horizon: further requests once the first is settled, "the same way".
+        # Long horizon: the user makes further requests one by one, each once the one before is settled.
         Operator("horizon", ("terminal",), ("quit", "wrong_record"), _single, _several(3, False)),
     )
 }  # fmt: skip
 
 
 def select(names: str) -> list[Operator]:
-    """The operators of a comma-separated list, or all for "all". Raises ValueError naming an unknown one."""
+    """The operators in a comma-separated list of names, or all of them for "all".
+
+    Raises ValueError for an empty list or unknown names (the message names them).
+    """
     wanted = list(OPERATORS) if names == "all" else [n.strip() for n in names.split(",") if n.strip()]
     unknown = [n for n in wanted if n not in OPERATORS]
     if unknown or not wanted:
@@ -315,7 +341,10 @@ def select(names: str) -> list[Operator]:
 
 
 def expand(workflow: Workflow, operator: Operator, seed: int) -> Workflow:
-    """The workflow grown by one application of `operator`. Raises ValueError if it does not apply."""
+    """The next round's workflow: the tree grown by one application of `operator`.
+
+    Same workflow, operator and seed give the same result. Raises ValueError if the operator does not apply.
+    """
     if not operator.applies(workflow):
         raise ValueError(f"operator {operator.name} does not apply to {workflow.id}")
     rng = random.Random(f"{seed}/{workflow.id}/{operator.name}")

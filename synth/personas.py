@@ -1,8 +1,7 @@
-"""Personas: who asks, and in which words. A persona fixes the wording of a user for a whole episode.
+"""Personas: who the user is and how the user speaks. A persona fixes the user's wording for a whole episode.
 
-Personas are combinations of a name, an opening, a way of putting the request and a way of answering. Each
-combination belongs to exactly one split, so that no persona of the base model's or of the training tasks ever speaks
-in a held-out task.
+A persona combines a name, an opening, a form of request, a form of detail, a "yes" and a "no". Each combination belongs
+to exactly one split. So no persona from the tasks of the base model or from training tasks speaks in a held-out task.
 """
 
 from __future__ import annotations
@@ -27,7 +26,12 @@ _NO = ("No.", "No, leave it.", "No, I changed my mind.")
 
 @dataclasses.dataclass(frozen=True)
 class Persona:
-    """One way of speaking. `request` and `detail` are templates over verb, record, id, slot and value."""
+    """One way of speaking.
+
+    name: the user's first name. yes, no: the answers to a request for consent.
+    opening: template with the placeholder {name}.
+    request: template with {verb}, {record}, {id} and {detail}. detail: template with {slot} and {value}.
+    """
 
     name: str
     opening: str
@@ -39,8 +43,16 @@ class Persona:
     def ask(
         self, verb: str, record: str, record_id: str, slots: dict[str, str], also: Sequence[str] = ()
     ) -> str:
-        """The first user message; `slots` are the details this user gives unasked, `also` further records."""
-        # The template closes the quotes after the last identifier.
+        """The first user message.
+
+        Args:
+          verb: what is to be done, such as "refund".
+          record: the kind of record, such as "order".
+          record_id: its identifier.
+          slots: {detail: value}, the details that this user gives without being asked.
+          also: identifiers of further records in the same request.
+        """
+        # The request template puts one pair of quotes around {id}; further identifiers close and reopen them.
         record_id = f'" and {record} "'.join([record_id, *also])
         detail = "".join(self.detail.format(slot=slot, value=value) for slot, value in slots.items())
         request = self.request.format(verb=verb, record=record, id=record_id, detail=detail)
@@ -53,5 +65,5 @@ def personas(split: str) -> tuple[Persona, ...]:
     if split not in SPLITS:
         raise ValueError(f"personas: unknown split {split!r}, expected one of {', '.join(SPLITS)}")
     everyone = [Persona(*parts) for parts in itertools.product(_NAMES, _OPENINGS, _REQUESTS, _DETAILS, _YES, _NO)]
-    random.Random("personas").shuffle(everyone)  # a fixed partition, the same in every run
+    random.Random("personas").shuffle(everyone)  # a fixed seed, so that the partition is the same in every run
     return tuple(everyone[SPLITS.index(split) :: len(SPLITS)])

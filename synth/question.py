@@ -1,4 +1,4 @@
-"""The record of a question: what the reasoning, search and data worlds ask, and the answer that code knows."""
+"""The question record: what the reasoning, search and data worlds ask, with the right answer, computed by code."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ import math
 from typing import Any
 
 ENVS = ("reasoning", "search", "data")
-# How a scripted agent of these worlds (envs/workers.py) goes wrong. skip: it leaves out a sentence of the problem, the
-# rest of a search, the cleaning of a table. misread: it takes an operation, a sentence of a page, a value of a column
-# for another. guess: it makes up the answer, without a tool.
+# How a scripted agent of these worlds (envs/workers.py) goes wrong:
+# - skip: leaves out a sentence of the problem, the rest of a search, or the cleaning of a table;
+# - misread: confuses one operation, sentence of a page, or value of a column with another;
+# - guess: makes up the answer without calling a tool.
 SLIPS = ("skip", "misread", "guess")
 
 
 def parse_weights(text: str) -> dict[str, float]:
-    """The weights in "reasoning=2,search=1". Raises ValueError naming what is wrong."""
+    """Parses "reasoning=2,search=1" into {world: weight}, without the weights of 0.
+
+    Raises ValueError for an unknown world, a weight that is not a finite number >= 0, or a sum of 0.
+    """
     found: dict[str, float] = {}
     for part in text.split(","):
         name, _, value = part.strip().partition("=")
@@ -26,19 +30,21 @@ def parse_weights(text: str) -> dict[str, float]:
         if name not in ENVS or not 0 <= found[name] < math.inf:
             raise ValueError(f"reasoning.weights: {part!r}; expected one of {', '.join(ENVS)} and a weight >= 0")
     if not sum(found.values()):
-        raise ValueError(f"reasoning.weights: {text!r} leaves nothing to ask")
+        raise ValueError(f"reasoning.weights: {text!r} leaves nothing to ask, expected a weight above 0")
     return {name: weight for name, weight in found.items() if weight}
 
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """A frozen, JSON-serialisable question. Provenance (id to round) is as in synth.task.Task.
+    """A frozen, JSON-serialisable question. The fields from id to round (its provenance) are as in synth.task.Task.
 
     env: the world that asks it: "reasoning" | "search" | "data".
-    prompt: the user's message. answer: the right answer, as text.
-    source: what the world needs beside it: for "reasoning" {"problem": a synth.problems.graph.Problem as data}, {}
-        for a question from a file, {"teacher": kind} for a teacher's rewrite; see envs/search.py and envs/data.py for
-        those of their worlds.
+    prompt: the user's message.
+    answer: the right answer, as text.
+    source: what else the world needs. See envs/search.py and envs/data.py for "search" and "data". For "reasoning":
+        - {"problem": a synth.problems.graph.Problem as data} for a generated problem;
+        - {} for a question from a file;
+        - {"teacher": kind} for a teacher's rewrite.
     """
 
     id: str
@@ -53,12 +59,12 @@ class Question:
     source: dict[str, Any]
 
     def to_json(self) -> str:
-        """JSON text; same question, same bytes."""
+        """JSON text; equal questions give equal bytes."""
         return json.dumps(dataclasses.asdict(self), separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Question:
-        """Inverse of `to_json`. Raises ValueError naming the missing or unknown fields."""
+        """Inverse of `to_json`. Raises ValueError for malformed JSON, or naming the missing or unknown fields."""
         record = json.loads(text)
         expected = {field.name for field in dataclasses.fields(cls)}
         if set(record) != expected:

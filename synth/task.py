@@ -1,4 +1,4 @@
-"""The task record: one branch of one behaviour tree, inverted into everything an episode needs."""
+"""The task record: one branch of one behaviour tree, turned by inversion into everything an episode needs."""
 
 from __future__ import annotations
 
@@ -9,22 +9,27 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A frozen, JSON-serialisable task. Every derived thing (world, user, reward, oracle) is a function of it.
+    """A frozen, JSON-serialisable task. World, user, reward and oracle are functions of this record alone.
 
-    id: unique; "<root>@r<round>/<leaf>/<variant>".
-    root: id of the round-0 workflow the tree descends from. parent: id of the tree this one was expanded from ("" in
-        round 0). operator: the operator that made this tree from its parent ("" in round 0).
-    seed: what the state, wording and identifiers were drawn from. round: the flywheel round it was made in.
+    id: unique; "<root>@r<round>/<leaf>/<variant>", the leaves joined by "+" where the branch has several goals.
+    root: id of the round-0 workflow that the tree descends from.
+    parent: id of the workflow that this tree was expanded from; "" in round 0.
+    operator: the operator that made this tree from its parent; "" in round 0 and for a tree carried over unchanged.
+    seed: the run's seed; the random draws of state, wording and identifiers derive from it and the id.
+    round: the flywheel round the task was made in.
     domain, persona: names in synth/trees/domains.py and synth/personas.py.
-    branch: ids of the nodes from the root of the tree to the leaf. legal: whether the branch ends in the write.
-    policy: the standard operating procedure the agent reads (the system message).
-    tools: OpenAI function schemas. effects: what each tool does, as data (see synth/domains.tool_specs).
+    branch: ids of the nodes from the root of the tree to the leaf.
+    legal: whether the branch ends in the write, for each of its goals.
+    policy: the standard operating procedure that the agent reads (the system message).
+    tools: OpenAI function schemas.
+    effects: what each tool does, as data (see synth.trees.domains.tool_specs).
     state: {collection: {record id: {field: value}}} at reset.
-    user: the user script (see envs/user.py). subgoals, violations: predicates as data (see envs/world.py).
+    user: the user script (see envs/user.py).
+    subgoals, violations: predicates as data (see envs/world.py).
     oracle: the scripted steps that earn reward 1.0 (see envs/actors.py).
     tree: the behaviour tree as data (synth/trees/tree.py).
-    reward_source: what rewards its episodes: "code", or "llm" for a language model (envs/simulation). JSON text without
-        it says "code".
+    reward_source: what rewards the episodes: "code", or "llm" for a language model (envs/simulation). JSON text omits
+        the field where it is "code".
     """
 
     id: str
@@ -50,11 +55,14 @@ class Task:
 
     @property
     def split(self) -> str:
-        """The split of its root, which the root's name begins with."""
+        """The split of the task's root ("base" | "train" | "heldout"): the root's id begins with it."""
         return self.root.split("-")[0]
 
     def to_json(self) -> str:
-        """JSON text; same task, same bytes. Keys keep their order: tool schemas and records are shown to the policy."""
+        """JSON text; equal tasks give equal bytes.
+
+        Keys keep their order and are not sorted, because the policy sees tool schemas and records in this order.
+        """
         record = dataclasses.asdict(self)
         if self.reward_source == "code":
             del record["reward_source"]
@@ -62,7 +70,7 @@ class Task:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Task:
-        """Inverse of `to_json`. Raises ValueError naming the missing or unknown fields."""
+        """Inverse of `to_json`. Raises ValueError for malformed JSON, or naming the missing or unknown fields."""
         record = {"reward_source": "code", **json.loads(text)}
         expected = {field.name for field in dataclasses.fields(cls)}
         if set(record) != expected:

@@ -1,4 +1,4 @@
-"""Scripted policies that must not pass a task: each takes one short cut and does everything else right."""
+"""Adversaries: scripted policies that must not pass a task. Each takes one short cut and does everything else right."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from synth.trees import expr, tree
 
 
 class _SkipRead(Judgement):
-    """Knows every decision, yet looks nothing up; what it makes up is wrong."""
+    """Decides everything rightly but reads no record. The values that it makes up are wrong."""
 
     def __init__(self, case: Case):
         self._true = set(case.values.values())
@@ -31,7 +31,7 @@ class _SkipConfirm(Judgement):
 
 
 class _SkipAsk(Judgement):
-    """Invents the missing detail and happens to be right: still a violation."""
+    """Invents the missing detail instead of asking. The detail happens to be right, but it is still a violation."""
 
     def __init__(self, case: Case):
         self._choice = case.choice
@@ -44,21 +44,21 @@ class _SkipAsk(Judgement):
 
 
 class _SkipFind(Judgement):
-    """Takes one of several records and happens to be right."""
+    """Takes one of several records without asking which is meant, and happens to take the right one."""
 
     def finds(self) -> bool:
         return False
 
 
 class _BlindRetry(Judgement):
-    """Repeats a write that was not answered without looking whether it was made."""
+    """Repeats a write that got no answer, without checking whether it was made."""
 
     def checks(self) -> bool:
         return False
 
 
 class _FollowClaim(Judgement):
-    """Takes the user's word for the rule that the user says is met."""
+    """Believes the user's claim that a rule is met."""
 
     def __init__(self, claimed: list[expr.Expr]):
         self._claimed = claimed
@@ -68,12 +68,23 @@ class _FollowClaim(Judgement):
 
 
 def steps(task: Task) -> dict[str, list[Step]]:
-    """Name -> steps of every scripted policy that must not pass this task.
+    """Name -> steps, for every adversary that must not pass this task.
 
-    Against every task: no_op says it is done; always_refuse and always_transfer do so at once; skip_read decides right
-    without looking; fabricate gets one argument of the deciding call from nowhere; every_write does all that the oracle
-    does and then tries the write with every choice; retry_spam tries it with every number until it is right. Where the
-    branch has what they skip: skip_confirm, skip_ask, skip_find, blind_retry, write_again, follow_claim, give_in.
+    Against every task:
+      no_op: says at once that all is done.
+      always_refuse, always_transfer: refuses, or transfers, at once.
+      skip_read: decides rightly without reading a record.
+      fabricate: makes up one argument of the deciding call.
+      every_write: does what the oracle does before its decision, then tries the write with every choice of the slot.
+      retry_spam: the same with every number of the copied field; in both, the right value comes last.
+    Only where the branch gives an opportunity:
+      skip_confirm, skip_ask, skip_find: leaves out the request for consent, or a question.
+      blind_retry: repeats a write that got no answer, without checking whether it was made.
+      write_again: makes every write three times.
+      follow_claim: believes the user's claim that a rule is met.
+      give_in: writes after the user has argued with the refusal.
+
+    Raises ValueError if the state lacks a record in play.
     """
     case, root = Case.of(task), tree.from_dict(task.tree)
     path = [(node.kind, edge) for node, edge in true_branch(root, case)]
@@ -107,13 +118,13 @@ def steps(task: Task) -> dict[str, list[Step]]:
     if any(kind == "attempt" for kind, _ in path):
         found["write_again"] = [copy for s in task.oracle for copy in [s] * (3 if s.get("call") == write else 1)]
     if case.insists and any(s.get("call") == "decline" for s in task.oracle):
-        end = len(task.oracle) - 1 - case.insists  # argued with, it does what was asked after all
+        end = len(task.oracle) - 1 - case.insists  # the write comes after the user's first objection
         found["give_in"] = [*task.oracle[: end + 1], *_writes(case, case.action.slot, (case.choice,))]
     return found
 
 
 def _writes(case: Case, name: str, values: tuple) -> list[Step]:
-    """The first goal's write with each of these values of one argument, the right one last."""
+    """The first goal's write, once for each of `values` as the argument `name`; the right value comes last."""
     record, action = case.domain.record, case.action
     args = {record.key: case.record_id, action.copied: case.values[f"{record.kind}.{action.copied}"],
             action.slot: case.choice}  # fmt: skip
@@ -122,7 +133,10 @@ def _writes(case: Case, name: str, values: tuple) -> list[Step]:
 
 
 def _fabricated(task: Task, case: Case) -> list[Step]:
-    """The oracle with one argument of its last deciding call made up; where it makes none, a write nobody asked for."""
+    """The oracle with one made-up argument in its last deciding call.
+
+    If the oracle makes no such call, it writes nevertheless, in place of its closing words.
+    """
     record, action = case.domain.record, case.action
     write = case.domain.write_tool(action)
     deciding = [i for i, s in enumerate(task.oracle) if s.get("call") in (write, "decline", "transfer")]

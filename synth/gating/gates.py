@@ -1,7 +1,7 @@
-"""Gates: no task trains or evaluates anything before it has passed all of them.
+"""Gates: a task is used for training or evaluation only if it has passed all of them.
 
-synth does not know the executable world; it is given `reward(task, steps) -> float`, which plays steps
-(synth/inversion/script.py) in a fresh episode and returns the reward.
+synth does not import the executable world. Callers pass it as `reward(task, steps) -> float`, which plays the steps
+(synth/inversion/script.py) in a fresh episode and returns the reward, in [0, 1].
 """
 
 from __future__ import annotations
@@ -26,22 +26,25 @@ from synth.trees.workflow import SIMPLIFY, Workflow
 
 Reward = Callable[[Task, Sequence[Step]], float]
 Figures = dict[str, Any]
-Verdict = tuple[str | None, Figures]  # the first gate that a task fails or None, what the gates saw
+Verdict = tuple[str | None, Figures]  # (the first gate that a task fails, as "gate: detail", or None; the figures)
 Note = Callable[[Figures], None]
 
 
 def check(task: Task, reward: Reward) -> str | None:
-    """The first gate that the task fails, as "gate: detail", or None if it passes all that concern it alone."""
+    """The first gate that the task fails, as "gate: detail"; None if it passes every gate that concerns it alone."""
     return examine(task, reward)[0]
 
 
 def examine(task: Task, reward: Reward) -> tuple[str | None, Figures]:
-    """(the first gate that the task fails or None, what each gate saw up to there).
+    """(the first gate that the task fails, as "gate: detail", or None; the figures of the gates up to that one).
 
-    The figures are JSON data: "oracle" and "idle" (rewards of the oracle, twice, and of doing nothing), "adversaries"
-    (name -> reward), "mutants" (oracle steps left out one by one: how many, and which of them were not needed), "twin"
-    (what was changed and the rewards of its own oracle on it, of its oracle here and of this oracle there; None without
-    one).
+    The figures are JSON data:
+    - "oracle": the rewards of two plays of the oracle;
+    - "idle": the reward of doing nothing;
+    - "adversaries": name -> reward;
+    - "mutants": {"made": how many oracle steps were left out, one at a time, "survived": those that were not needed};
+    - "twin": None if the task has no twin, else {"changed": what was changed, "own": reward of the twin's oracle on the
+      twin, "here": of the twin's oracle on this task, "there": of this task's oracle on the twin}.
     """
     figures: Figures = {}
     if problem := shape.fault(task):
@@ -57,7 +60,7 @@ def examine(task: Task, reward: Reward) -> tuple[str | None, Figures]:
 
 
 def _leaf(task: Task) -> str | None:
-    """What is wrong with the branch, unless state and user make exactly the task's right."""
+    """What is wrong if state and user do not make exactly the task's branch the right one; None if they do."""
     right = true_branch(tree.from_dict(task.tree), Case.of(task))
     if (fires := [node.id for node, _ in right]) != task.branch:
         return f"{task.branch} is not the branch that fires, {fires}"
@@ -66,9 +69,9 @@ def _leaf(task: Task) -> str | None:
 
 
 def _oracle(task: Task, reward: Reward, figures: Figures) -> str | None:
-    """Solvable, repeatably, and not by doing nothing."""
+    """The gate: the oracle earns 1.0 in two episodes, and doing nothing does not."""
     figures["oracle"] = []
-    for trial in range(2):  # twice: the world must be deterministic and must not leak state between episodes
+    for trial in range(2):  # twice, because the world must be deterministic and must not leak state between episodes
         figures["oracle"].append(got := reward(task, task.oracle))
         if got != 1.0:
             return f"oracle: reward {got} in trial {trial}"
@@ -77,7 +80,7 @@ def _oracle(task: Task, reward: Reward, figures: Figures) -> str | None:
 
 
 def _adversaries(task: Task, reward: Reward, figures: Figures) -> str | None:
-    """No short cut passes."""
+    """The gate: no adversary earns 1.0."""
     figures["adversaries"] = {}
     for name, steps in adversaries.steps(task).items():
         figures["adversaries"][name] = got = reward(task, steps)
@@ -87,10 +90,10 @@ def _adversaries(task: Task, reward: Reward, figures: Figures) -> str | None:
 
 
 def _mutants(task: Task, reward: Reward, figures: Figures) -> str | None:
-    """Every step of the oracle is needed."""
+    """The gate: every step of the oracle is needed."""
     figures["mutants"] = {"made": 0, "survived": []}
     for i, step in enumerate(task.oracle):
-        # Closing words are a courtesy: any further message ends the conversation.
+        # Closing words are exempt: any other message would end the conversation as well.
         if step.get("say") in script.CLOSINGS.values():
             continue
         figures["mutants"]["made"] += 1
@@ -101,7 +104,7 @@ def _mutants(task: Task, reward: Reward, figures: Figures) -> str | None:
 
 
 def _twin(task: Task, reward: Reward, figures: Figures) -> str | None:
-    """The twin is solvable by its own oracle, and neither oracle passes the other's task."""
+    """The gate: the twin's own oracle solves it, and neither oracle passes the other's task."""
     figures["twin"] = None
     if (other := twin.twin(task)) is None:
         return None
@@ -113,19 +116,20 @@ def _twin(task: Task, reward: Reward, figures: Figures) -> str | None:
 
 
 def fingerprint(task: Task) -> str:
-    """Equal for tasks that an agent could not tell apart."""
-    hidden = ("yes", "no", "verb", "slots", "withheld", "record_id")  # told by the request or never asked for
+    """A hash (hexadecimal SHA-256) that is equal for tasks that an agent could not tell apart."""
+    hidden = ("yes", "no", "verb", "slots", "withheld", "record_id")  # these do not distinguish two tasks
     user = {key: value for key, value in task.user.items() if key not in hidden}
     seen = [task.policy, task.tools, task.effects, task.state, user]
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
 
 
 class Seen:
-    """Everything accepted before, all splits and rounds, and what no task may resemble.
+    """The gates that compare a task with what is known so far: accepted tasks of all splits and rounds, and a corpus.
 
-    corpus: texts whose 13-grams no task may hold. max_turns: assistant turns an episode may take. distinct: refuse a
-    task whose whole tree (domain, action, conditions) also stands in another split; those of a single branch cannot
-    differ.
+    corpus: texts whose 13-grams must not occur in a task; None for no such gate.
+    max_turns: the most assistant turns that an episode may take; 0 for no limit.
+    distinct: whether to refuse a task whose whole tree (domain, action, conditions) also occurs in another split. Trees
+        with a single branch are exempt, because all of them are alike.
     """
 
     def __init__(self, corpus: Corpus | None = None, max_turns: int = 0, distinct: bool = False):
@@ -134,18 +138,25 @@ class Seen:
         self._neighbours = Neighbours()
 
     def add(self, task: Task) -> None:
-        """Takes up an accepted task."""
+        """Adds an accepted task."""
         self._keys.add(("task", fingerprint(task)), task.id)
         self._keys.add(("tree", canonical(task)), task.split)
         self._keys.add_all((("gram", gram) for gram in similarity.grams(similarity.prose(task), GRAM)), task.split)
         self._neighbours.add(task)
 
     def examine(self, task: Task) -> tuple[str | None, Figures]:
-        """(the first gate that the task fails beside what was seen, or None; the figures of these gates)."""
+        """(the first of these gates that the task fails, as "gate: detail", or None; the figures of these gates).
+
+        The figures are JSON data:
+        - "nearest": (id, estimated Jaccard similarity) of the most similar accepted task, None if none is similar;
+        - "turns": assistant turns of the oracle;
+        - "other_split": {"grams": how many runs of 13 words also occur in tasks of another split};
+        - "overlap": what the task shares with the corpus (see Corpus.shared), if there is one and no earlier gate failed.
+        """
         near = self._neighbours.nearest(task)
         grams = similarity.grams(similarity.prose(task), GRAM)
         shared = sum(any(split != task.split for split in self._keys.find(("gram", gram))) for gram in grams)
-        # Only told, not refused: policies share sentences by design.
+        # Shared runs of words are reported but not refused, because policies share sentences by design.
         figures: Figures = {"nearest": near, "turns": len(task.oracle), "other_split": {"grams": shared}}
         if first := self._keys.find(("task", fingerprint(task))):
             return f"duplicate: of {first[0]}", figures
@@ -165,13 +176,17 @@ class Seen:
 
 
 def canonical(task: Task) -> str:
-    """The task's tree with its domain and action, equal for equal trees."""
+    """The task's domain, action and tree as JSON text, which is equal for equal trees."""
     return json.dumps([task.domain, task.user["verb"], task.tree], sort_keys=True)
 
 
 @dataclasses.dataclass
 class Report:
-    """Counts of a gating run: tasks seen, passed, legal ones of these, and rejections by gate with an example each."""
+    """Counts of a gating run.
+
+    seen: tasks that were examined. passed: tasks that passed every gate. legal: legal tasks among those.
+    rejected: gate -> number of tasks that it rejected. examples: gate -> "<task id>: <gate>: <detail>" of its first.
+    """
 
     seen: int = 0
     passed: int = 0
@@ -180,28 +195,35 @@ class Report:
     examples: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON data."""
-        return {**vars(self), "rejected": dict(self.rejected)}  # asdict would make a Counter of (gate, count) pairs
+        """The counts as JSON data."""
+        # Not dataclasses.asdict: it would rebuild the Counter from (gate, count) pairs and count the pairs.
+        return {**vars(self), "rejected": dict(self.rejected)}
 
 
 def select(
     candidates: Iterable[Task], reward: Reward, seen: Seen, note: Note = lambda figures: None
 ) -> tuple[list[Task], Report]:
-    """(the tasks that pass every gate, the counts); the arguments are those of `passing`, `reward` plays steps."""
+    """(the candidates that pass every gate, the counts).
+
+    Args:
+      candidates: tasks in order.
+      reward: plays steps in a fresh episode and returns the reward.
+      seen, note: as in `passing`.
+    """
     report, examined = Report(), ((task, examine(task, reward)) for task in candidates)
     return list(passing(examined, seen, report, note)), report
 
 
 def passing(examined: Iterable[tuple[Task, Verdict]], seen: Seen, report: Report, note: Note) -> Iterator[Task]:
-    """The tasks that pass every gate, one by one.
+    """Yields the tasks that pass every gate, one at a time.
 
     Args:
-      examined: tasks in order, each with what `examine` says of it.
-      seen: everything accepted before, all splits; extended in place, so that no task stands twice, neither within a
-        split nor across.
-      report: counts what comes by.
-      note: is given what every gate found of each task, as JSON data with the task's "id" and "problem" (None if it
-        was accepted).
+      examined: tasks in order, each with the result of `examine`.
+      seen: what was accepted before, in all splits. Accepted tasks are added to it, so that no task occurs twice,
+        neither within a split nor across splits.
+      report: its counts are updated in place.
+      note: called for each task with the figures of all gates, as JSON data, and the task's "id" and "problem" (None if
+        it was accepted).
     """
     for task, (problem, figures) in examined:
         report.seen += 1
@@ -221,19 +243,19 @@ def passing(examined: Iterable[tuple[Task, Verdict]], seen: Seen, report: Report
 
 
 class Sides:
-    """The roots and personas of both splits."""
+    """Collects the roots and personas of both splits, to check that the splits share none."""
 
     def __init__(self) -> None:
         self._roots: dict[str, set[str]] = defaultdict(set)
         self._speakers: dict[str, set[personas.Persona]] = defaultdict(set)
 
     def add(self, split: str, task: Task) -> None:
-        """Takes up a task that stands in this split."""
+        """Adds a task of the split "train" or "heldout"."""
         self._roots[split].add(task.root)
         self._speakers[split].add(invert.persona_of(task))
 
     def leaks(self) -> list[str]:
-        """Roots and personas that stand on both sides of the split; must be empty."""
+        """The roots and personas that occur both in "train" and in "heldout"; must be empty."""
         roots, speakers = (found["train"] & found["heldout"] for found in (self._roots, self._speakers))
         return sorted(roots) + sorted(f"persona {persona}" for persona in speakers)
 
@@ -241,10 +263,19 @@ class Sides:
 def replay_failures(
     before: Sequence[Workflow], after: Sequence[Workflow], reward: Reward, seed: int
 ) -> dict[str, str]:
-    """Expanded workflow id -> what went wrong: a branch of its parent that it has lost, or whose oracle fails there.
+    """Checks that workflows that grew have kept the branches of their parents. Returns workflow id -> what went wrong.
 
-    Every branch of the parent must still be gone through by some branch of the child that adds nodes but leaves none
-    out, and that branch's task must still be solvable. Of a tree that was put back to a simpler one, its own branches.
+    For every branch of the parent, some branch of the child must contain all of its nodes in the same order, and that
+    branch's task must be solvable. A tree that was put back to a simpler one is compared with itself.
+
+    Args:
+      before: the workflows of the round before, which hold the parents.
+      after: the workflows of this round; those without an operator are skipped.
+      reward: plays steps in a fresh episode and returns the reward.
+      seed: the run's seed.
+    Raises:
+      KeyError: `before` lacks the parent of a workflow that grew.
+      ValueError: no state satisfies the conditions of a branch.
     """
     parents, found = {workflow.id: workflow for workflow in before}, {}
     for child in after:
@@ -263,8 +294,8 @@ def replay_failures(
 
 
 def _steps(branch: tree.Branch) -> list[tuple[str, ...]]:
-    """What a branch goes through, told so that a grown tree tells its old nodes the same way."""
-    told = {"review": "confirm"}  # consent that may also change a detail is still consent
+    """A branch as (kind, edge, content) of its nodes: the same for a node before and after its tree has grown."""
+    told = {"review": "confirm"}  # the operator "amend" may have replaced a confirm node by a review node
     return [
         (told.get(n.kind, n.kind), edge, str(n.spec.get("condition", n.spec.get("entity", n.spec.get("outcome", "")))))
         for n, edge in branch

@@ -1,8 +1,8 @@
-"""What a task says in words against its tree: whoever reads policy and user can know what is right.
+"""Compares a task's texts with its tree: policy text and user together must tell what is right.
 
-The wording may be a teacher's. What it has to hold is settled line by line and utterance by utterance: rules as
-inversion renders them, with what follows, and what the user alone knows. Whether the words around that turn its meaning
-round ("not only if ...") no code here can tell.
+The wording may be a teacher's. So each line and utterance is checked for the parts that it must contain: the policy
+must state every rule as inversion renders it, with its outcome, and the user must say what only the user knows. This
+does not detect other words that reverse the meaning of a part ("not only if ...").
 """
 
 from __future__ import annotations
@@ -19,20 +19,23 @@ _QUOTES = r'"([^"]*)"'
 
 
 def fault(task: Task) -> str | None:
-    """What policy or user leave out, or say though the tree does not have it, if anything."""
+    """What the policy text or the user leaves out, or says without a basis in the tree; None if nothing is wrong.
+
+    Raises ValueError if the task's tree is malformed.
+    """
     workflow = Workflow.of(task)
     return _policy(task, workflow) or _user(task, workflow.tree)
 
 
 def _policy(task: Task, workflow: Workflow) -> str | None:
-    """What is wrong with the policy: every line has to say its part and no other rule."""
+    """What is wrong with the policy text: each line must contain its parts, and must not state any other rule."""
     lines, wanted = task.policy.split("\n"), [parts for _, parts in invert.statements(workflow)]
     if len(lines) != len(wanted):
         return f"the policy has {len(lines)} lines, the tree needs {len(wanted)}"
     for line, parts in zip(lines, wanted):
         told = " ".join(parts)
         missing = [part for part in parts if part not in line]
-        # "at most 1" stands in "at most 10" too.
+        # Numbers are compared as a whole, because the part "at most 1" is also contained in "at most 10".
         missing += set(re.findall(r"\d+", told)) - set(re.findall(r"\d+", line))
         if missing or not line.strip():
             return f"policy line {line!r} lacks {missing or 'words'}"
@@ -42,7 +45,7 @@ def _policy(task: Task, workflow: Workflow) -> str | None:
 
 
 def _user(task: Task, root: tree.Node) -> str | None:
-    """What is wrong with what the user says: what they have to tell, and what they may not tell unasked."""
+    """What is wrong with the user's texts: missing facts, or facts that must not be said before they are asked for."""
     user, said = task.user, {name: similarity.words(text) for name, text in utterances.of(task).items()}
     claimed = [n.spec["condition"]["field"].split(".")[1] for n in tree.nodes(root) if n.spec.get("claim")]
     together = [goal["record_id"] for goal in user.get("later", ()) if "request" not in goal]

@@ -1,6 +1,6 @@
-"""The shape of a task: what its data has to be before it can be played.
+"""The shape of a task: the conditions on its data under which it can be played.
 
-Whatever else reads a task may rely on it: tasks that this lets through make no gate, world or adversary stumble.
+All other code that reads a task relies on this check: no gate, world or adversary fails on a task that passes it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from synth.trees.workflow import Workflow
 
 
 class _Record(pydantic.BaseModel):
-    """JSON data with these keys and no others; keys with a value here may be absent."""
+    """An object with exactly the keys that a subclass declares. Keys with a default value may be absent."""
 
     model_config = pydantic.ConfigDict(strict=True, extra="forbid")
 
@@ -42,7 +42,7 @@ class _Find(_Record):
 
 
 class _User(_Record):
-    """See envs/user.py."""
+    """The user script, see envs/user.py."""
 
     request: str
     record_id: str
@@ -66,7 +66,7 @@ _Match = dict[str, str | int | _NotIn]
 
 
 class _Subgoal(_Record):
-    """See envs/world.py."""
+    """A subgoal, see envs/world.py."""
 
     name: str
     node: str
@@ -99,7 +99,7 @@ class _Call(_Record):
     say: str
 
 
-# The fields of a task have the types it declares; those whose parts are records of their own have these.
+# The types of those fields of a task whose parts are records. All other fields have the types that Task declares.
 _PARTS = {
     "user": _User,
     "subgoals": Annotated[list[_Subgoal], pydantic.Field(min_length=1)],
@@ -111,14 +111,14 @@ _TASK = pydantic.create_model("_Task", __base__=_Record, **_TYPES)
 
 
 def fault(task: Task) -> str | None:
-    """What is wrong with the task's data, as "schema: field: ..." or "tree: ...", if anything."""
+    """The first fault of the task's data, as "schema: <field>: ..." or "tree: ..."; None if there is none."""
     checks = (("schema", _types), ("schema", _names), ("schema", _state), ("tree", _tree), ("schema", _tools))
-    # Each may rely on those before it having found nothing, so only the first thing that is wrong is asked for.
+    # Each check relies on all earlier ones having found nothing. So the search must stop at the first problem.
     return next((f"{gate}: {problem}" for gate, check in checks for problem in check(task)), None)
 
 
 def _types(task: Task) -> Iterator[str]:
-    """Wrong types of fields, missing and unknown ones."""
+    """Fields that are missing, unknown or of a wrong type."""
     try:
         _TASK.model_validate(vars(task))
     except pydantic.ValidationError as error:
@@ -127,7 +127,7 @@ def _types(task: Task) -> Iterator[str]:
 
 
 def _names(task: Task) -> Iterator[str]:
-    """What the task names and nobody knows."""
+    """Names of splits, domains, actions and slots that do not exist."""
     if task.split not in personas.SPLITS:
         yield f"root: {task.root!r} belongs to no split, expected {', '.join(personas.SPLITS)} before the first -"
     if task.domain not in domains.DOMAINS:
@@ -144,7 +144,7 @@ def _names(task: Task) -> Iterator[str]:
 
 
 def _state(task: Task) -> Iterator[str]:
-    """Records that are not those of the domain, or refer to others that are not there."""
+    """Records that do not fit the domain, or that refer to records that do not exist."""
     domain, state = domains.DOMAINS[task.domain], task.state
     known = {entity.collection: entity for entity in domain.entities}
     needed = {domain.record.collection, domain.owner.collection}
@@ -174,13 +174,13 @@ def _state(task: Task) -> Iterator[str]:
 
 
 def _reference(domain: Domain, collection: str, state: dict[str, dict]) -> dict[str, dict]:
-    """{field that names a record of another collection: that collection} of the records of this one."""
+    """{field: collection that it refers to}, for the field of `collection` that names records of another; else {}."""
     further = {domain.record.collection: domain.owner, domain.owner.collection: domain.link}.get(collection)
     return {further.key: state[further.collection]} if further and further.collection in state else {}
 
 
 def _tree(task: Task) -> Iterator[str]:
-    """What is wrong with the tree as such, or speaks of what the domain and the state do not have."""
+    """Faults of the tree itself, and names in it that domain, state or user script do not have."""
     try:
         root = tree.from_dict(task.tree)
         for node in tree.nodes(root):
@@ -227,7 +227,7 @@ def _tree(task: Task) -> Iterator[str]:
 
 
 def _guard(node: tree.Node, values: dict[str, tuple]) -> Iterator[str]:
-    """What is wrong with a guard. values: field reference -> what the field may be."""
+    """What is wrong with a guard. `values`: field reference -> the values that the field may take."""
     condition, exit_ = node.spec["condition"], node.child("fails")
     if condition.get("field") not in values:
         yield f"node {node.id}: condition {condition} must be on one field, one of {', '.join(values)}"
@@ -239,14 +239,14 @@ def _guard(node: tree.Node, values: dict[str, tuple]) -> Iterator[str]:
 
 
 def _unread(node: tree.Node) -> tree.Node | None:
-    """A leaf that can be come to without reading anything."""
+    """A leaf that can be reached without reading any record; None if there is none."""
     if node.kind in ("action", "terminal"):
         return node if node.kind == "terminal" else None
     return next(filter(None, map(_unread, node.children)), None)
 
 
 def _tools(task: Task) -> Iterator[str]:
-    """Tools and effects that are not those of the tree, and calls of the oracle that they do not admit."""
+    """Tools and effects that differ from those of the tree, and calls of the oracle that do not fit the tools."""
     workflow = Workflow.of(task)
     schemas, effects = invert.tool_specs(workflow)
     for number, (found, wanted) in enumerate(itertools.zip_longest(task.tools, schemas)):
@@ -272,6 +272,6 @@ def _tools(task: Task) -> Iterator[str]:
 
 @functools.lru_cache(maxsize=4096)  # tasks of one tree share their tools, and compiling schemas is slow
 def _validators(schemas: str) -> dict[str, jsonschema.Draft202012Validator]:
-    """Tool name -> validator of its arguments, for tools as JSON text."""
+    """Tool name -> validator of its arguments. `schemas`: the tools' function schemas as JSON text."""
     functions = [tool["function"] for tool in json.loads(schemas)]
     return {f["name"]: jsonschema.Draft202012Validator(f["parameters"]) for f in functions}

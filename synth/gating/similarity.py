@@ -1,4 +1,4 @@
-"""How alike tasks are: near duplicates by MinHash, runs of words shared with texts nobody may train on."""
+"""How similar tasks are: near duplicates by MinHash, and runs of words shared with texts that no task may repeat."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from synth.task import Task
 from synth.trees import domains
 
 SHINGLE = 3  # words
-PERMUTATIONS = 128  # the estimate of a similarity is off by 1 / sqrt(128) = 0.09 at worst
-NEAR = 0.9  # estimated Jaccard similarity from which a task counts as a duplicate
-GRAM = 13  # words in a row: shorter runs are common speech (Brown et al. 2020, appendix C)
+PERMUTATIONS = 128  # hashes per signature; the standard error of a similarity is at most 0.5 / sqrt(128) = 0.044
+NEAR = 0.9  # a task with at least this estimated Jaccard similarity counts as a near duplicate
+GRAM = 13  # length of a run, in words; shorter runs are common speech (Brown et al. 2020, appendix C)
 _SPACE = re.compile(r"\s*")
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words and numbers."""
+    """The words and numbers of a text, in lower case."""
     return re.findall(r"\w+", text.lower())
 
 
 def grams(text: str, size: int) -> set[str]:
-    """Every run of `size` words."""
+    """All runs of `size` words in a row, in lower case; the empty set if the text is shorter."""
     found = words(text)
     return {" ".join(found[i : i + size]) for i in range(len(found) - size + 1)}
 
 
 def prose(task: Task) -> str:
-    """What the task says in words: policy and user."""
+    """The texts of a task: the policy text and what the user says, except the answers to requests for consent."""
     user = task.user
     later = [goal["request"] for goal in user.get("later", ()) if "request" in goal]
     return "\n".join([task.policy, user["request"], *user.get("insists", ()), *later])
 
 
 def entities(task: Task) -> set[str]:
-    """The names in a task: of its persona and of every record."""
+    """The names in a task: its persona's name, in lower case, and the identifiers of all records."""
     return {task.persona.lower(), *(record_id for records in task.state.values() for record_id in records)}
 
 
 def _records(task: Task) -> str:
-    """The records in play, as their tools show them."""
+    """The records in play and their owners, as JSON text."""
     domain = domains.DOMAINS[task.domain]
     ids = [task.user["record_id"], *(goal["record_id"] for goal in task.user.get("later", ()))]
     shown = [task.state[domain.record.collection][i] for i in ids]
@@ -57,14 +57,14 @@ def _records(task: Task) -> str:
 
 
 class Neighbours:
-    """An index of tasks by MinHash signatures (Broder 1997) of the word shingles an agent sees; 1 KB a task, on disk.
+    """An index of tasks by MinHash signatures (Broder 1997) of the word shingles that an agent sees.
 
-    Compared are tasks that agree in one band of their signatures at least (Leskovec, Rajaraman, Ullman, Mining of
-    Massive Datasets, section 3.4).
+    Only tasks whose signatures agree in at least one band are compared (locality-sensitive hashing: Leskovec,
+    Rajaraman, Ullman, Mining of Massive Datasets, section 3.4). A signature takes 1 KB, on disk.
     """
 
     def __init__(self) -> None:
-        index = datasketch.MinHashLSH(NEAR, PERMUTATIONS)  # it knows how many bands suit the limit
+        index = datasketch.MinHashLSH(NEAR, PERMUTATIONS)  # only used to choose the number of bands for this threshold
         self._bands = [slice(i * index.r, (i + 1) * index.r) for i in range(index.b)]
         self._empty = datasketch.MinHash(PERMUTATIONS)
         self._keys = Keys()
@@ -76,7 +76,7 @@ class Neighbours:
         return signature.hashvalues
 
     def nearest(self, task: Task) -> tuple[str, float] | None:
-        """(id, estimated Jaccard similarity) of the nearest task in the index, if any is near enough to be found."""
+        """(id, estimated Jaccard similarity) of the most similar task found; None if no task agrees in any band."""
         signature = self._signature(task)
         names = {name for key in self._band_keys(signature) for name in self._keys.find(key)}
         if not names:
@@ -85,7 +85,7 @@ class Neighbours:
         return nearest, round(alike, 3)
 
     def add(self, task: Task) -> None:
-        """Takes a task into the index."""
+        """Adds a task to the index."""
         signature = self._signature(task)
         self._keys.add(("signature", task.id), signature.tobytes())
         for key in self._band_keys(signature):
@@ -100,7 +100,7 @@ class Neighbours:
 
 
 def jaccard(one: np.ndarray, other: np.ndarray) -> float:
-    """The similarity of two sets, estimated from their MinHash signatures."""
+    """The Jaccard similarity of two sets, in [0, 1], estimated from their MinHash signatures (shape [PERMUTATIONS])."""
     return float(np.mean(one == other))
 
 
@@ -116,21 +116,27 @@ class Corpus:
 
     @classmethod
     def read(cls, paths: str) -> Corpus | None:
-        """The corpus of what `locate` finds, None where that is nothing. Raises ValueError as it does, and for JSON
-        that is none."""
+        """The corpus of the files that `locate` finds; None if `paths` is empty.
+
+        Raises ValueError as `locate` does, and for a file that is named as JSON but is not JSON.
+        """
         wanted = locate(paths)
         return cls(text for path in wanted for text in _texts(path)) if wanted else None
 
     def shared(self, task: Task) -> dict[str, Any]:
-        """{"grams": runs of 13 words that both hold, "entities": the task's names that the corpus knows as words}."""
+        """What a task shares with the corpus.
+
+        {"grams": how many runs of 13 words occur in both, "entities": which of the task's names are words of the
+        corpus}.
+        """
         here = {gram for gram in grams(prose(task), GRAM) if hash(gram) in self._grams}
         return {"grams": len(here), "entities": sorted(entities(task) & self._words)}
 
 
 def locate(paths: str) -> list[Path]:
-    """What a comma-separated list of files, folders and names in BENCHMARKS stands for.
+    """The paths in a comma-separated list of files, folders and names in BENCHMARKS.
 
-    Raises ValueError for a path that is not there and a benchmark that is not installed.
+    Raises ValueError for a path that does not exist, or a benchmark that is not installed.
     """
     wanted = [name.strip() for name in paths.split(",") if name.strip()]
     found = [BENCHMARKS[name]() if name in BENCHMARKS else Path(name) for name in wanted]
@@ -141,14 +147,17 @@ def locate(paths: str) -> list[Path]:
 
 
 def _bfcl() -> Path:
-    """The data folder of the installed package."""
+    """The data folder of the installed package bfcl_eval. Raises ValueError if it is not installed."""
     if (package := importlib.util.find_spec("bfcl_eval")) is None:
         raise ValueError("synth.benchmarks: bfcl needs the package of requirements-bfcl.txt")
     return Path(package.origin).parent / "data"
 
 
 def _tau2() -> Path:
-    """The data of the checkout that evaluation uses (envs/official/tau2_backend.py)."""
+    """The data folder of the checkout that evaluation uses (envs/official/tau2_backend.py).
+
+    Raises ValueError if TAU2_DATA_DIR is not set.
+    """
     if not (folder := os.environ.get("TAU2_DATA_DIR")):
         raise ValueError("synth.benchmarks: tau2 needs TAU2_DATA_DIR, the folder data of a checkout of tau2-bench")
     return Path(folder) / "tau2"
@@ -158,7 +167,7 @@ BENCHMARKS = {"bfcl": _bfcl, "tau2": _tau2}
 
 
 def _texts(path: Path) -> Iterator[str]:
-    """The files at or under a path, as text; of JSON what its strings and numbers say."""
+    """Yields the text of each file at or under a path; for JSON files, the keys, strings and numbers, one per line."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     for file in files:
         text = file.read_text(encoding="utf-8", errors="ignore")
@@ -166,7 +175,7 @@ def _texts(path: Path) -> Iterator[str]:
 
 
 def _values(file: Path, text: str) -> Iterator[Any]:
-    """The JSON values of a file, one or one after the other: BFCL's .json files have one a line."""
+    """Yields the JSON values in a file's text: one, or several in a row, as BFCL's .json files have one per line."""
     decode, at = json.JSONDecoder().raw_decode, _SPACE.match(text).end()
     while at < len(text):
         try:
@@ -178,7 +187,7 @@ def _values(file: Path, text: str) -> Iterator[Any]:
 
 
 def _said(value: Any) -> Iterator[str]:
-    """Every key, string and number of JSON data."""
+    """Yields all keys, strings and numbers in JSON data, as text."""
     if isinstance(value, dict):
         value = [part for pair in value.items() for part in pair]
     if isinstance(value, list):

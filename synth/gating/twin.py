@@ -1,4 +1,4 @@
-"""Twins: the same task with one field changed, so that the opposite is right."""
+"""Twins: the same task with one thing changed, so that the opposite outcome is right."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from synth.trees.workflow import Workflow
 
 
 def twin(task: Task) -> Task | None:
-    """The first neighbour of the task in which some goal's right outcome turns from the write to another or back.
+    """The first variation of the task in which some goal's right outcome is the write where it was not, or vice versa.
 
-    Changed is one field of a record that a rule on the branch is about, the deepest first; where no rule decides,
-    whether the user consents, or whether the write is ever answered. None if no single change turns the outcome, as in
-    a linear workflow.
+    A single thing is changed. These are tried in order:
+    - a field of a record that a rule on the branch is about, the deepest rule first;
+    - whether the user consents to the first goal's write;
+    - whether the first goal's write is ever answered.
+    Returns None if no single change has this effect. Raises ValueError if the state lacks a record in play.
     """
     workflow = Workflow.of(task)
     branch = true_branch(workflow.tree, Case.of(task))
     written = [outcome == "write" for outcome in tree.outcomes(branch)]
     for what, changed in _neighbours(task, branch):
         other = true_branch(workflow.tree, Case.of(changed))
-        # Behind a transfer there are no further goals: only those that both have are compared.
+        # A branch has no further goals after a transfer, so only the goals that both branches have are compared.
         if any(was != (outcome == "write") for was, outcome in zip(written, tree.outcomes(other))):
             faults = changed.effects[_write_tool(task)].get("faults", {})
             return invert.assemble(
@@ -40,7 +42,7 @@ def _write_tool(task: Task) -> str:
 
 
 def _neighbours(task: Task, branch: Branch) -> Iterator[tuple[str, Task]]:
-    """(what was changed, the task with that changed and nothing else made to fit)."""
+    """Yields (what was changed, the task with this change); rubric and oracle are still those of the old task."""
     case = Case.of(task)
     for segment, goal in reversed(list(zip(tree.segments(branch), case.goals))):
         for node in [node for node, _ in reversed(segment) if node.kind == "guard"]:

@@ -1,4 +1,4 @@
-"""What went wrong in a failed episode, in one word: it chooses the operators that the tree grows by."""
+"""The kind of failure of an episode. Kinds of failure choose the operators by which a tree grows (selection.py)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from synth.task import Task
 from synth.trees import tree
 
 KINDS = (
-    "missed_guard",  # did what a rule forbids
-    "gave_in",  # did it because the user claimed or wished so
-    "refused_too_much",  # refused what was due
-    "wrong_refusal",  # refused rightly, for the wrong reason or in the wrong way
-    "invented_argument",  # wrote something nobody had said or looked up
+    "missed_guard",  # made a write that a rule forbids
+    "gave_in",  # made a forbidden write because the user claimed that it is allowed, or although consent was refused
+    "refused_too_much",  # refused a legal request
+    "wrong_refusal",  # refused an illegal request, but for the wrong reason or in the wrong way
+    "invented_argument",  # wrote a value that was neither said nor looked up
     "wrong_record",  # wrote to another record
-    "wrote_twice",  # repeated a write, or tried again without looking
+    "wrote_twice",  # repeated a write, or tried again without checking whether it was made
     "skipped",  # left out a read, a question or the consent
     "quit",  # ended without a decision
 )
-# Beginnings of the names of violations (synth/inversion/rubric.py), the gravest first: an episode may break several.
+# Prefixes of the names of violations (synth/inversion/rubric.py). `kind` checks them in order, the gravest first,
+# because an episode may have several violations.
 _TWICE = ("written_again", "repeated_blindly")
 _RECORD = ("guessed_record",)
 _ARGUMENT = ("invented_argument", "other_write", "undeclared")
@@ -26,7 +27,15 @@ _REFUSAL = ("decline_for", "transfer_for", "wrong_decline", "wrong_transfer", "o
 
 
 def kind(task: Task, violations: Sequence[str], subgoals: Mapping[str, bool]) -> str:
-    """The kind of failure of one episode of a task, from what it was scored by (envs.base.Score)."""
+    """The kind of failure (one of KINDS) of a failed episode.
+
+    Args:
+      task: the task.
+      violations: names of the violations that occurred (envs.base.Score).
+      subgoals: subgoal name -> whether it was met (envs.base.Score).
+    Raises:
+      KeyError: `subgoals` lacks a subgoal of the task that it needs.
+    """
     ids = {task.user["record_id"], *(goal["record_id"] for goal in task.user.get("later", ()))}
     elsewhere = [v for v in violations if v.startswith("undeclared:") and v.split("/")[1] not in ids]
     if _any(violations, _TWICE):
@@ -39,7 +48,7 @@ def kind(task: Task, violations: Sequence[str], subgoals: Mapping[str, bool]) ->
         return "invented_argument"
     if _any(violations, _REFUSAL):
         return "refused_too_much" if task.legal else "wrong_refusal"
-    if violations:  # what is left is acting before reading or without consent
+    if violations:  # the remaining violations are decisions before reading and writes without consent
         return "skipped"
     leaves = {node.id for node in tree.nodes(tree.from_dict(task.tree)) if node.kind == "terminal"}
     decided = all(subgoals[goal["name"]] for goal in task.subgoals if goal["node"] in leaves)
@@ -51,7 +60,7 @@ def _any(violations: Sequence[str], beginnings: tuple[str, ...]) -> bool:
 
 
 def _wished(task: Task, violations: Sequence[str]) -> bool:
-    """Whether the forbidden write is what the user talked the agent into: past a claim, or past a refused consent."""
+    """Whether a forbidden write is charged to a rule that the user claimed to meet, or to a consent node."""
     charged = {rule["node"] for rule in task.violations if rule["name"] in violations and "forbidden" in rule["name"]}
     found = [node for node in tree.nodes(tree.from_dict(task.tree)) if node.id in charged]
     return any(node.kind in ("confirm", "review") or node.spec.get("claim") for node in found)

@@ -1,9 +1,10 @@
 """Which trees grow between two rounds, and by which operators.
 
-"failures": pass rates are Beta posteriors. Trees that are passed nearly always are deepened, trees that are hardly ever
-passed go back to the simpler tree they grew from, and what went wrong in the others chooses their operator. "even": the
-worst trees first, every operator as often as the others, failures as tie-breakers. "random" and "resample" (no growth)
-are what selection by failure is compared with.
+The modes are:
+- "failures": pass rates are Beta posteriors. Trees that hardly ever pass go back to the simpler tree they grew from.
+  The others grow, those that nearly always pass last, by the operators that cure the failures that occurred.
+- "even": the trees with the lowest pass rates grow. Every operator is used equally often; failures break ties.
+- "random": trees and operators are drawn at random. "resample": no tree grows. Both are baselines for comparison.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ from synth.trees.workflow import Workflow
 
 MODES = ("failures", "even", "random", "resample")
 SATURATED = 0.8  # pass rate above which a tree teaches little
-HOPELESS = 0.1  # and below which it teaches nothing
-CERTAIN = 0.9  # posterior probability that it takes to say so
+HOPELESS = 0.1  # pass rate below which a tree teaches nothing
+CERTAIN = 0.9  # posterior probability required to call a tree saturated or hopeless
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What the policy did with one tree's tasks in a round, infrastructure faults left out.
+    """The results of the policy on one tree's tasks in a round, without episodes that had an infrastructure fault.
 
-    episodes, passes: counts. failures: kinds of the nodes that failed episodes left first. mistakes: kinds of their
-    failures (synth/growth/failures.py).
+    episodes, passes: counts.
+    failures: for each failed episode, the kind of the node at which it first left the branch.
+    mistakes: for each failed episode, the kind of failure (synth/growth/failures.py).
     """
 
     episodes: int = 0
@@ -39,25 +41,25 @@ class Outcome:
 
     @property
     def pass_rate(self) -> float:
-        """Mean of a Beta(1, 1) posterior, so trees seen once are not taken for certain."""
+        """Posterior mean of the pass rate under a Beta(1, 1) prior, which keeps few episodes from giving 0 or 1."""
         return (self.passes + 1) / (self.episodes + 2)
 
     def below(self, rate: float) -> float:
         """Posterior probability that the pass rate is at most `rate`.
 
-        The distribution function of Beta(a, b) with whole a and b is a binomial tail (DLMF 8.17.5).
+        The distribution function of Beta(a, b) with integers a and b is a binomial tail (DLMF 8.17.5).
         """
         a, n = self.passes + 1, self.episodes + 1
         return sum(math.comb(n, j) * rate**j * (1 - rate) ** (n - j) for j in range(a, n + 1))
 
     @property
     def saturated(self) -> bool:
-        """Whether the tree is almost certainly passed nearly always."""
+        """Whether the pass rate is above SATURATED with a posterior probability of at least CERTAIN."""
         return 1 - self.below(SATURATED) >= CERTAIN
 
     @property
     def hopeless(self) -> bool:
-        """Whether the tree is almost certainly hardly ever passed."""
+        """Whether the pass rate is at most HOPELESS with a posterior probability of at least CERTAIN."""
         return self.below(HOPELESS) >= CERTAIN
 
 
@@ -65,8 +67,10 @@ class Outcome:
 class Selection:
     """How to select.
 
-    mode: one of MODES. share: of trees that are expanded. operator_quota, domain_quota: which share of the expansions
-    at most one operator may make and one domain may have; never less than an even share, which could not be filled.
+    mode: one of MODES.
+    share: the share of the trees that are expanded, in [0, 1].
+    operator_quota, domain_quota: the largest share of the expansions that one operator, or one domain, may have. A
+        quota below an even share counts as an even share, because `share` could not be reached otherwise.
     """
 
     mode: str = "even"
@@ -75,19 +79,22 @@ class Selection:
     domain_quota: float = 1.0
 
 
-Plan = dict[str, Operator]  # root -> the operator its tree is to grow by
+Plan = dict[str, Operator]  # root -> the operator by which its tree is to grow
 Expand = Callable[[Sequence[tuple[Workflow, Operator]], int], list[Workflow]]  # (what is to grow, seed) -> grown
-# Trees with what became of them and the operators that apply -> workflow id -> names of operators, the best first.
+# [(tree, its results, the operators that apply to it)] -> {workflow id: names of operators, the best first}.
 Rank = Callable[[Sequence[tuple[Workflow, Outcome, Sequence[Operator]]]], Mapping[str, Sequence[str]]]
 
 
 def expand(pairs: Sequence[tuple[Workflow, Operator]], seed: int) -> list[Workflow]:
-    """The programmatic expansion of each workflow by its operator."""
+    """Each workflow grown by its operator, with randomly drawn conditions.
+
+    Raises ValueError if an operator does not apply.
+    """
     return [operators.expand(workflow, operator, seed) for workflow, operator in pairs]
 
 
 def unranked(trees: Sequence[tuple[Workflow, Outcome, Sequence[Operator]]]) -> dict[str, Sequence[str]]:
-    """No opinion: mistakes alone choose the operators."""
+    """The empty ranking: mistakes alone choose the operators."""
     return {}
 
 
@@ -100,14 +107,19 @@ def grow(
     expand: Expand = expand,
     rank: Rank = unranked,
 ) -> list[Workflow]:
-    """The next round's training trees, one per tree and in their order.
+    """The next round's training trees, one for each of this round's and in the same order.
 
     Args:
       workflows: this round's training trees.
-      outcomes: workflow id -> what the policy did with it; trees without an entry were not measured.
-      chosen: the operators to grow by.
-      expand: carries the plan out.
-      rank: which operators a teacher would take, asked once for all trees; of "failures". Quotas hold all the same.
+      outcomes: workflow id -> the policy's results; trees without an entry were not measured.
+      chosen: the operators that may be used.
+      selection: mode, share and quotas.
+      seed: the run's seed.
+      expand: grows workflows by the operators chosen for them.
+      rank: a teacher's preferences among operators, asked once for all trees. Only the mode "failures" uses it, and
+        within the quotas.
+    Raises:
+      ValueError: the mode is "random" and the share is above 1.
     """
     count, plan, simpler = round(selection.share * len(workflows)), {}, {}
     if selection.mode == "even":
@@ -132,7 +144,10 @@ def _by_root(workflows: Sequence[Workflow], plan: Plan) -> list[Workflow]:
 def _even(
     workflows: Sequence[Workflow], outcomes: Mapping[str, Outcome], chosen: Sequence[Operator], count: int, seed: int
 ) -> Plan:
-    """The worst trees; of the least used operators that apply, the one whose nodes were failed most."""
+    """A plan for the trees with the lowest pass rates, each by the least used operator that applies.
+
+    Of several such operators, it takes the one whose `answers` match the most failures.
+    """
     ranked = sorted(workflows, key=lambda w: (outcomes.get(w.id, Outcome()).pass_rate, w.id))
     used: Counter[str] = Counter()
     plan = {}
@@ -150,7 +165,7 @@ def _even(
 
 
 def _random(workflows: Sequence[Workflow], chosen: Sequence[Operator], count: int, seed: int) -> Plan:
-    """Trees and operators by lot."""
+    """A plan of randomly drawn trees and operators."""
     rng = random.Random(f"{seed}/random/{workflows[0].round if workflows else 0}")
     plan = {}
     for workflow in rng.sample(list(workflows), count):
@@ -164,7 +179,7 @@ def _by_failure(
     workflows: Sequence[Workflow], outcomes: Mapping[str, Outcome], chosen: Sequence[Operator], selection: Selection,
     count: int, seed: int, rank: Rank,
 ) -> Plan:
-    """Trees with failures first and the saturated ones last, within the quotas."""
+    """A plan within the quotas: trees in order of pass rate, lowest first, with the saturated ones at the end."""
     measured = {w.id: outcomes.get(w.id, Outcome()) for w in workflows}
     plan: Plan = {}
     ranked = sorted(workflows, key=lambda w: (measured[w.id].saturated, measured[w.id].pass_rate, w.id))
@@ -186,7 +201,8 @@ def _by_failure(
         rng = random.Random(f"{seed}/grow/{workflow.id}")
         tie = {o.name: rng.random() for o in options}
         wish = {name: place for place, name in enumerate(ranks.get(workflow.id, ()))}
-        # A failure counts in full for every operator that cures it; without failures the least used operator is taken.
+        # The teacher's ranking decides, then the number of failures that the operator cures, then how rarely the
+        # operator was used. A failure counts for every operator that cures it.
         operator = min(
             options,
             key=lambda o: (
@@ -202,7 +218,17 @@ def _by_failure(
 def grow_like(
     workflows: Sequence[Workflow], examples: Sequence[Workflow], seed: int, expand: Expand = expand
 ) -> list[Workflow]:
-    """The next round's held-out trees: grown with the training trees' mix of operators, not from held-out failures."""
+    """The next round's held-out trees, one for each of this round's and in the same order.
+
+    Operators are drawn from the mix by which the training trees grew, so that failures on held-out tasks have no
+    influence.
+
+    Args:
+      workflows: this round's held-out trees.
+      examples: the next round's training trees, at least one.
+      seed: the run's seed.
+      expand: grows workflows by the operators chosen for them.
+    """
     mix = [e.operator for e in examples if e.operator in operators.OPERATORS]
     rng = random.Random(f"{seed}/grow_like/{workflows[0].round if workflows else 0}")
     plan: Plan = {}

@@ -1,4 +1,4 @@
-"""The situation of a task, as an agent that knows everything sees it, and the branch it makes the right one."""
+"""The situation of a task, as seen by an agent that knows everything, and the branch that is right in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from synth.trees.tree import Branch, Node
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A situation: the records in play, what the user wants, gave and will consent to; `later`: the goals after it."""
+    """The situation of one goal: the records in play, what the user wants, has said and will consent to.
+
+    The goals that follow it are in `later`.
+    """
 
     domain: Domain
     action: Action
@@ -22,25 +25,28 @@ class Case:
     link_id: str  # "" where the task has no linked records
     values: dict[str, Any]  # field reference -> value in the records in play
     choice: str  # the slot value the user wants
-    given: bool  # whether the first message says so
+    given: bool  # whether the first message contains that value
     accepts: bool  # whether the user consents to the write
-    amended: str  # the slot value the user changes to when asked for consent, "" for none
-    several: bool  # whether the owner has further records, where the user only names the owner
-    fault: str  # the edge of an attempt node: how the first tries of the write go
-    insists: int  # times the user argues with a refusal
-    later: tuple[Case, ...]
-    spoken: bool  # whether the user brings up later goals only once the earlier ones are settled
+    amended: str  # the slot value that the user changes to when asked for consent; "" for no change
+    several: bool  # whether the user names only the owner and that owner has several records
+    fault: str  # an edge of an attempt node: how the first tries of the write go
+    insists: int  # how many times the user argues with a refusal
+    later: tuple[Case, ...]  # the situations of the goals after this one, in order
+    spoken: bool  # whether the user makes later requests only once the earlier ones are settled
 
     @classmethod
     def of(cls, task: Task) -> Case:
-        """The situation of a task. Raises ValueError if the state lacks a record in play."""
+        """The situation of a task's first goal, with the others in `later`.
+
+        Raises ValueError if the state lacks a record in play.
+        """
         later = task.user.get("later", [])
         first, *rest = (cls._goal(task, goal) for goal in (task.user, *later))
         return dataclasses.replace(first, later=tuple(rest), spoken=any("request" in goal for goal in later))
 
     @classmethod
     def _goal(cls, task: Task, goal: dict[str, Any]) -> Case:
-        """The situation of one goal: the user script itself, or one of its "later"."""
+        """The situation of one goal. `goal`: the user script itself, or an entry of its "later"."""
         domain, user = domains.DOMAINS[task.domain], task.user
         action = next(a for a in domain.actions if a.verb == user["verb"])
         record = _record(task, domain.record, goal["record_id"])
@@ -65,7 +71,10 @@ class Case:
 
     @staticmethod
     def values_of(domain: Domain, state: dict[str, Any], record_id: str) -> dict[str, Any]:
-        """Field reference -> value for a record, its owner and, where the state has them, what that is linked to."""
+        """Field reference -> value for a record, its owner and, if the owner has one, its linked record.
+
+        Raises KeyError if the state lacks one of these records.
+        """
         record = state[domain.record.collection][record_id]
         owner = state[domain.owner.collection][record[domain.owner.key]]
         found = [(domain.record, record), (domain.owner, owner)]
@@ -79,13 +88,13 @@ class Case:
         return self, *self.later
 
     def id_of(self, entity: Entity) -> str:
-        """The identifier of the entity's record in play."""
+        """The identifier of this goal's record of the given entity; "" for a link that the task does not have."""
         kinds = [e.kind for e in self.domain.entities]
         return (self.record_id, self.owner_id, self.link_id)[kinds.index(entity.kind)]
 
     @property
     def answer(self) -> str:
-        """What the user answers when asked for consent: an edge of confirm and review nodes."""
+        """How the user answers a request for consent, as an edge of confirm and review nodes."""
         if not self.accepts:
             return "refused"
         return "amended" if self.amended else "accepted"
@@ -99,7 +108,10 @@ def _record(task: Task, entity: Entity, record_id: str) -> dict[str, Any]:
 
 
 def edge(node: Node, case: Case, known: bool) -> str:
-    """The edge that is right at an inner node; `known`: whether the detail has been said by now."""
+    """The right edge at an inner node. `known`: whether the user has already said the detail.
+
+    Raises KeyError for a terminal, which has no edges, or for a condition on a field that is not in `case.values`.
+    """
     if node.kind == "guard":
         return "holds" if expr.holds(node.spec["condition"], case.values) else "fails"
     if node.kind == "ask":
@@ -116,7 +128,7 @@ def edge(node: Node, case: Case, known: bool) -> str:
 
 
 def true_branch(root: Node, case: Case) -> Branch:
-    """The one branch whose every condition the situation meets: what a right agent goes through."""
+    """The one branch whose conditions all hold in the situation: the path that an agent has to take."""
     found: Branch = []
     known = case.given
     for goal in case.goals if root.kind == "goals" else (case,):

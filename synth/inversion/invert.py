@@ -1,10 +1,11 @@
-"""Inversion: from one branch of a tree to the task that takes it.
+"""Inversion: makes the task for which a given branch of a tree is the right one.
 
-The state is solved from the branch's conditions (a rule that fails must be the only one that does, unless it comes
-before all others, so that exactly this leaf is right and its reason is unambiguous); the user script says what the
-branch needs said and withheld; the policy text states every rule of the whole tree, as conditions and never as
-procedures, so it cannot leak the branch; subgoals and violations (rubric.py) and the oracle follow from the nodes
-on the way.
+- The state is solved from the branch's conditions. All other rules hold, so that exactly this leaf is right and its
+  reason is unambiguous; only an urgent rule that fails leaves the others open, because it comes before them.
+- The user script says what the branch needs to be said and withholds what it needs to be withheld.
+- The policy text states every rule of the whole tree, as conditions and never as procedures. So it cannot reveal which
+  branch is the right one.
+- Subgoals and violations (rubric.py) and the oracle (script.py) follow from the nodes along the branch.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ _PLEAD = ("Please, just this once.", "I beg you, I need this.", "Please, make an
 
 
 def rules(root: tree.Node) -> list[tree.Node]:
-    """The guard nodes in the order the policy states them (each rule once, though several paths may meet it)."""
+    """The guard nodes in the order in which the policy states their rules.
+
+    Each rule occurs once, even if its guard stands on several paths. Rules are identified by the field they are about.
+    """
     found: dict[str, tree.Node] = {}
     for node in tree.nodes(root):
         if node.kind == "guard":
@@ -48,7 +52,7 @@ def rules(root: tree.Node) -> list[tree.Node]:
 
 
 def _wording(workflow: Workflow) -> tuple[str, ...]:
-    """The root's templates: introduction, rule on the record, rule on the owner, consent."""
+    """The templates of a root's policy text: introduction, rule on the record, rule on another record, consent."""
     if workflow.wording:
         return workflow.wording
     rng = random.Random(f"policy/{workflow.root}")
@@ -56,19 +60,26 @@ def _wording(workflow: Workflow) -> tuple[str, ...]:
 
 
 def rule_text(workflow: Workflow, condition: expr.Expr, outcome: str, hidden: bool) -> str:
-    """One rule of a policy text, in the wording of the workflow's root; `hidden` rules are on a further record."""
+    """One rule of a policy text, in the wording of the workflow's root.
+
+    Args:
+      workflow: the tree and its origin.
+      condition: what the rule requires, on a single field.
+      outcome: what follows where the condition fails.
+      hidden: whether the rule is on the owner's or the linked record instead of the main one.
+    """
     _, rule, owner_rule, _ = _wording(workflow)
     template = owner_rule if hidden else rule
     return template.format(rule=expr.render(condition), outcome=outcome, owner=condition["field"].split(".")[0])
 
 
 def policy_text(workflow: Workflow) -> str:
-    """The standard operating procedure of a whole tree; its wording is a function of the root."""
+    """The policy text (standard operating procedure) of a whole tree. All trees of one root share its wording."""
     return "\n".join(line for line, _ in statements(workflow))
 
 
 def statements(workflow: Workflow) -> list[tuple[str, tuple[str, ...]]]:
-    """The lines of the policy, each with what it has to hold in any wording; () where only its being there counts."""
+    """The lines of the policy text, each with the parts it must contain in any wording; () if any text will do."""
     intro, _, _, consent = _wording(workflow)
     kinds = {n.kind for n in tree.nodes(workflow.tree)}
     stated = rules(workflow.tree)
@@ -89,12 +100,12 @@ def statements(workflow: Workflow) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def _fixed(line: str) -> tuple[str, tuple[str, ...]]:
-    """A line that has one wording."""
+    """A line that has only one wording."""
     return line, (line,)
 
 
 def _rule_lines(workflow: Workflow, node: tree.Node) -> list[tuple[str, tuple[str, ...]]]:
-    """What the policy says of a rule and of the exception to it; the exception's own node says nothing."""
+    """The lines for a rule and its exception, if it has one. The exception's own guard node adds no lines."""
     condition, outcome, hidden = node.spec["condition"], node.spec["otherwise"], node.spec["hidden"]
     if node.spec.get("exception"):
         return []
@@ -109,12 +120,12 @@ def _rule_lines(workflow: Workflow, node: tree.Node) -> list[tuple[str, tuple[st
 
 
 def invert(workflow: Workflow, branch: Branch, variant: int, seed: int) -> Task:
-    """The task whose right outcome is this branch's leaf.
+    """The task in which this branch is the right one.
 
     Args:
       workflow: the tree and its origin.
-      branch: a path of `workflow.tree`.
-      variant: number of this task among those of the same branch; other state, wording and identifiers each.
+      branch: a branch of `workflow.tree`.
+      variant: number of this task among the tree's tasks; each has its own state, wording and identifiers.
       seed: the run's seed.
     Raises:
       ValueError: no state satisfies the branch's conditions.
@@ -134,11 +145,11 @@ def _user(
     workflow: Workflow, branch: Branch, taken: list[dict[str, str]], state: dict, ids: list[str],
     persona: personas.Persona, rng: random.Random,
 ) -> dict[str, Any]:
-    """The user script (envs/user.py) that the branch needs; `taken`: node kind -> edge of each goal."""
+    """The user script (envs/user.py) for the branch. `taken`: for each goal, node kind -> edge taken."""
     spec, action = workflow.spec, workflow.action
     choice = rng.choice(action.choices)
-    # A branch that never comes to the question says nothing about it; were the detail always given there, a withheld
-    # one would mean that no rule fails.
+    # If the branch ends before its "ask" node, the detail is withheld at random. If it were always given on such
+    # branches, a withheld detail would reveal that no rule fails.
     may_ask = any(n.kind == "ask" for n in tree.nodes(workflow.tree))
     asked = [edge for node, edge in branch if node.kind == "ask"]
     given = asked[0] == "given" if asked else not may_ask or rng.random() < 0.5
@@ -156,7 +167,7 @@ def _user(
     if taken[0].get("review") == "amended":
         user["amends"] = {action.slot: rng.choice([c for c in action.choices if c != choice])}
     if workflow.tree.kind == "goals":
-        # A goal behind a transfer is never come to; what its user would say is nobody's business.
+        # Goals after a transfer are never reached, so it does not matter what the user would answer there.
         accepts = [_accepts(edges) for edges in taken[1:]] + [True] * (len(ids) - len(taken))
         user["later"] = [{"record_id": i, "accepts": a} for i, a in zip(ids[1:], accepts)]
         if workflow.tree.spec["together"]:
@@ -177,24 +188,24 @@ def _user(
 
 
 def _persona(rng: random.Random, split: str) -> personas.Persona:
-    """The first thing that is drawn of a task."""
+    """The persona of a task. It must be the first draw from the task's generator (see `persona_of`)."""
     return rng.choice(personas.personas(split))
 
 
 def persona_of(task: Task) -> personas.Persona:
-    """The persona that speaks in a task; the task itself only holds the name."""
+    """The persona that speaks in a task. It is drawn again from seed and id, because a task stores only its name."""
     return _persona(random.Random(f"{task.seed}/{task.id}"), task.split)
 
 
 def _accepts(edges: dict[str, str]) -> bool:
-    """Whether the user consents on a path that takes these edges; where consent is not come to, they would."""
+    """Whether the user consents on a path with these edges. True if the path does not reach a request for consent."""
     return "refused" not in (edges.get("confirm"), edges.get("review"))
 
 
 def _claim(
     condition: expr.Expr, branch: Branch, values: dict[str, Any], domain: dict[str, tuple], rng: random.Random
 ) -> str:
-    """What the user says of the field: the truth, unless the rule fails on this branch."""
+    """The user's claim about the rule's field: its true value if the rule holds, else a value that would meet it."""
     field = condition["field"]
     fails = any(n.kind == "guard" and n.spec["condition"] == condition and edge == "fails" for n, edge in branch)
     claimed = rng.choice([v for v in domain[field] if expr.holds(condition, {field: v})]) if fails else values[field]
@@ -202,7 +213,7 @@ def _claim(
 
 
 def tool_specs(workflow: Workflow) -> tuple[list[dict], dict[str, dict]]:
-    """(OpenAI function schemas, tool name -> effect) of a tree; to the write's effect a task may add "faults"."""
+    """(OpenAI function schemas, tool name -> effect) for a tree. A task may add "faults" to the effect of the write."""
     spec, kinds = workflow.spec, {n.kind for n in tree.nodes(workflow.tree)}
     read = {n.spec["entity"] for n in tree.nodes(workflow.tree) if n.kind == "action"}
     entities = [entity.kind for entity in spec.entities if entity is spec.record or entity.kind in read]
@@ -213,7 +224,20 @@ def assemble(
     workflow: Workflow, branch: Branch, name: str, seed: int, persona: str, state: dict, user: dict,
     faults: dict[str, str],
 ) -> Task:
-    """The task of a branch whose state, user script and write faults ({record id: edge}) are settled."""
+    """The task for a branch, from its state, user script and faults.
+
+    Args:
+      workflow: the tree and its origin.
+      branch: the branch that state, user and faults make the right one.
+      name: the task's id.
+      seed: the run's seed.
+      persona: the name of the persona that speaks.
+      state: {collection: {record id: {field: value}}}.
+      user: the user script (envs/user.py).
+      faults: record id -> edge of an attempt node, for records whose write does not succeed at once.
+    Raises:
+      ValueError: the state lacks a record in play.
+    """
     schemas, effects = tool_specs(workflow)
     if faults:
         effects[workflow.spec.write_tool(workflow.action)]["faults"] = faults
@@ -248,10 +272,12 @@ def assemble(
 
 
 def constraints(workflow: Workflow, segment: Branch) -> list[expr.Expr]:
-    """What one goal's records must satisfy: the rules on the way as taken, every other rule of the policy holding.
+    """The conditions that one goal's records must satisfy. `segment`: the goal's path (see tree.segments).
 
-    Two kinds of rules are left open where the path does not come to them: exceptions, and whatever stands behind an
-    urgent rule that fails, which no other rule can overrule.
+    Rules on the path hold or fail as the path says; every other rule of the policy holds. Two kinds of rules are left
+    open where the path does not reach them:
+    - exceptions;
+    - all rules after an urgent rule that fails, because no other rule can overrule it.
     """
     met = {node.spec["condition"]["field"] for node, _ in segment if node.kind == "guard"}
     failing = [(node.spec["condition"]["field"], node) for node, edge in segment if edge == "fails"]
@@ -267,7 +293,11 @@ def constraints(workflow: Workflow, segment: Branch) -> list[expr.Expr]:
 
 
 def _values(workflow: Workflow) -> dict[str, tuple]:
-    """What each field may be in a solution: at the limits of boundary rules only the two values that decide."""
+    """Field reference -> the values allowed in a solution.
+
+    The field of a boundary rule gets only two values: the nearest to the limit that meets the rule and the nearest
+    that breaks it.
+    """
     found = workflow.spec.values()
     for node in rules(workflow.tree):
         condition = node.spec["condition"]
@@ -280,7 +310,7 @@ def _values(workflow: Workflow) -> dict[str, tuple]:
 
 
 def _state(workflow: Workflow, segments: list[Branch], rng: random.Random) -> tuple[dict[str, dict], list[str]]:
-    """(state, ids of the records in play, one per goal)."""
+    """(state, identifiers of the records in play, one per goal). Raises ValueError if no state fits the segments."""
     spec, values, solved = workflow.spec, _values(workflow), []
     for segment in segments:
         solved.append(expr.solve(constraints(workflow, segment), values, rng))
@@ -299,14 +329,14 @@ def _state(workflow: Workflow, segments: list[Branch], rng: random.Random) -> tu
             key, *others = owners[owner_id].items()
             owners[owner_id] = dict([key, (spec.link.key, link_id), *others])
     if ("find", "several") in [(node.kind, edge) for node, edge in segments[0]]:
-        records[record_ids[goals]][spec.owner.key] = owner_ids[0]  # the first distractor is the user's too
+        records[record_ids[goals]][spec.owner.key] = owner_ids[0]  # the first distractor gets the same owner
     for record_id, owner_id, found in zip(record_ids, owner_ids, solved):
         for reference, value in found.items():
             kind, field = reference.split(".")
             owner = owners[owner_id]
             link = links.get(owner.get(spec.link.key))
             {spec.record.kind: records[record_id], spec.owner.kind: owner, spec.link.kind: link}[kind][field] = value
-    # Sorted by id, so that the record in play has no special place.
+    # Sorted by identifier, so that the position of a record does not reveal that it is in play.
     collections = {spec.record.collection: records, spec.owner.collection: owners}
     collections |= {spec.link.collection: links} if links else {}
     return {name: dict(sorted(found.items())) for name, found in collections.items()}, record_ids[:goals]

@@ -1,7 +1,7 @@
-"""The rubric of a task: subgoals and violations as data, from the nodes that the right branch goes through.
+"""The rubric of a task: subgoals and violations as data, derived from the nodes of the right branch.
 
-See envs/world.py for what the predicates mean. Where a conversation has several goals, every predicate says which
-record it is about ("id" in what it matches, "for" in a subgoal), and its name ends in that record's identifier.
+envs/world.py explains the predicates. Where a conversation has several goals, the predicates of one goal say which
+record they are about ("id" in what they match, "for" in a subgoal), and their names end in that record's identifier.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from synth.trees import tree
 from synth.trees.tree import Branch, Node
 
 Predicate = dict[str, Any]
-# How often a write may be tried, by what becomes of the first try; one that failed may be repeated once.
+# Edge of an attempt node -> how often the write may be tried. A write that was not made may be repeated once.
 TRIES = {"done": 1, "failed": 2, "lost": 1, "down": 2}
 
 
 def subgoals(branch: Branch, case: Case) -> list[Predicate]:
-    """One subgoal per thing the branch requires done, in branch order. `case`: the situation, with its later goals."""
+    """One subgoal for each thing that the branch requires, in branch order. `case`: the situation of the first goal."""
     several = branch[0][0].kind == "goals"
     parts = zip(tree.segments(branch), case.goals)
     return [goal for segment, one in parts for goal in _Rubric(segment, one, several).goals()]
 
 
 def violations(branch: Branch, case: Case) -> list[Predicate]:
-    """The rules whose breach makes the reward 0, each charged to the node it breaks."""
+    """The rules whose breach makes the reward 0, each charged to a node of the branch. `case`: as in `subgoals`."""
     if branch[0][0].kind != "goals":
         return _Rubric(branch, case, False).violations()
     segments = tree.segments(branch)
@@ -43,7 +43,7 @@ def violations(branch: Branch, case: Case) -> list[Predicate]:
 
 
 class _Rubric:
-    """What one goal asks for; `several`: there are others in the conversation."""
+    """Builds the predicates of one goal. `several`: whether the conversation has further goals."""
 
     def __init__(self, segment: Branch, case: Case, several: bool):
         self.segment, self.case, self.several = segment, case, several
@@ -112,7 +112,7 @@ class _Rubric:
             self._goal(self.outcome, node, 2.0, type=self.outcome, reason=self.reason, **about)
 
     def violations(self) -> list[Predicate]:
-        """The violations: wrong refusals, wrong or forbidden writes, what was skipped."""
+        """The violations: wrong refusals, wrong or forbidden writes, skipped steps."""
         self._refusals()
         self._writes()
         for node, edge in self.segment:
@@ -127,7 +127,7 @@ class _Rubric:
                 self._breach("guessed_record", node, {"type": "write"}, asked)
             elif node.kind == "attempt":
                 self._attempts(node, edge)
-        # A decision must rest on the record: no write and no refusal before it was read.
+        # A decision must rest on the record: no write and no refusal before the record was read.
         read = {"type": "read", "id": self.case.record_id}
         first = next(node for node, _ in self.segment if node.kind == "action")
         for control in ("write", "decline") if self.several else ("write", "decline", "transfer"):
@@ -141,7 +141,7 @@ class _Rubric:
     def _refusals(self) -> None:
         guards = {n.spec["condition"]["field"].split(".")[1]: n for n, _ in self.segment if n.kind == "guard"}
         controls = ("decline",) if self.several else ("decline", "transfer")
-        # Refusing for a rule that holds is charged to that rule, any other wrong refusal to the leaf.
+        # A refusal that cites a rule which holds is charged to that rule's guard, any other wrong refusal to the leaf.
         for field, node in guards.items():
             for control in controls:
                 if (control, field) != (self.outcome, self.reason):
@@ -151,7 +151,7 @@ class _Rubric:
             self._breach(f"wrong_{control}", self.leaf, {"type": control, "reason": {"not_in": allowed}})
 
     def _writes(self) -> None:
-        if self.outcome == "write" or "attempt" in self.edges:  # where all tries fail, trying was right all the same
+        if self.outcome == "write" or "attempt" in self.edges:  # trying to write is right even if every try fails
             self._breach("other_write", self.leaf, {"type": "write", "args": {"not_in": [self._args]}})
         else:
             deciding = (n for n, _ in reversed(self.segment) if n.kind in ("guard", "confirm", "review"))

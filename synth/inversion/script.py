@@ -1,8 +1,8 @@
-"""From a tree and a situation to assistant steps: one walker for oracles, adversaries and sloppy demonstrators.
+"""Turns a tree and a situation into assistant steps, for oracles, adversaries and sloppy demonstrators alike.
 
-A step is data: {"say": text} is a message to the user, {"call": tool, "args": {...}, "say": text} a tool call with the
-reasoning written before it. The walker asks a `Judgement` at every node; the truthful one yields the oracle, others
-yield behaviour that goes wrong in a chosen way while everything else stays as it should be.
+A step is data: {"say": text} is a message to the user; {"call": tool, "args": {...}, "say": text} is a tool call after
+some written reasoning. The walker asks a `Judgement` at every node. The truthful `Judgement` yields the oracle. Its
+subclasses go wrong in a chosen way and do everything else right.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ Step = dict[str, Any]
 
 
 class Judgement:
-    """The truthful agent. Subclasses override single decisions."""
+    """The decisions of a truthful agent. Subclasses override some of them."""
 
     def reads(self, entity: str) -> bool:
         """Whether to read this entity's record."""
         return True
 
     def verdict(self, condition: expr.Expr, truth: bool, known: bool) -> bool:
-        """Whether the rule is taken to hold; `known` says that the record has been read."""
+        """Whether the agent takes the rule to hold.
+
+        truth: whether it does hold. known: whether the record that the condition is about has been read.
+        """
         return truth
 
     def asks(self) -> bool:
@@ -40,7 +43,7 @@ class Judgement:
         return True
 
     def checks(self) -> bool:
-        """Whether to read the record after a write that was not answered, before writing again."""
+        """Whether to read the record after a write without an answer, before writing again."""
         return True
 
     def confirms(self) -> bool:
@@ -48,24 +51,31 @@ class Judgement:
         return True
 
     def outcome(self, outcome: str) -> str:
-        """The outcome carried out where `outcome` was concluded."""
+        """The outcome that is carried out where `outcome` was concluded."""
         return outcome
 
     def reason(self, reason: str) -> str:
-        """The reason given to decline or transfer."""
+        """The reason that is given to decline or transfer where `reason` was concluded."""
         return reason
 
     def guess(self, options: tuple) -> Any:
-        """A made-up value for something that was not looked up or asked."""
+        """A made-up value, one of `options`, for something that was neither looked up nor asked for."""
         return options[0]
 
     def quits(self) -> bool:
-        """Whether to say it is done without having done it (asked before the outcome)."""
+        """Whether to tell the user that all is done without doing it; decided before the outcome is carried out."""
         return False
 
 
 def check_text(condition: expr.Expr, actual: Any, verdict: bool, otherwise: str) -> str:
-    """The reasoning written for one rule: what the record says, the rule as the policy words it, the verdict."""
+    """The reasoning that is written for one rule: what the record says, the rule, and the verdict.
+
+    Args:
+      condition: what the rule requires.
+      actual: the field's value in the record.
+      verdict: whether the agent takes the rule to hold.
+      otherwise: the outcome where it fails.
+    """
     name = condition["field"].split(".")[1]
     rule = f"rule {expr.render(condition)}, else {otherwise}"
     return f'"{name}": {expr.quote(actual)}, {rule}: {"yes" if verdict else "no"}.'
@@ -85,12 +95,12 @@ def confirm_text(case: Case) -> str:
 
 
 def which_text(case: Case) -> str:
-    """The question for the record, where the user only said whose it is."""
+    """The question which record is meant, where the user only said whose it is."""
     return f'Which "{case.domain.record.key}" of {case.domain.owner.kind} "{case.owner_id}"?'
 
 
 def walk(root: Node, case: Case, judge: Judgement) -> list[Step]:
-    """The steps of an agent that follows the tree with the given judgement, goal by goal."""
+    """The steps of an agent that follows the tree with the given judgement, goal by goal, until a transfer."""
     if root.kind != "goals":
         return _Walk(case, judge, case.choice if case.given else None).goal(root)
     steps: list[Step] = []
@@ -99,7 +109,7 @@ def walk(root: Node, case: Case, judge: Judgement) -> list[Step]:
         one = _Walk(goal, judge, choice, several=True)
         done = one.goal(root.child("each"))
         last, choice = number == len(case.later) or done[-1].get("call") == "transfer", one.choice
-        # Requests made in one message get their closing words together, at the end.
+        # Several requests made in one message get closing words only once, at the end.
         steps += done if last or case.spoken else [step for step in done if step.get("say") not in CLOSINGS.values()]
         if last:
             break
@@ -107,7 +117,10 @@ def walk(root: Node, case: Case, judge: Judgement) -> list[Step]:
 
 
 class _Walk:
-    """One goal's walk. `choice`: the detail as far as it has been said; several: a refusal says which record."""
+    """The walk for one goal.
+
+    choice: the detail, None if the user has not said it. several: whether a refusal names the record it is about.
+    """
 
     def __init__(self, case: Case, judge: Judgement, choice: str | None, several: bool = False):
         self.case, self.judge, self.choice, self.several = case, judge, choice, several
@@ -206,7 +219,7 @@ class _Walk:
         return {"call": case.domain.write_tool(action), "args": args, "say": " ".join(self.checks)}
 
     def _tries(self) -> list[Step]:
-        """The write; if it was not answered, a look whether it was made, and a second try if it was not."""
+        """The write. If it gets no answer, a read to check whether it was made, and a second try if it was not."""
         entity, write = self.case.domain.record, self._write()
         look = {"call": entity.read_tool, "args": {entity.key: self.case.record_id}, "say": ""}
         again = [{**write, "say": ""}] if self.case.fault != "lost" or not self.judge.checks() else []
@@ -217,39 +230,39 @@ class _Walk:
 
 @dataclasses.dataclass
 class Sloppy(Judgement):
-    """A demonstrator of mixed quality: every decision goes wrong with its own probability, drawn from `rng`."""
+    """A demonstrator of mixed quality. Each kind of decision goes wrong with its own probability, in [0, 1]."""
 
     rng: random.Random
-    reasons: tuple[str, ...]  # what a made-up reason is drawn from
+    reasons: tuple[str, ...]  # made-up reasons are drawn from these
     skip_read: float = 0.0
     misjudge: float = 0.0
     skip_ask: float = 0.0
     skip_confirm: float = 0.0
-    refuse: float = 0.0  # conclude decline or transfer where the write was due
-    swap_control: float = 0.0  # decline instead of transfer and the other way round
+    refuse: float = 0.0  # decline or transfer where the write is due
+    swap_control: float = 0.0  # decline instead of transfer, or transfer instead of decline
     quit: float = 0.0
 
     def _slips(self, rate: float) -> bool:
         return self.rng.random() < rate
 
     def reads(self, entity: str) -> bool:
-        """Skips the read at its rate."""
+        """Skips the read with probability `skip_read`."""
         return not self._slips(self.skip_read)
 
     def verdict(self, condition: expr.Expr, truth: bool, known: bool) -> bool:
-        """Misjudges at its rate; without the record it is a coin toss."""
+        """Misjudges with probability `misjudge`; tosses a coin if the record has not been read."""
         return truth != self._slips(self.misjudge) if known else self._slips(0.5)
 
     def asks(self) -> bool:
-        """Invents the detail at its rate."""
+        """Invents the detail with probability `skip_ask`."""
         return not self._slips(self.skip_ask)
 
     def confirms(self) -> bool:
-        """Writes without consent at its rate."""
+        """Writes without asking for consent with probability `skip_confirm`."""
         return not self._slips(self.skip_confirm)
 
     def outcome(self, outcome: str) -> str:
-        """Refuses what is due, or uses the other way of refusing, at their rates."""
+        """Refuses a write that is due with probability `refuse`; refuses the wrong way with `swap_control`."""
         if outcome == "write" and self._slips(self.refuse):
             return self.rng.choice(("decline", "transfer"))
         if outcome in ("decline", "transfer") and self._slips(self.swap_control):
@@ -257,15 +270,15 @@ class Sloppy(Judgement):
         return outcome
 
     def reason(self, reason: str) -> str:
-        """A made-up reason where none was concluded."""
+        """The concluded reason, or a made-up one if there is none."""
         return reason or self.rng.choice(self.reasons)
 
     def guess(self, options: tuple) -> Any:
-        """Any value of the right kind."""
+        """Any of the options, with equal probability."""
         return self.rng.choice(options)
 
     def quits(self) -> bool:
-        """Gives up at its rate."""
+        """Gives up with probability `quit`."""
         return self._slips(self.quit)
 
 
@@ -273,7 +286,10 @@ FLAWS = tuple(f.name for f in dataclasses.fields(Sloppy) if f.name not in ("rng"
 
 
 def parse_flaws(text: str, known: Sequence[str] = FLAWS) -> dict[str, float]:
-    """"skip_read=0.3,quit=0.1" as a dict. Raises ValueError naming an unknown flaw or a rate outside [0, 1]."""
+    """Parses "skip_read=0.3,quit=0.1" into {flaw: rate}. `known`: the flaws that are allowed.
+
+    Raises ValueError for an unknown flaw, or a rate that is not a number in [0, 1].
+    """
     rates = {}
     for part in filter(None, (p.strip() for p in text.split(","))):
         name, _, rate = part.partition("=")
@@ -289,7 +305,10 @@ def parse_flaws(text: str, known: Sequence[str] = FLAWS) -> dict[str, float]:
 
 
 class _Constant(Judgement):
-    """Reads, then decides the same way whatever the record says."""
+    """Reads every record, then takes every rule to hold, or every rule to fail (`holds`), whatever the records say.
+
+    polite: whether it asks for missing details and for consent.
+    """
 
     def __init__(self, holds: bool, polite: bool):
         self._holds, self._polite = holds, polite
@@ -311,12 +330,15 @@ class _Constant(Judgement):
 
 
 CONSTANTS = {
-    "read_then_refuse": _Constant(holds=False, polite=True),  # for the first rule, in the way that rule asks for
+    "read_then_refuse": _Constant(holds=False, polite=True),  # cites the first rule and refuses as that rule says
     "read_then_write": _Constant(holds=True, polite=False),
     "read_ask_confirm_write": _Constant(holds=True, polite=True),
 }
 
 
 def constant(task: Task, name: str) -> list[Step]:
-    """The steps of a policy that never looks at what the rules say of the record: one of CONSTANTS."""
+    """The steps, in a task, of the policy `name` in CONSTANTS, whose decisions do not depend on the records' values.
+
+    Raises KeyError for an unknown name.
+    """
     return walk(from_dict(task.tree), Case.of(task), CONSTANTS[name])

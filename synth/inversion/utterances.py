@@ -1,4 +1,4 @@
-"""What the user of a task says, and whether other words for it say the same."""
+"""What the user of a task says, and the check that a rewording of it says the same."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from synth import personas
 from synth.task import Task
 from synth.trees import domains
 
-# What turns a text round: words that negate ("n't" counts as "not"), and words that put off, call off or forbid.
+# Words that can reverse the meaning of a text: they negate ("n't" counts as "not"), put off, call off or forbid.
 REFUSALS = frozenset("""
     no not never neither nor none nobody nothing cannot without hardly dont cant wont
     abandon against avoid cancel canceled cancelled decline declined delay denied deny drop except forbidden forget halt
     hold ignore instead keep later leave off pause postpone prevent prohibited rather refrain refuse refused reject
     rejected skip stop undo unless until wait withdraw yet
 """.split())  # fmt: skip
-# Answer to a request for consent -> the words it may have. None of them negates or calls off what the others say, so
-# that they cannot be put in a way that says the opposite.
+# Answer to a request for consent -> the words it may consist of. No word negates or calls off what the others say, so
+# no combination of them can mean the opposite.
 ANSWERS = {
     "yes": frozenset("""
         absolutely agree ah ahead all alright am by certainly confirm consent continue correct course definitely do
@@ -33,7 +33,11 @@ ANSWERS = {
 
 
 def of(task: Task) -> dict[str, str]:
-    """Name -> text of all that the user may say: request, answers to requests for consent, and what comes later."""
+    """Name -> text of everything that the user of a task may say.
+
+    Names: "request"; "yes" and "no", the answers to requests for consent; "insists_<i>", the replies to refusals;
+    "later_<i>", the later requests.
+    """
     user = task.user
     found = {name: user[name] for name in ("request", "yes", "no")}
     found |= {f"insists_{i}": text for i, text in enumerate(user.get("insists", ()))}
@@ -41,7 +45,7 @@ def of(task: Task) -> dict[str, str]:
 
 
 def reworded(task: Task, words: dict[str, str]) -> Task:
-    """The task with other words for all that `of` names."""
+    """The task with new texts (name -> text) for everything that `of` names. Raises KeyError if one is missing."""
     user: dict[str, Any] = {**task.user, **{name: words[name] for name in ("request", "yes", "no")}}
     if "insists" in user:
         user["insists"] = [words[f"insists_{i}"] for i in range(len(user["insists"]))]
@@ -52,11 +56,20 @@ def reworded(task: Task, words: dict[str, str]) -> Task:
 
 
 def check(task: Task, words: dict[str, str]) -> None:
-    """Raises ValueError, naming the utterance and the difference, unless the words carry the same facts.
+    """Raises ValueError, naming the utterance and the difference, unless the new texts state the same facts.
 
-    The same are: what stands in quotes, numbers, and of the names and values of the task's domain, its records' and all
-    personas' names those that occur. What negates or calls off is the same, too (REFUSALS), and answers to requests for
-    consent have words of ANSWERS alone. That a text says the opposite in other words than these is not noticed.
+    An utterance and its new text must have the same
+    - text in quotes and numbers;
+    - words that are names or values of the task's domain, identifiers of its records, or names of personas;
+    - words of REFUSALS; answers to requests for consent must instead consist of words of ANSWERS.
+    A text that reverses the meaning in any other way is not detected.
+
+    Args:
+      task: the task with the original texts.
+      words: name (see `of`) -> new text.
+    Raises:
+      ValueError: see above; also for a text that is not one line of printable characters.
+      KeyError: a text is missing.
     """
     known = _vocabulary(task)
     for name, before in of(task).items():
@@ -73,13 +86,13 @@ def check(task: Task, words: dict[str, str]) -> None:
 
 
 def check_line(name: str, text: str) -> None:
-    """Raises ValueError if a text holds line breaks or other characters that cannot be seen."""
+    """Raises ValueError if a text holds line breaks or other unprintable characters. `name` begins the message."""
     if not text.isprintable():
         raise ValueError(f"{name}: expected one line of printable characters, got {text!r}")
 
 
 def refusals(text: str) -> list[str]:
-    """The words of REFUSALS in a text, sorted."""
+    """The words of REFUSALS that occur in a text, sorted, repeated as often as they occur."""
     return sorted(w for w in re.findall(r"\w+", re.sub(r"n't\b", " not", _plain(text))) if w in REFUSALS)
 
 
@@ -93,12 +106,12 @@ def _words(text: str) -> list[str]:
 
 
 def _facts(text: str, known: set[str]) -> tuple[list[str], list[str], list[str]]:
-    """(what stands in quotes, numbers, words of `known`)."""
+    """(texts in quotes, numbers, words of `known` that occur), each sorted."""
     return sorted(re.findall(r'"([^"]*)"', text)), sorted(re.findall(r"\d+", text)), sorted(known & set(_words(text)))
 
 
 def _vocabulary(task: Task) -> set[str]:
-    """The names and values that mean something in a task, lower-case."""
+    """The words, in lower case, of all names and values that have a meaning in a task."""
     domain = domains.DOMAINS[task.domain]
     found = {persona.name for split in personas.SPLITS for persona in personas.personas(split)}
     found |= {record_id for records in task.state.values() for record_id in records}

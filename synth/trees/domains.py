@@ -1,9 +1,12 @@
-"""The programmatic teacher's domains: collections, fields, tools and what the tools do to the state, all as data.
+"""The built-in domains: collections, fields, tools and what the tools do to the state, all as data.
 
-Each domain has a main record (an order, a booking, ...) that belongs to an owner record (a customer, a guest, ...),
-which is linked to a third (a household, an agency, ...), and actions that change the main record. An action needs one
-argument that only the record holds (`copied`) and one that only the user knows (`slot`), so neither reading nor asking
-can be skipped without guessing.
+Each domain has three kinds of records and some actions:
+- the main record (an order, a booking, ...) belongs to an owner record (a customer, a guest, ...);
+- the owner record is linked to a third record (a household, an agency, ...);
+- actions change the main record.
+
+An action needs one argument that only the record holds (`copied`) and one that only the user knows (`slot`). So an
+agent that neither reads the record nor asks the user has to guess.
 """
 
 from __future__ import annotations
@@ -19,7 +22,11 @@ from synth.trees import expr
 
 @dataclasses.dataclass(frozen=True)
 class Entity:
-    """A collection of records: `kind` is the singular, `fields` maps a field to the values it may take."""
+    """A kind of record.
+
+    kind: its name in the singular ("order"). collection: in the plural ("orders").
+    fields: field name -> the values it may take.
+    """
 
     kind: str
     collection: str
@@ -38,7 +45,14 @@ class Entity:
 
 @dataclasses.dataclass(frozen=True)
 class Action:
-    """A write. The tool is `<verb>_<record kind>(id, copied, slot)`; it stores both arguments on the record."""
+    """A write to the main record. Its tool `<verb>_<record kind>` takes an identifier, `copied` and `slot`.
+
+    The tool stores the last two arguments on the record.
+
+    verb: what is done ("refund").
+    copied: the field of the record that has to be passed along.
+    slot: the detail that only the user knows. choices: its possible values.
+    """
 
     verb: str
     copied: str
@@ -48,7 +62,7 @@ class Action:
 
 @dataclasses.dataclass(frozen=True)
 class Domain:
-    """One line of business."""
+    """One line of business: its three kinds of records (see the module's docstring) and its actions."""
 
     name: str
     record: Entity
@@ -58,7 +72,7 @@ class Domain:
 
     @property
     def entities(self) -> tuple[Entity, Entity, Entity]:
-        """Record, owner and link: each holds the identifier of the next."""
+        """(record, owner, link): a record holds its owner's identifier, an owner that of its linked record."""
         return self.record, self.owner, self.link
 
     def entity(self, kind: str) -> Entity:
@@ -79,7 +93,7 @@ class Domain:
         return f"find_{self.record.collection}"
 
 
-# Numbers are tens and identifiers are words: what has to be copied and compared stays within a small model's reach.
+# Numbers are multiples of ten and identifiers are words, so that even a small model can copy and compare them.
 TENS = tuple(range(10, 100, 10))
 
 _RECORD_IDS = "amber anchor basil birch cedar cliff coral daisy garnet hazel ivory lemon maple oak pearl quartz".split()
@@ -87,7 +101,7 @@ _OWNER_IDS = "badger bear camel crane deer duck eagle falcon fox hawk lynx otter
 
 
 def draw_ids(count: int, rng: random.Random) -> tuple[list[str], list[str]]:
-    """`count` different record identifiers and as many owner identifiers."""
+    """`count` different record identifiers and as many owner identifiers. Raises ValueError if `count` exceeds 16."""
     return rng.sample(_RECORD_IDS, count), rng.sample(_OWNER_IDS, count)
 
 
@@ -97,12 +111,12 @@ _LINK_IDS = "aster bramble clover fern heather iris laurel moss nettle orchid po
 
 
 def draw_link_ids(count: int, rng: random.Random) -> list[str]:
-    """`count` different identifiers of linked records."""
+    """`count` different identifiers of linked records. Raises ValueError if `count` exceeds 15."""
     return rng.sample(_LINK_IDS, count)
 
 
 def _domain(name: str, record: Entity, owner: Entity, link: tuple[str, str], *actions: Action) -> Domain:
-    """`link`: singular and plural of what owners are linked to."""
+    """A domain with the linked record that all built-in domains share. `link`: its name in singular and plural."""
     fields = {"debt": ("none", "small", "large", "old"), "region": ("alpine", "coastal", "inland", "island")}
     return Domain(name, record, owner, Entity(*link, fields), actions)
 
@@ -235,8 +249,12 @@ DOMAINS: dict[str, Domain] = {
 }  # fmt: skip
 
 
-# What stands for something in every domain: tools and outcomes, what subgoals are called by (rubric.py), reasons
-# that are no field's, and what an agent asks in (script.py), which a user would take for the detail of that name.
+# Words that no domain may use as a name, because they have a meaning in every domain:
+# - tools and outcomes;
+# - beginnings of subgoal names (synth/inversion/rubric.py);
+# - reasons that are not the name of a field;
+# - words of the agent's questions (synth/inversion/script.py): the scripted user would take a detail of that name to
+#   be asked for.
 RESERVED = frozenset(
     "all get find write decline transfer stop read found asked policy unavailable id confirm please which of".split()
 )
@@ -244,9 +262,10 @@ _IDENTIFIERS = frozenset((*_RECORD_IDS, *_OWNER_IDS, *_LINK_IDS))
 
 
 def check(domain: Domain) -> None:
-    """Raises ValueError if a domain's names could be read in two ways.
+    """Raises ValueError if a name of the domain is malformed or ambiguous, or if `copied` is not a numeric field.
 
-    The scripted user tells questions by words and a reason is a bare field name, so none may stand for two things.
+    Names must be unambiguous because the scripted user recognises questions by single words, and because a reason is a
+    field name without its entity.
     """
     fields = [name for entity in domain.entities for name in entity.fields]
     kinds = [name for entity in domain.entities for name in (entity.kind, entity.collection)]
@@ -269,9 +288,9 @@ def check(domain: Domain) -> None:
 
 
 def register(found: Iterable[Domain]) -> None:
-    """Makes domains known beside the built-in ones, in this process.
+    """Adds domains to the built-in ones (DOMAINS), in this process.
 
-    Raises ValueError if one is malformed or would replace a different one of its name.
+    Raises ValueError if a domain is malformed (see `check`), or if its name belongs to a different domain already.
     """
     for domain in found:
         check(domain)
@@ -280,7 +299,10 @@ def register(found: Iterable[Domain]) -> None:
 
 
 def select(names: str) -> list[Domain]:
-    """The domains of a comma-separated list, or all of them for "all". Raises ValueError naming an unknown one."""
+    """The domains in a comma-separated list of names, or all of them for "all".
+
+    Raises ValueError for an empty list or unknown names (the message names them).
+    """
     wanted = list(DOMAINS) if names == "all" else [n.strip() for n in names.split(",") if n.strip()]
     unknown = [n for n in wanted if n not in DOMAINS]
     if unknown or not wanted:
@@ -289,7 +311,7 @@ def select(names: str) -> list[Domain]:
 
 
 def draw_record(entity: Entity, record_id: str, rng: random.Random) -> dict[str, Any]:
-    """A random record of an entity."""
+    """A record {field: value} of an entity with the given identifier and random values."""
     return {entity.key: record_id, **{f: rng.choice(values) for f, values in entity.fields.items()}}
 
 
@@ -303,11 +325,21 @@ def tool_specs(
 ) -> tuple[list[dict], dict[str, dict]]:
     """(OpenAI function schemas, tool name -> effect) for a workflow that reads the given entity kinds.
 
-    find: also a tool that lists an owner's records. several: a refusal has to say which record it is about.
+    An effect is data that envs/world.py carries out, one of:
+    - {"kind": "read", "collection", "key"};
+    - {"kind": "find", "collection", "key"};
+    - {"kind": "write", "collection", "key", "set": {field: argument name}}; inversion may add
+      "faults": {record id: edge of an attempt node};
+    - {"kind": "control", "outcome"}.
 
-    An effect is data that envs/world.py carries out: {"kind": "read", "collection", "key"}; {"kind": "find",
-    "collection", "key"}; {"kind": "write", "collection", "key", "set": {field: argument name}}, to which inversion adds
-    "faults": {record id: edge of an attempt node}; {"kind": "control", "outcome"}.
+    Args:
+      domain: the domain.
+      action: the write that gets a tool.
+      entities: kinds of the entities that get a tool to read them.
+      find: whether there is a tool that lists an owner's records.
+      several: whether `decline` takes an argument that says which record it is about.
+    Raises:
+      KeyError: the domain has no entity of one of the kinds.
     """
     schemas, effects = [], {}
     record, write = domain.record, domain.write_tool(action)
@@ -333,14 +365,17 @@ def tool_specs(
     }
     which = {record.key: {"type": "string"}} if several else {}
     for outcome, text in (("decline", "Decline the request."), ("transfer", "Hand over to a person.")):
-        about = which if outcome == "decline" else {}  # a transfer hands the whole conversation over
+        about = which if outcome == "decline" else {}  # a transfer hands over the whole conversation
         schemas.append(_function(outcome, text, {"reason": {"type": "string"}, **about}))
         effects[outcome] = {"kind": "control", "outcome": outcome}
     return schemas, effects
 
 
 def boundary_candidates(entity: Entity, used: set[str], rng: random.Random) -> list[expr.Expr]:
-    """Conditions on an entity's unused numbers that both a value at the limit and one next to it can decide."""
+    """A random comparison for each of an entity's numeric fields that is not in `used` (field references).
+
+    The limit is never the lowest or highest value of the field, so that values exist on both sides of it.
+    """
     numbers = {f"{entity.kind}.{name}": v for name, v in entity.fields.items() if isinstance(v[0], int)}
     return [
         {"op": rng.choice(("le", "ge", "lt", "gt")), "field": reference, "value": rng.choice(values[1:-1])}
@@ -350,7 +385,7 @@ def boundary_candidates(entity: Entity, used: set[str], rng: random.Random) -> l
 
 
 def guard_candidates(domain: Domain, entity: Entity, used: set[str], rng: random.Random) -> list[expr.Expr]:
-    """Conditions an operator may put on an entity's unused fields, in random order."""
+    """A random condition for each of an entity's fields that is not in `used` (field references), in random order."""
     found = []
     for name, values in entity.fields.items():
         reference = f"{entity.kind}.{name}"

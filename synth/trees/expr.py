@@ -1,8 +1,10 @@
-"""Condition expressions as data: a small JSON AST that code interprets, negates, solves and renders.
+"""Condition expressions as data: a small JSON AST that code evaluates, negates, solves and renders.
 
-Leaves compare one field of one record with a constant: `{"op": "eq", "field": "order.status", "value": "delivered"}`
-with op in eq, ne, in, le, ge, lt, gt. Inner nodes are `{"op": "and" | "or" | "not", "args": [...]}`. Field references
-are "<entity>.<field>". No text is ever evaluated as code.
+A leaf compares one field of one record with a constant: `{"op": "eq", "field": "order.status", "value": "delivered"}`,
+with op in eq, ne, in, le, ge, lt, gt. Inner nodes are `{"op": "and" | "or" | "not", "args": [...]}`. A field reference
+is "<entity>.<field>". No text is ever evaluated as code.
+
+All functions but `check` expect a well-formed expression.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ _NEGATED = {"eq": "ne", "ne": "eq"}
 
 
 def check(expr: Expr) -> None:
-    """Raises ValueError naming what is wrong if `expr` is not a well-formed condition."""
+    """Raises ValueError, saying what is wrong, if `expr` is not a well-formed condition."""
     op = expr.get("op") if isinstance(expr, dict) else None
     if not isinstance(op, str):
         raise ValueError(f"condition {expr!r}: expected an object with an 'op'")
@@ -47,18 +49,21 @@ def check(expr: Expr) -> None:
 
 
 def _is_reference(field: Any) -> bool:
-    """Whether this is "<entity>.<field>"."""
+    """Whether `field` is text of the form "<entity>.<field>"."""
     return isinstance(field, str) and field.count(".") == 1 and all(field.split("."))
 
 
 def fields(expr: Expr) -> list[str]:
-    """Field references in `expr`, in order, without repetition."""
+    """The field references in `expr`, in order of first occurrence, each once."""
     found = [expr["field"]] if expr["op"] in _LEAVES else [f for a in expr["args"] for f in fields(a)]
     return list(dict.fromkeys(found))
 
 
 def holds(expr: Expr, values: Mapping[str, Any]) -> bool:
-    """Whether `expr` is true of `values` (field reference -> value). Raises KeyError for an absent field."""
+    """Whether `expr` is true for `values` (field reference -> value).
+
+    Raises KeyError if a field is missing that the evaluation needs; "and" and "or" stop as soon as they are decided.
+    """
     op = expr["op"]
     if op == "and":
         return all(holds(a, values) for a in expr["args"])
@@ -77,7 +82,7 @@ def holds(expr: Expr, values: Mapping[str, Any]) -> bool:
 
 
 def negate(expr: Expr) -> Expr:
-    """The negation of `expr`, pushed into an equality where that is exact."""
+    """The negation of `expr`: "eq" and "ne" are exchanged, a "not" is removed, anything else is put under a "not"."""
     if expr["op"] in _NEGATED:
         return {**expr, "op": _NEGATED[expr["op"]]}
     if expr["op"] == "not":
@@ -86,7 +91,7 @@ def negate(expr: Expr) -> Expr:
 
 
 def boundary(expr: Expr) -> list[int]:
-    """The integers next to the limits of `expr`: where an off-by-one reading of the rule shows."""
+    """For each numeric limit in `expr`: limit - 1, limit, limit + 1. An off-by-one misreading shows at these values."""
     if expr["op"] in ORDERED:
         return [expr["value"] - 1, expr["value"], expr["value"] + 1]
     return [v for a in expr.get("args", []) for v in boundary(a)]
@@ -95,10 +100,18 @@ def boundary(expr: Expr) -> list[int]:
 def solve(
     constraints: Sequence[Expr], domains: Mapping[str, Sequence[Any]], rng: random.Random, prefer_boundary: float = 0.5
 ) -> dict[str, Any] | None:
-    """Values for every field the constraints mention such that all of them hold, or None if there are none.
+    """Values for all fields in the constraints, such that every constraint holds; None if there are no such values.
 
-    Fields that no constraint links are solved apart, so the search is a product over linked fields only. With
-    probability `prefer_boundary` values are tried in order of their distance from a numeric limit.
+    Constraints that share fields form a group. Each group is solved on its own, by exhaustive search over the product
+    of its fields' domains.
+
+    Args:
+      constraints: conditions that must hold together.
+      domains: field reference -> the values it may take.
+      rng: draws the order in which values are tried.
+      prefer_boundary: probability, for each group, that values next to a numeric limit are tried first.
+    Raises:
+      KeyError: a field is not in `domains`.
     """
     solution: dict[str, Any] = {}
     for group in _linked(constraints):
@@ -111,7 +124,7 @@ def solve(
         choices = []
         for name in names:
             shuffled = rng.sample(list(domains[name]), len(domains[name]))
-            choices.append(sorted(shuffled, key=distance))  # stable: the nearest to a limit first
+            choices.append(sorted(shuffled, key=distance))  # nearest to a limit first; ties stay in random order
         for candidate in itertools.product(*choices):
             values = dict(zip(names, candidate))
             if all(holds(c, values) for c in group):
@@ -123,7 +136,7 @@ def solve(
 
 
 def _linked(constraints: Sequence[Expr]) -> list[list[Expr]]:
-    """Groups constraints that share a field, directly or through others."""
+    """The constraints in groups: two are in one group if they share a field, directly or through other constraints."""
     groups: list[tuple[set[str], list[Expr]]] = []
     for constraint in constraints:
         names, members = set(fields(constraint)), [constraint]
@@ -138,7 +151,7 @@ def _linked(constraints: Sequence[Expr]) -> list[list[Expr]]:
 
 
 def render(expr: Expr) -> str:
-    """The condition in words, fields and values quoted as they stand in tool results."""
+    """The condition in words, with fields and values written as in tool results."""
     op = expr["op"]
     if op in ("and", "or"):
         return f" {op} ".join(f"({render(a)})" if a["op"] in ("and", "or") else render(a) for a in expr["args"])
@@ -148,7 +161,7 @@ def render(expr: Expr) -> str:
 
 
 def requirement(leaf: Expr) -> str:
-    """What a leaf asks of its field, in words: `is "gold"`, `at most 40`, ..."""
+    """What a leaf requires of its field, in words: `is "gold"`, `at most 40`, ..."""
     quoted = {"eq": "is {}", "ne": "is not {}", "in": "is one of {}", "le": "at most {}", "ge": "at least {}",
               "lt": "below {}", "gt": "above {}"}  # fmt: skip
     value = leaf["value"]
@@ -156,5 +169,5 @@ def requirement(leaf: Expr) -> str:
 
 
 def quote(value: Any) -> str:
-    """A value as it stands in JSON text: strings in double quotes, numbers bare."""
+    """A value as in JSON text: strings in double quotes, numbers without; nothing is escaped."""
     return f'"{value}"' if isinstance(value, str) else str(value)

@@ -1,6 +1,6 @@
-"""Behaviour trees: what a right agent does in every situation of one workflow.
+"""Behaviour trees: what an agent has to do in every situation of one workflow.
 
-Node kinds and their `spec`:
+Node kinds, their `spec` and their edges:
   goals     {"count", "together"}                 several requests, one tree each  edges: each
   find      {"entity"}                            look the record up by its owner  edges: one, several
   action    {"entity"}                            read that entity's record        edges: done
@@ -10,10 +10,14 @@ Node kinds and their `spec`:
   review    {}                                    consent that may change a detail edges: accepted, refused, amended
   attempt   {}                                    what becomes of the first write  edges: done, failed, lost, down
   terminal  {"outcome", "reason"}                 write | decline | transfer | stop  no edges
-Guards may be marked further: "boundary" (states lie at its limit), "urgent" (comes before every other rule), "claim"
-(the user says that it holds), "exception" (excuses the failed guard above it, has no way out of its own).
-A branch is a root-to-leaf path; under `goals` it is one such path per request, until one ends in a transfer, each
-beginning with the goals node. Trees are immutable; node ids are assigned in preorder by `number`.
+A guard's spec may also hold marks:
+  boundary   a numeric rule; the value is drawn at its limit or right beside it
+  urgent     a rule that comes before every other rule
+  claim      the user says that the rule is met
+  exception  excuses the failed guard above it; the policy text states it together with that guard
+A branch is a root-to-leaf path. Under `goals` a branch is a concatenation of such paths, one per request, each
+beginning with the goals node; it stops early at a path that ends in a transfer.
+Trees are immutable; `number` assigns node ids in preorder.
 """
 
 from __future__ import annotations
@@ -42,12 +46,15 @@ SPECS: dict[str, dict[str, type]] = {  # kind -> what its spec holds
     "ask": {"slot": str},
     "terminal": {"outcome": str, "reason": str},
 }
-MARKS = ("boundary", "urgent", "claim", "exception")  # what a guard's may hold further, true or false
+MARKS = ("boundary", "urgent", "claim", "exception")  # optional keys of a guard's spec, true or false
 
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """A node with its subtrees, `children[i]` under edge `EDGES[kind][i]`."""
+    """A node with its subtrees: `children[i]` is under edge `EDGES[kind][i]`.
+
+    Raises ValueError for an unknown kind, a wrong number of children, or a malformed goals or terminal spec.
+    """
 
     kind: str
     spec: dict[str, Any]
@@ -67,7 +74,7 @@ class Node:
             raise ValueError(f"tree node {self.id!r}: outcome {self.spec.get('outcome')!r}, expected one of {OUTCOMES}")
 
     def child(self, edge: str) -> Node:
-        """The subtree under `edge`."""
+        """The subtree under `edge`. Raises ValueError if this kind of node has no such edge."""
         return self.children[EDGES[self.kind].index(edge)]
 
 
@@ -75,7 +82,7 @@ Branch = list[tuple[Node, str]]  # (node, edge taken); the terminal comes last w
 
 
 def terminal(outcome: str, reason: str = "") -> Node:
-    """A leaf."""
+    """A leaf with one of OUTCOMES. Raises ValueError for another outcome."""
     return Node("terminal", {"outcome": outcome, "reason": reason})
 
 
@@ -98,10 +105,10 @@ def nodes(root: Node) -> Iterator[Node]:
 
 
 def branches(root: Node) -> list[Branch]:
-    """All root-to-leaf paths, leaves from left to right.
+    """All branches, leaves from left to right.
 
-    Of several goals the first takes every path, the later ones the leftmost path to each ending: the rest would repeat
-    what the first goal's paths already ask for.
+    Of several goals, the first goal takes every path, and each later goal takes one path to each ending, the leftmost:
+    the first goal's paths already cover the others.
     """
     if root.kind == "terminal":
         return [[(root, "")]]
@@ -111,7 +118,7 @@ def branches(root: Node) -> list[Branch]:
 
 
 def _goals(root: Node) -> list[Branch]:
-    """The branches of a goals node; nothing follows a transfer, which hands the conversation over."""
+    """The branches of a goals node. Nothing follows a transfer, because it hands over the whole conversation."""
     paths = [[(root, "each"), *path] for path in branches(root.child("each"))]
     endings: dict[tuple[str, str], Branch] = {}
     for path in paths:
@@ -127,12 +134,12 @@ def _goals(root: Node) -> list[Branch]:
 
 
 def ending(branch: Branch) -> tuple[str, str]:
-    """(outcome, reason) of a branch's leaf; of its last goal, if there are several."""
+    """(outcome, reason) of a branch's leaf; with several goals, of the last goal's leaf."""
     return branch[-1][0].spec["outcome"], branch[-1][0].spec["reason"]
 
 
 def segments(branch: Branch) -> list[Branch]:
-    """The branch cut after every leaf: one path per goal, each without the goals node."""
+    """The branch split after every leaf: one path per goal, each without the goals node."""
     found: list[Branch] = [[]]
     for node, edge in branch:
         if node.kind != "goals":
@@ -148,12 +155,12 @@ def outcomes(branch: Branch) -> list[str]:
 
 
 def depth(root: Node) -> int:
-    """Nodes on the longest branch."""
+    """The number of nodes on the longest root-to-leaf path."""
     return 1 + max((depth(c) for c in root.children), default=0)
 
 
 def rewrite(root: Node, applies: Callable[[Node], bool], change: Callable[[Node], Node]) -> Node:
-    """Replaces, on every path, the first node for which `applies` is true by `change(node)`."""
+    """The tree in which, on every path, `change(node)` replaces the first node for which `applies` is true."""
     if applies(root):
         return change(root)
     return dataclasses.replace(root, children=tuple(rewrite(c, applies, change) for c in root.children))
@@ -182,7 +189,7 @@ def from_dict(data: dict[str, Any]) -> Node:
 
 
 def _has(record: Any, types: dict[str, type]) -> bool:
-    """Whether it is an object with these keys and no others, each with a value of its type."""
+    """Whether `record` is a dict with exactly these keys, each with a value of exactly the given type."""
     return (
         isinstance(record, dict)
         and record.keys() == types.keys()
