@@ -101,8 +101,8 @@ def command_fault(command: str) -> str | None:
     return f"{command}: {wrong[0]}" if wrong else None
 
 
-def name_faults(inline: str) -> list[str]:
-    """Config keys, files and folders in `inline code` that there are not."""
+def name_faults(inline: str, folders: list[str]) -> list[str]:
+    """Config keys, files and folders in `inline code` that there are not. folders: where a bare file name may stand."""
     found = []
     for word in inline.split():
         override = re.fullmatch(r"--config\.([\w.]+)(?:=.*)?", word)
@@ -113,7 +113,7 @@ def name_faults(inline: str) -> list[str]:
             found.append(f"key {word}")
     path = re.fullmatch(rf"((?:{FOLDERS})/[\w./-]*|[\w-]+\.(?:py|txt|toml|cff)|[A-Z]\w+(?:\.md)?)(?::\w+)?", inline)
     if path and ("/" in path[1] or "." in path[1]) and "NAME" not in path[1]:
-        found += [] if (REPOSITORY / path[1]).exists() else [f"path {inline}"]
+        found += [] if any((REPOSITORY / f / path[1]).exists() for f in ("", *folders)) else [f"path {inline}"]
     return found
 
 
@@ -143,8 +143,11 @@ def faults(text: str, folder: Path) -> list[str]:
     inline = [" ".join(part.split()) for part in re.findall(r"`([^`]+)`", prose)]
     found = link_faults(text, folder) + import_faults(text)
     found += [command_fault(line.strip()) for line in [*code, *inline] if COMMAND.match(line.strip())]
-    for name in inline:
-        found += [] if COMMAND.match(name) else name_faults(name)
+    for line in re.split(r"\n(?=\||\n)|(?<=\n)(?=[-\d])", prose):  # rows of tables, entries of lists, paragraphs
+        names = [" ".join(part.split()) for part in re.findall(r"`([^`]+)`", line)]
+        folders = [name for name in names if re.fullmatch(rf"(?:{FOLDERS})/[\w/]*", name)]
+        for name in names:
+            found += [] if COMMAND.match(name) else name_faults(name, folders)
     return [fault for fault in found if fault]
 
 
@@ -169,6 +172,7 @@ def test_page_says_nothing_that_is_not_so(page, monkeypatch):
         ("Set `--config.modle.dtype=float32`.", "key --config.modle.dtype=float32"),
         ("It is in `rl/nowhere.py`.", "path rl/nowhere.py"),
         ("It is in `requirements-moon.txt`.", "path requirements-moon.txt"),
+        ("| `rl/` | `train.py` |\n| `rl/learn/` | `train.py`, `losses.py` |", "path train.py"),
         ("    make tests", "make tests"),
         ("Say `make nothing`.", "make nothing"),
         ("    ./run main.py --config=configs/tiny.py --workdir=runs/x --config.rl.stps=1", "did you mean steps"),
