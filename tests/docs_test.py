@@ -143,7 +143,7 @@ def faults(text: str, folder: Path) -> list[str]:
     inline = [" ".join(part.split()) for part in re.findall(r"`([^`]+)`", prose)]
     found = link_faults(text, folder) + import_faults(text)
     found += [command_fault(line.strip()) for line in [*code, *inline] if COMMAND.match(line.strip())]
-    for line in re.split(r"\n(?=\||\n)|(?<=\n)(?=[-\d])", prose):  # rows of tables, entries of lists, paragraphs
+    for line in re.split(r"\n(?=\||\n|- |\d+\. )", prose):  # rows of tables, entries of lists, paragraphs
         names = [" ".join(part.split()) for part in re.findall(r"`([^`]+)`", line)]
         folders = [name for name in names if re.fullmatch(rf"(?:{FOLDERS})/[\w/]*", name)]
         for name in names:
