@@ -1,6 +1,6 @@
 """Runs one stage of AgenticQwen on a workdir.
 
-    python main.py --config=FILE[:arg] --workdir=DIR [--stage=STAGE] [--config.section.key=value ...]
+    ./run main.py --config=FILE[:arg] --workdir=DIR [--stage=STAGE] [--config.section.key=value ...]
 
 stages
   flywheel   the whole loop: tasks, RL, evaluation, harder tasks from the failures, and again (the default)
@@ -13,8 +13,9 @@ stages
   serve      the newest policy behind an OpenAI-compatible endpoint, until it is told to stop
   plan       compile for a TPU slice that is not there and say what it needs (no --workdir)
 
-Every config key stands in configs/default.py with a comment. A killed run goes on where its last checkpoint was when
-the same command is given again. --only_check_args checks the command line and runs nothing.
+A killed run goes on from its last checkpoint when the same command is given again. --only_check_args checks the command
+line and runs nothing. --help=SECTION prints the config keys of a section, with their defaults and what they mean;
+--help=all prints those of every section.
 """
 
 import json
@@ -26,7 +27,7 @@ from pathlib import Path
 from absl import flags, logging
 from ml_collections import config_dict
 
-from configs import validate
+from configs import describe, validate
 from rl import command_line
 from synth import operators, question
 from synth.inversion import script
@@ -135,7 +136,14 @@ def stage_function(stage: str) -> Callable[[config_dict.ConfigDict, Path], None]
 def main(argv: Sequence[str]) -> int:
     """Checks the command line (exit status 2 and one line if it is wrong), then runs the stage."""
     if {"-h", "--help", "--helpfull"} & set(argv):
-        print(__doc__)
+        print(f"{__doc__}\nsections: {', '.join(describe.sections())}")
+        return 0
+    if section := next((a.partition("=")[2] for a in argv if a.startswith("--help=")), None):
+        try:
+            print(describe.text(section))
+        except ValueError as error:
+            print(f"main.py: {error}", file=sys.stderr)
+            return 2
         return 0
     try:
         config, workdir, stage, only_check = parse(argv)

@@ -1,6 +1,6 @@
 """Every algorithm trains the tiny policy on the same tasks; held-out pass rate against rollouts.
 
-    .venv/bin/python -m benchmarks.learning --workdir=runs/learning      # prints one JSON line, progress on stderr
+    ./run -m benchmarks.learning --workdir=runs/learning      # prints one JSON line, progress on stderr
 
 A run is one algorithm with one seed: the tasks of round 1 (trees grown once, without looking at any policy) with a
 replay share of round 0's, everything else as in configs/tiny.py. Every run starts from the same base and trains on the

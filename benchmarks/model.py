@@ -1,7 +1,7 @@
 """Forward and train-step speed of the 27M-parameter Qwen3 against transformers on PyTorch and Tunix.
 
     make benchmarks                              # Tunix's environment, then all benchmarks
-    .venv/bin/python -m benchmarks.model         # this one; prints one JSON line, progress on stderr
+    ./run -m benchmarks.model         # this one; prints one JSON line, progress on stderr
 
 Everybody loads the same checkpoint; that they compute the same thing is checked before anything is timed. A third
 contender is the machine: a square float32 matrix product by PyTorch, whose rate stands for the peak.
@@ -37,9 +37,9 @@ def enter(path: pathlib.Path) -> list[contest.Contender]:
     if not TUNIX_PYTHON.exists():
         raise ValueError(f"benchmark: {TUNIX_PYTHON} is missing: make benchmarks installs it")
     contenders = [
-        contest.Contender("ours", sys.executable, "benchmarks.ours"),
-        contest.Contender("transformers", sys.executable, "benchmarks.peer_torch"),
-        contest.Contender("tunix", TUNIX_PYTHON, "benchmarks.peer_tunix"),
+        contest.Contender("ours", sys.executable, "benchmarks.contestants.ours"),
+        contest.Contender("transformers", sys.executable, "benchmarks.contestants.peer_torch"),
+        contest.Contender("tunix", TUNIX_PYTHON, "benchmarks.contestants.peer_tunix"),
     ]
     for contender in contenders:
         print(f"{contender.name}: {contender.ask('load', path=str(path))}", file=sys.stderr)
@@ -65,7 +65,7 @@ def main() -> None:
         check_agreement(contenders, "forward", 1e-4)
         check_agreement(contenders, "train", 1e-4)
         check_agreement(contenders, "train", 1e-3)  # the loss after the first update agrees too
-        probe = contest.Contender("machine", sys.executable, "benchmarks.peer_torch")
+        probe = contest.Contender("machine", sys.executable, "benchmarks.contestants.peer_torch")
         medians = {
             command: contest.interleaved([*((c, command) for c in contenders), (probe, "matmul")], rounds)
             for command in ("forward", "train")

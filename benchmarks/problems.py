@@ -1,4 +1,4 @@
-"""Checks at scale what the tests check a share of: python -m benchmarks.problems [--questions=500] [--roots=3000]
+"""Checks at scale what the tests check a share of: ./run -m benchmarks.problems [--questions=500] [--roots=2100]
 
 Prints one JSON line per check: generated problems of four rounds over all families (answers recomputed, renderings read
 back, duplicates), and for every world what oracles and policies that look at nothing earn.

@@ -1,4 +1,4 @@
-"""How many simple calls a second the Python tool answers: python -m benchmarks.python_tool prints one JSON line."""
+"""How many simple calls a second the Python tool answers: ./run -m benchmarks.python_tool prints one JSON line."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The sampler's speed on the 27M-parameter Qwen3: single turns beside Tunix and transformers, and multi-turn episodes.
 
-    .venv/bin/python -m benchmarks.rollout       # after make benchmarks; prints one JSON line, progress on stderr
+    ./run -m benchmarks.rollout       # after make benchmarks; prints one JSON line, progress on stderr
 
 Single turns: tokens/s with logprobs for 8 prompts of 64 tokens and 128 new ones, and the share of the roof that reading
 all weights once per token step sets. Multi-turn: benchmarks/contestants/episodes.py, the engine against the static way.
@@ -26,7 +26,7 @@ def main() -> None:
         path = pathlib.Path(folder)
         model.write_checkpoint(path)
         contenders = model.enter(path)
-        probe = contest.Contender("machine", sys.executable, "benchmarks.peer_torch")
+        probe = contest.Contender("machine", sys.executable, "benchmarks.contestants.peer_torch")
         probe.ask("load", path=folder)
         count = architecture.SAMPLES * architecture.NEW
         for contender in contenders:

@@ -1,6 +1,6 @@
 """Does it matter that trees grow where the policy failed? Equal budgets, several seeds, one held-out set a seed.
 
-    .venv/bin/python -m benchmarks.selection --workdir=runs/selection [--seeds=3] [--config.section.key=value ...]
+    ./run -m benchmarks.selection --workdir=runs/selection [--seeds=3] [--config.section.key=value ...]
 
 For every seed the demo's loop runs once per way of selecting (synth.selection: failures, random, resample), with the
 same base, roots, steps and episodes. Then each final policy plays the held-out tasks of the last round of the runs

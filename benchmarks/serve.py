@@ -1,6 +1,6 @@
 """The endpoint under load: clients of the tiny policy that converse with executable worlds, through the openai client.
 
-    .venv/bin/python -m benchmarks.serve [--clients=16] [--conversations=64] [--slots=16]
+    ./run -m benchmarks.serve [--clients=16] [--conversations=64] [--slots=16]
 
 Prints one JSON line: requests, output tokens and conversations per second, and percentiles of the seconds until the
 first chunk and until the end of an answer. Every client plays one conversation after the other; a first one each is not

@@ -1,8 +1,8 @@
 """Speed of the policy-gradient step: padded rows, packed rows, shared prefixes, and Tunix's GRPO step beside them.
 
     make benchmarks                              # Tunix's environment, then all benchmarks
-    .venv/bin/python -m benchmarks.step          # this one; prints one JSON line, progress on stderr
-    .venv/bin/python -m benchmarks.step --only=mixed     # the half that Tunix has no part in
+    ./run -m benchmarks.step          # this one; prints one JSON line, progress on stderr
+    ./run -m benchmarks.step --only=mixed     # the half that Tunix has no part in
 
 The model is the benchmark set's, of 27M parameters in float32. "groups": a prompt of 1,024 tokens, eight responses of
 about 128; "mixed": lengths drawn from 32 to 1,024. On each all contenders must find the same loss, before an update and
@@ -27,7 +27,7 @@ def enter(path: pathlib.Path, ways: list[str], episodes: str, count: int, size: 
     contenders = []
     for way in ways:
         tunix = way == "tunix"
-        module = "benchmarks.step_tunix" if tunix else "benchmarks.step_ours"
+        module = "benchmarks.contestants.step_tunix" if tunix else "benchmarks.contestants.step_ours"
         contender = contest.Contender(way, model.TUNIX_PYTHON if tunix else sys.executable, module)
         arguments = {} if tunix else {"way": way}
         found = contender.ask("load", path=str(path), episodes=episodes, count=count, size=size, **arguments)

@@ -55,7 +55,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
 
 
 def sweep(add: Callable[..., None]) -> None:
-    """Adds the combinations of learning rate and upper clip that `python -m rl.reports.sweep` runs."""
+    """Adds the combinations of learning rate and upper clip that `./run -m rl.reports.sweep` runs."""
     for learning_rate in (1e-4, 3e-4):
         for clip_high in (0.2, 0.28):
             add(**{"rl.learning_rate": learning_rate, "rl.clip_high": clip_high})

@@ -380,5 +380,5 @@ def run(config: config_dict.ConfigDict, workdir: Path) -> None:
     last = summary["rounds"][-1]
     name, rate = max(last["constants"].items(), key=lambda item: item[1])
     print(f"best constant policy in round {last['round']}: {name}, {100 * rate:.1f} %")
-    look = f"python -m rl.reports.report --workdir={workdir} --random=3"
+    look = f"./run -m rl.reports.report --workdir={workdir} --random=3"
     print(f"{summary['wall_seconds']:.0f} s; look closer with: {look}")

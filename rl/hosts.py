@@ -99,8 +99,8 @@ class Sampling:
         own = jax.local_device_count()
         if own % (kept["expert"] * kept["tensor"]):
             raise ValueError(
-                f"mesh: a process samples on its own {own} devices, "
-                f"which mesh.expert and mesh.tensor, {kept}, do not divide"
+                f"mesh: each process samples on its own {own} devices; mesh.expert * mesh.tensor must divide their "
+                f"number, found {kept}"
             )
         devices = [[d for d in mesh.devices.flat if d.process_index == p] for p in range(jax.process_count())]
         meshes = [sharding.make_mesh({**kept, "fsdp": -1}, group) for group in devices]

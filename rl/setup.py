@@ -191,7 +191,7 @@ class Parts:
         """
         c = self.config
         if tokenizer.load(c.rl.teacher).get_vocab() != self.chat.tokenizer.get_vocab():
-            raise ValueError(f"rl.teacher = {c.rl.teacher!r}: its tokenizer has another vocabulary than the policy's")
+            raise ValueError(f"rl.teacher = {c.rl.teacher!r}: its tokenizer's vocabulary differs from the policy's")
         policy, _ = load.from_pretrained(c.rl.teacher, dtype=jnp.dtype(c.model.dtype), mesh=self.mesh)
         score = learner.make_scorer(policy, self.mesh, c.sampler.temperature, c.rl.logits_chunk)
         return functools.partial(score, nnx.state(policy))

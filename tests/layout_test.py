@@ -5,6 +5,7 @@ what each room may import; rooms stand below everything they are imported by, so
 """
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,25 @@ def test_checker_knows_the_tables(path, source, expected):
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(REPOSITORY)))
 def test_file_keeps_the_import_tables(file):
     assert faults(file.relative_to(REPOSITORY).as_posix(), file.read_text()) == []
+
+
+def started(source: str) -> list[str]:
+    """Modules that the source starts as programs, by their names in strings: what follows "-m", and benchmarks."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.List, ast.Tuple)):
+            texts = [e.value if isinstance(e, ast.Constant) else None for e in node.elts]
+            found += [b for a, b in zip(texts, texts[1:]) if a == "-m" and b]
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"benchmarks(\.\w+)+", str(node.value)):
+            found.append(node.value)
+    return [name for name in found if name.split(".")[0] in OURS]
+
+
+def test_programs_that_are_started_by_name_exist():
+    assert started('run([python, "-m", "rl.nothing", "x"])\nf("benchmarks.x")') == ["rl.nothing", "benchmarks.x"]
+    names = {name for file in FILES if file.name != "layout_test.py" for name in started(file.read_text())}
+    assert len(names) > 5
+    assert [name for name in names if not (REPOSITORY / f"{name.replace('.', '/')}.py").is_file()] == []
 
 
 @pytest.mark.parametrize("package", ROOMS)

@@ -1,6 +1,6 @@
 """How often a language model that judges episodes agrees with the reward by code, on episodes that have both.
 
-    python -m rl.reports.agreement --workdir=DIR [--round=K]
+    ./run -m rl.reports.agreement --workdir=DIR [--round=K]
 
 reads DIR/rollouts and prints JSON. Left out are episodes of simulated worlds, which have no reward by code, and
 episodes without a verdict of the judge.
@@ -70,6 +70,9 @@ def measure(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> None:
     """The command at the top of this file."""
+    if {"-h", "--help"} & set(argv):
+        print(__doc__)
+        return
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "The run's folder.", flag_values=values, required=True)
     flags.DEFINE_integer("round", None, "Only episodes of this round.", 0, flag_values=values)

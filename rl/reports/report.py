@@ -1,6 +1,6 @@
 """Reads a run's workdir: metrics, summary and rollouts as plain data, as text, and as figures.
 
-    python -m rl.reports.report --workdir=DIR [--random=N [--seed=S] | --rollout=N] [--round=K]
+    ./run -m rl.reports.report --workdir=DIR [--random=N [--seed=S] | --rollout=N] [--round=K]
         [--phase=train|initial|before|after|current] [--outcome=any|pass|fail]
 
 prints the table of the rounds and, if asked, N conversations drawn at random, or the N-th one. For the conversations of
@@ -241,6 +241,9 @@ def _interval(rate: Record) -> str:
 
 def main(argv: Sequence[str]) -> None:
     """The command at the top of this file."""
+    if {"-h", "--help"} & set(argv):
+        print(__doc__)
+        return
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "The run's folder.", flag_values=values, required=True)
     flags.DEFINE_integer("rollout", None, "Print the N-th matching rollout (from 0).", 0, flag_values=values)

@@ -54,7 +54,7 @@ def faults(items: Sequence[Trajectory]) -> None:
     if failed:
         first, episode = failed[0], f"{failed[0].task_id}, member {failed[0].member}"
         what = (first.score.error or "no error told").splitlines()[0]
-        line(f"{len(failed)} of {len(items)} episodes faulted and count for nothing; the first, {episode}: {what}")
+        line(f"{len(failed)} of {len(items)} episodes faulted and are left out; the first, {episode}: {what}")
 
 
 def step(number: int, index: int, steps: int, metrics: Mapping[str, float | None]) -> str:

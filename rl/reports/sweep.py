@@ -1,6 +1,6 @@
 """Runs every combination of a config file's `sweep(add)` and compares them.
 
-    python -m rl.reports.sweep --config=FILE[:arg] --workdir=DIR [--config.section.key=value ...]
+    ./run -m rl.reports.sweep --config=FILE[:arg] --workdir=DIR [--config.section.key=value ...]
 
 Each combination is one run of main.py in DIR/<key=value,...>. Giving the same command again continues: finished runs
 are skipped, killed ones resume. A run that fails is reported and the others go on. At the end one table is printed and

@@ -172,7 +172,7 @@ class Rollouts:
             episode.version, episode.since = policy_version, episode.turns
         for left, right in itertools.pairwise(episodes):
             if (left.task.id, left.member) == (right.task.id, right.member):
-                raise ValueError(f"rollout: task {left.task.id!r}, member {left.member} stands twice")
+                raise ValueError(f"rollout: task {left.task.id!r}, member {left.member} is given twice")
         self.aside, aside = [], set()
         try:
             self.engine.forget()  # the slots' caches were computed with other parameters

@@ -168,7 +168,7 @@ def gated_splits(
         if not report.passed:
             raise ValueError(f"round {number}: no {split} task passed the gates: {reports[split]}")
         if leaks := sides.leaks():
-            raise ValueError(f"round {number}: on both sides of the split: {leaks[:5]}")
+            raise ValueError(f"round {number}: in both the train and the heldout split: {leaks[:5]}")
 
     return {split: passing(split) for split in SPLITS}, reports
 

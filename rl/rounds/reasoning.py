@@ -124,7 +124,7 @@ def gated_splits(
         if not splits[split]:
             raise ValueError(f"round {number}: no {split} question passed the gates: {reports[split]}")
     if leaks := {q.root for q in splits["train"]} & {q.root for q in splits["heldout"]}:
-        raise ValueError(f"round {number}: roots on both sides of the split: {sorted(leaks)[:5]}")
+        raise ValueError(f"round {number}: roots in both the train and the heldout split: {sorted(leaks)[:5]}")
     return splits, reports
 
 
@@ -199,7 +199,9 @@ def watch_own_sets(config: config_dict.ConfigDict) -> None:
     """
     c, own = config.reasoning, Counter(question.env for question in own_sets(config))
     if without := sorted(own.keys() - parse_weights(c.weights).keys()):
-        raise ValueError(f"reasoning.weights: {c.weights!r} has no weight for {without[0]}, but questions are given")
+        raise ValueError(
+            f"reasoning.weights: {c.weights!r} has no weight for {without[0]}, but the config gives questions of it"
+        )
     if own["reasoning"] and c.rounds > 1 and not c.teacher_rewrites:
         text = "do not grow: no operator knows their graphs, and reasoning.teacher_rewrites is 0"
         show.line(f"the {own['reasoning']} problems of reasoning.problems {text}; later rounds have generated ones")

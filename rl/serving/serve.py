@@ -34,7 +34,10 @@ def api_key(config: config_dict.ConfigDict) -> str:
     except ValueError:  # a host name, not an address
         local = False
     if not local:
-        raise ValueError(f"serve.host = {c.host!r} lets other machines in: name a key's variable in serve.key_env")
+        raise ValueError(
+            f"serve.host = {c.host!r} lets other machines connect: set serve.key_env to the name of the environment "
+            "variable that holds an API key"
+        )
     return ""
 
 

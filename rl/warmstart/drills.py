@@ -169,7 +169,7 @@ def _filled(
         encoded = chat.tokenizer(part, return_offsets_mapping=True)
         if len(tokens) + len(encoded["input_ids"]) > length:
             if not tokens:
-                raise ValueError(f"rl.row_length: half of it, {length} tokens, does not hold the drill {name}")
+                raise ValueError(f"rl.row_length: the drill {name} does not fit into half of it, {length} tokens")
             return _trajectory(name, tokens, mask, [])
         tokens += encoded["input_ids"]
         # A token counts by its last character, since a word's token may begin with the space before the word.

@@ -1,6 +1,6 @@
 """Writes the tiny Qwen3 of the demo, or of the reasoning flywheel, before training: tokenizer and config.json.
 
-    python -m rl.warmstart.tiny agentic|reasoning DIR
+    ./run -m rl.warmstart.tiny agentic|reasoning DIR
 
 The tokenizer is a byte-level BPE trained on demonstrations of base personas and roots. `make base` runs this and then
 trains the weights (configs/base.py); `make reasoning_base` does so with configs/reasoning_base.py.

@@ -231,7 +231,7 @@ def test_a_prompt_that_does_not_fit_is_refused():
         rollouts.run(parts()[3], [task("fits"), task("too long", text="again " * 2000)], range(2), 0)
     assert rollouts.engine.stats.sampled_tokens == 0
     assert len(SumEnv.opened) == 4 and all(env.closed for env in SumEnv.opened)
-    with pytest.raises(ValueError, match="'a', member 1 stands twice"):
+    with pytest.raises(ValueError, match="'a', member 1 is given twice"):
         rollouts.run(parts()[3], [task("a"), task("a")], [1], 0)
 
 

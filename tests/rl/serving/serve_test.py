@@ -369,7 +369,7 @@ def test_only_this_machine_may_come_without_a_key(monkeypatch):
         assert serve.api_key(config) == ""
     for host in ("0.0.0.0", "10.0.0.1", "example.org"):
         config.serve.host = host
-        with pytest.raises(ValueError, match="lets other machines in: name a key's variable in serve.key_env"):
+        with pytest.raises(ValueError, match="lets other machines connect: set serve.key_env to the name"):
             serve.api_key(config)
     config.serve.key_env = "A_KEY_FOR_TESTS"
     with pytest.raises(ValueError, match="the environment variable A_KEY_FOR_TESTS is not set"):
