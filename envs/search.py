@@ -95,10 +95,10 @@ def read_corpus(path: str | os.PathLike) -> list[dict[str, str]]:
         if not (record["id"].strip() and _words(f"{record['title']} {record['text']}")):
             raise ValueError(f"{path}, line {number}: expected an id, and a word in title or text to find the page by")
         if record["id"] in pages:
-            raise ValueError(f"{path}, line {number}: the id {record['id']!r} stands twice")
+            raise ValueError(f"{path}, line {number}: the id {record['id']!r} occurs twice")
         pages[record["id"]] = {key: record[key] for key in ("id", "title", "text")}
     if not pages:
-        raise ValueError(f"{path}: no page in it")
+        raise ValueError(f"{path}: the file has no pages")
     return list(pages.values())
 
 
@@ -120,7 +120,7 @@ def read_questions(path: str | os.PathLike, corpus: str | os.PathLike, split: st
         source = {"corpus": os.fspath(corpus), "evidence": evidence}
         found.append(Question(f"{root}@r0/0", root, "", "", 0, 0, "search", prompt, answer, source))
     if not found:
-        raise ValueError(f"{path}: no question in it")
+        raise ValueError(f"{path}: the file has no questions")
     return found
 
 

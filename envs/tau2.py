@@ -175,7 +175,7 @@ class Tau2:
         """
         prompt = [{"role": "system", "content": self._agent.system_prompt}]
         if self.task.record.initial_state is not None and self.task.record.initial_state.message_history:
-            raise ValueError(f"{self.task.id}: begins with a conversation, which is not supported")
+            raise ValueError(f"{self.task.id}: tasks that begin with a conversation are not supported")
         if self.task.solo:  # the agent speaks first, in `step`
             return prompt
         self._world.initialize()

@@ -22,7 +22,7 @@ def load() -> None:
     if not source or not data:
         raise ImportError(
             f"tau2 needs a checkout of sierra-research/tau2-bench at {RELEASE} (the package tau2 of the package index "
-            "is another thing): set TAU2_SRC to its folder src and TAU2_DATA_DIR to its folder data"
+            "is a different package): set TAU2_SRC to its folder src and TAU2_DATA_DIR to its folder data"
         )
     for name, path in (("TAU2_SRC", Path(source, "tau2", "registry.py")), ("TAU2_DATA_DIR", Path(data, "tau2"))):
         if not path.exists():

@@ -205,7 +205,7 @@ class _Server:
         finally:
             timer.cancel()
         if received is None:
-            raise EOFError("it ended")
+            raise EOFError("the process ended")
         return received
 
     def stop(self) -> None:

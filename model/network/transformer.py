@@ -141,7 +141,7 @@ class Config:
         known = len(self.layer_types) in (0, L) and set(self.layer_types) <= {FULL, SLIDING}
         check(known, "layer_types", f"{L} times {FULL!r} or {SLIDING!r}")
         if SLIDING in self.layer_types:
-            check((self.sliding_window or 0) > 0, "sliding_window", "positive, for there are sliding layers")
+            check((self.sliding_window or 0) > 0, "sliding_window", "positive, because layer_types has sliding layers")
         else:  # unused here; cleared so that equal architectures have equal configs
             object.__setattr__(self, "layer_types", ())
             object.__setattr__(self, "sliding_window", None)
