@@ -151,7 +151,8 @@ class Seen:
         - "nearest": (id, estimated Jaccard similarity) of the most similar accepted task, None if none is similar;
         - "turns": assistant turns of the oracle;
         - "other_split": {"grams": how many runs of 13 words also occur in tasks of another split};
-        - "overlap": what the task shares with the corpus (see Corpus.shared), if there is one and no earlier gate failed.
+        - "overlap": what the task shares with the corpus (see Corpus.shared); absent without one, or if an earlier gate
+          failed.
         """
         near = self._neighbours.nearest(task)
         grams = similarity.grams(similarity.prose(task), GRAM)
