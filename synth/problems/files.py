@@ -47,7 +47,7 @@ def read(path: str | os.PathLike, split: str, env: str = "reasoning", name: str 
         root = f"{split}-{env}-{name or path.stem}-{number:05d}"
         found.append(Question(f"{root}@r0/0", root, "", "", 0, 0, env, question, final(answer), {}))
     if not found:
-        raise ValueError(f"{path}: no problem in it")
+        raise ValueError(f"{path}: contains no problems")
     return found
 
 

@@ -83,7 +83,7 @@ def check(question: Question, forbidden: set[tuple[str, ...]] = frozenset()) -> 
     - rendering: the prompt can be read in exactly one way, and this gives the same graph and persona.
     """
     if shared := ngrams(question.prompt) & forbidden:
-        return f"overlap: {' '.join(min(shared))!r} stands in an evaluation set"
+        return f"overlap: {' '.join(min(shared))!r} also occurs in an evaluation set"
     if not question.source.get("problem"):
         return None
     problem = Problem.from_dict(question.source["problem"])

@@ -124,7 +124,7 @@ def _opening(sentence: str) -> tuple[str, str]:
     slots = {"name": Slot("|".join(NAMES)), "trade": Slot("|".join(TRADES))}
     found = [values for form in OPENINGS if (values := _read(sentence, form, slots, "baker"))]
     if len(found) != 1:
-        raise ValueError(f"{sentence!r} opens no problem")
+        raise ValueError(f"{sentence!r} is not the opening of a problem")
     return found[0]["name"], found[0]["trade"]
 
 
