@@ -18,7 +18,7 @@ from synth.trees.tree import Node
 from synth.trees.workflow import Workflow
 
 MAX_RULES = 4  # at most so many fields with a rule per policy, to keep the policy text short
-MAX_BRANCHES = 64  # at most so many branches after an operator that doubles them
+MAX_BRANCHES = 64  # at most so many branches per tree after an operator that multiplies them
 
 PLACES = (
     "goals", "find", "read record", "urgent rule", "rule on record", "read owner", "rule on owner", "read link",

@@ -45,7 +45,7 @@ class Outcome:
         return (self.passes + 1) / (self.episodes + 2)
 
     def below(self, rate: float) -> float:
-        """Posterior probability that the pass rate is at most `rate`.
+        """Posterior probability that the pass rate is at most `rate`, which must be in [0, 1].
 
         The distribution function of Beta(a, b) with integers a and b is a binomial tail (DLMF 8.17.5).
         """
