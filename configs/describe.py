@@ -11,7 +11,7 @@ SOURCE = Path(__file__).with_name("default.py")
 
 
 class Key(NamedTuple):
-    """name: "section.key". default: as it is written in the source. comment: on one line."""
+    """One config key. name: "section.key". default: as written in the source. comment: in one line."""
 
     name: str
     default: str
@@ -19,9 +19,9 @@ class Key(NamedTuple):
 
 
 def keys(source: str | None = None) -> list[Key]:
-    """Every key in the order of the source, which is that of configs/default.py if None.
+    """Every key, in the order of the source. source: Python text; None: configs/default.py.
 
-    A key's comment stands behind its value, and goes on in the comment lines below it.
+    A key's comment starts on the key's line and continues in the comment lines directly below.
     """
     text = SOURCE.read_text(encoding="utf-8") if source is None else source
     lines, found = text.splitlines(), []
@@ -47,7 +47,7 @@ def sections() -> list[str]:
 
 
 def text(section: str) -> str:
-    """What --help=SECTION prints; "all" is every key. Raises ValueError naming the sections for another name."""
+    """What --help=SECTION prints; "all": every key. Raises ValueError for an unknown section, naming the known ones."""
     chosen = [key for key in keys() if section == "all" or key.name.split(".")[0] == section]
     if not chosen:
         raise ValueError(f"--help={section}: no such section; expected all or one of {', '.join(sections())}")
@@ -55,7 +55,7 @@ def text(section: str) -> str:
 
 
 def _wrapped(comment: str, width: int = 100) -> str:
-    """The comment in lines of at most `width` characters, indented."""
+    """The comment, wrapped to lines of at most `width` characters and indented by four."""
     words, lines = re.split(r"\s+", comment), [""]
     for word in words:
         if len(lines[-1]) + len(word) > width:

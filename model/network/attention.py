@@ -18,7 +18,7 @@ from model.network.numerics import einsum
 
 Array = jax.Array
 
-SPLASH_BLOCKS = (1024, 512, 256, 128)  # block sizes of the TPU kernel in tokens; the largest that divides the row is used
+SPLASH_BLOCKS = (1024, 512, 256, 128)  # tokens per block of the TPU kernel; the largest that divides a row is used
 LANES = 128  # width of a TPU's vector registers
 
 CACHE_LOOP = "cache_blocks"  # name scope of the loop over a cache, whose length is dynamic
