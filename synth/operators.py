@@ -154,9 +154,7 @@ def with_rule(workflow: Workflow, name: str, condition: expr.Expr, otherwise: st
     return _insert(workflow, rule.place, insert)
 
 
-def _check_rule(
-    workflow: Workflow, name: str, entity: domains.Entity, condition: expr.Expr, otherwise: str
-) -> None:
+def _check_rule(workflow: Workflow, name: str, entity: domains.Entity, condition: expr.Expr, otherwise: str) -> None:
     """Raises ValueError naming what is wrong with a proposed rule."""
     expr.check(condition)
     free = [f"{entity.kind}.{f}" for f in entity.fields if f"{entity.kind}.{f}" not in _used(workflow)]

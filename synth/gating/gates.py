@@ -261,9 +261,7 @@ class Sides:
         return sorted(roots) + sorted(f"persona {persona}" for persona in speakers)
 
 
-def replay_failures(
-    before: Sequence[Workflow], after: Sequence[Workflow], reward: Reward, seed: int
-) -> dict[str, str]:
+def replay_failures(before: Sequence[Workflow], after: Sequence[Workflow], reward: Reward, seed: int) -> dict[str, str]:
     """Checks that workflows that grew have kept the branches of their parents. Returns workflow id -> what went wrong.
 
     For every branch of the parent, some branch of the child must contain all of its nodes in the same order, and that

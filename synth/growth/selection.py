@@ -176,8 +176,13 @@ def _random(workflows: Sequence[Workflow], chosen: Sequence[Operator], count: in
 
 
 def _by_failure(
-    workflows: Sequence[Workflow], outcomes: Mapping[str, Outcome], chosen: Sequence[Operator], selection: Selection,
-    count: int, seed: int, rank: Rank,
+    workflows: Sequence[Workflow],
+    outcomes: Mapping[str, Outcome],
+    chosen: Sequence[Operator],
+    selection: Selection,
+    count: int,
+    seed: int,
+    rank: Rank,
 ) -> Plan:
     """A plan within the quotas: trees in order of pass rate, lowest first, with the saturated ones at the end."""
     measured = {w.id: outcomes.get(w.id, Outcome()) for w in workflows}

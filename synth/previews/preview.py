@@ -24,9 +24,7 @@ def shape(root: tree.Node) -> str:
     return f"{root.kind}{marks}{known}({','.join(shape(child) for child in root.children)})"
 
 
-def figures(
-    tasks: Iterable[tuple[str, Task]], notes: Iterable[Figures], last: int, reward: gates.Reward
-) -> Figures:
+def figures(tasks: Iterable[tuple[str, Task]], notes: Iterable[Figures], last: int, reward: gates.Reward) -> Figures:
     """The figures that --stage=synth reports on one or more rounds; memory use does not grow with the number of tasks.
 
     Args:

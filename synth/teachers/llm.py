@@ -137,8 +137,15 @@ class Client:
     """
 
     def __init__(
-        self, model: str, cache: Path, concurrency: int = 8, attempts: int = 5, timeout: float = 120.0,
-        backoff: float = 1.0, offline: bool = False, prices: Prices = Prices(),
+        self,
+        model: str,
+        cache: Path,
+        concurrency: int = 8,
+        attempts: int = 5,
+        timeout: float = 120.0,
+        backoff: float = 1.0,
+        offline: bool = False,
+        prices: Prices = Prices(),
     ):
         self.ledger = Ledger()
         # Questions under way. They share the endpoint, the limit and the locks, which belong to one event loop.

@@ -126,9 +126,7 @@ def _goals(root: Node) -> list[Branch]:
     found = paths
     for _ in range(root.spec["count"] - 1):
         found = [
-            [*path, *more]
-            for path in found
-            for more in (endings.values() if ending(path)[0] != "transfer" else [[]])
+            [*path, *more] for path in found for more in (endings.values() if ending(path)[0] != "transfer" else [[]])
         ]
     return found
 
