@@ -78,7 +78,11 @@ def command_fault(command: str) -> str | None:
             command_line.parse(words[3:], (("workdir", None, ""),))
         except ValueError as error:
             return f"{command}: {error}"
-    wrong = [w for w in words[3:] if w.startswith("--") and w[2:].split("=")[0] not in FLAGS.get(words[2], {w[2:].split("=")[0]})]
+    wrong = [
+        w
+        for w in words[3:]
+        if w.startswith("--") and w[2:].split("=")[0] not in FLAGS.get(words[2], {w[2:].split("=")[0]})
+    ]
     return f"{command}: {wrong[0]}" if wrong else None
 
 
@@ -150,7 +154,9 @@ def test_the_readme_is_read_in_one_go():
 
 def test_every_page_is_in_the_index():
     index = (REPOSITORY / "docs" / "README.md").read_text()
-    assert [page.name for page in PAGES if page.parent.name == "docs" and f"({page.name})" not in index] == ["README.md"]
+    assert [page.name for page in PAGES if page.parent.name == "docs" and f"({page.name})" not in index] == [
+        "README.md"
+    ]
 
 
 def test_help_lists_every_key_with_its_comment(capsys):
