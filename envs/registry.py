@@ -30,7 +30,7 @@ def make(
         if task.reward_source == "code":
             return world.make(task)
         if by_model is None:
-            raise ValueError(f"{task.id}: a language model rewards this task, but none is configured (rl.reward is not 'llm')")
+            raise ValueError(f"{task.id}: needs a language model as judge, but rl.reward is not 'llm'")
         return by_model(task)
     return reasoning.make(task, untooled) if task.env == "reasoning" else _ASKING[task.env].make(task)
 
