@@ -84,9 +84,7 @@ RULES: dict[str, Rule] = {
     ),
     "rl.algorithm": _one_of(*ALGORITHMS),
     "rl.advantage": _one_of("", "grpo", "dr_grpo", "rloo", "reinforce++"),
-    "rl.loss_aggregation": _one_of(
-        "", "token-mean", "sequence-mean-token-mean", "sequence-mean-token-sum", "fixed"
-    ),
+    "rl.loss_aggregation": _one_of("", "token-mean", "sequence-mean-token-mean", "sequence-mean-token-sum", "fixed"),
     "rl.clip_low": (lambda x: 0 < x <= 1 or x == -1, "> 0 and <= 1, or -1 for the algorithm's"),
     "rl.clip_high": (lambda x: x > 0 or x == -1, "> 0, or -1 for the algorithm's"),
     "rl.dual_clip": (lambda x: x > 1 or x == 0, "> 1, or 0 for none"),

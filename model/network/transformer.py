@@ -375,7 +375,11 @@ class Transformer(nnx.Module):
         return einsum("...D,DV->...V", x, self.head[...], jnp.float32)
 
     def extend(
-        self, tokens_BT: Array, valid_B: Array, cache: Cache, layers: Sequence[Layer] | None = None,
+        self,
+        tokens_BT: Array,
+        valid_B: Array,
+        cache: Cache,
+        layers: Sequence[Layer] | None = None,
         rows_B: Array | None = None,
     ) -> tuple[Array, Cache]:
         """Appends the first valid_B[b] of the T tokens of each slot b. T = 1 decodes; a larger T prefills a chunk.
