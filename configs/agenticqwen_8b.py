@@ -16,7 +16,6 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
         raise ValueError(f"unknown argument {arg!r}; expected none")
     c = default.get_config()
     c.model.checkpoint = "model/architectures/qwen3_8b"
-    c.model.init = "random"
     c.model.dtype = "bfloat16"
     c.model.remat = "full"
     c.sampler.slots = 1024

@@ -15,7 +15,6 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
         raise ValueError(f"unknown argument {arg!r}; expected none")
     c = default.get_config()
     c.model.checkpoint = "model/architectures/qwen3_0p6b"
-    c.model.init = "random"
     c.model.dtype = "bfloat16"
     c.model.remat = "full"
     c.sampler.slots = 64

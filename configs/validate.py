@@ -170,7 +170,8 @@ def validate(config: config_dict.ConfigDict, stage: str = "flywheel") -> None:
         _require(not values["synth.dry_run"], "synth.dry_run", f"False for stage {stage}", values["synth.dry_run"])
     if stage == "sft":
         _require(values["rl.sft_steps"] >= 1, "rl.sft_steps", ">= 1 for stage sft", values["rl.sft_steps"])
-    _check_checkpoint("model.checkpoint", config.model.checkpoint, config.model.init == "checkpoint")
+    weights = config.model.init == "checkpoint" and stage != "plan"  # which compiles from shapes alone
+    _check_checkpoint("model.checkpoint", config.model.checkpoint, weights)
     if config.rl.teacher:
         _check_checkpoint("rl.teacher", config.rl.teacher, True)
 

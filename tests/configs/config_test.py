@@ -242,6 +242,7 @@ def test_checkpoint_folder_must_hold_what_is_loaded(tmp_path):
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"no \*.safetensors"):
         validate.validate(config)
+    validate.validate(config, "plan")  # needs none
     config.model.init = "random"
     validate.validate(config)
     (tmp_path / "config.json").unlink()
@@ -272,6 +273,16 @@ def test_the_repositorys_configs_are_possible(tmp_path):
         config.model.checkpoint = checked(tmp_path).model.checkpoint
         validate.validate(config)
     assert len(files) >= 2
+
+
+@pytest.mark.parametrize("name", ["qwen3_0p6b", "agenticqwen_8b", "agenticqwen_30b_a3b"])
+def test_configs_of_real_sizes_plan_without_weights_and_train_with_those_they_are_given(name, base, tmp_path):
+    """Never with random ones, because somebody has given a checkpoint and it was not read."""
+    command = [f"--config={REPOSITORY / 'configs' / name}.py", f"--workdir={tmp_path / 'run'}"]
+    main.parse([*command, "--stage=plan"])
+    with pytest.raises(ValueError, match=r"model.checkpoint = .*the folder has no \*.safetensors"):
+        main.parse(command)
+    assert main.parse([*command, base[2]])[0].model.init == "checkpoint"
 
 
 @given(st.sampled_from(KEYS), st.integers(0, 30), st.sampled_from("ae_.x"))
