@@ -24,7 +24,7 @@ ifeq ($(origin PYTHON), undefined)
 PYTHON = $(shell for p in $(PYTHONS); do $$p -c '$(SUPPORTED)' >/dev/null 2>&1 && command -v $$p && break; done)
 endif
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
-TEST := $(RUN) -m pytest -q -n 2 --dist worksteal --durations 10
+TEST := $(RUN) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations 10
 
 .PHONY: demo test test-slow lint notebook base reasoning_base benchmarks setup setup-runtime setup-gpu setup-tpu \
 	setup-beam clean

@@ -1,6 +1,6 @@
-"""AgenticQwen-30B-A3B (arXiv 2604.21590): the settings of configs/agenticqwen_8b.py, which says how to plan and train.
+"""AgenticQwen-30B-A3B (arXiv 2604.21590), a mixture of experts that are split over four chips.
 
-A mixture of experts, split over four chips.
+Otherwise as configs/agenticqwen_8b.py, which says how to plan and train.
 """
 
 from ml_collections import config_dict
@@ -16,6 +16,6 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.algorithm = "gspo"
     c.rl.clip_low = 3e-4
     c.rl.clip_high = 4e-4
-    c.rl.dual_clip = 0.0  # GSPO has none
+    c.rl.dual_clip = 0.0  # GSPO has no dual clip
     c.rl.router_coef = 0.001
     return c

@@ -1,8 +1,8 @@
-"""How the base checkpoint of the tiny config is made (`make base`): what pretraining is to a real Qwen.
+"""Trains the base checkpoint of configs/tiny.py by SFT (`make base`): what pretraining is to a real Qwen.
 
-Drills first (copying and checking), then comparisons (whether a value is what a rule asks for), then careful
-transcripts and drills, then sloppy transcripts, which teach that there are many ways to go wrong. Figures are in
-benchmarks/RESULTS.md. Roots and personas are kept apart from those of RL.
+The phases: drills (copying and checking); comparisons (whether a value satisfies a rule); careful transcripts with
+drills; sloppy transcripts, which show many ways to go wrong. Results are in benchmarks/RESULTS.md. Roots
+and personas are never those of RL.
 """
 
 from ml_collections import config_dict

@@ -21,10 +21,10 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.model.remat = "none"  # what the learner's backward pass recomputes to save memory: "none", "dots", "attention"
     # or "full" (least memory), see REMAT in model/network/transformer.py
 
-    c.mesh = config_dict.ConfigDict()  # sizes of the device mesh's axes; one of them may be -1: all remaining devices
+    c.mesh = config_dict.ConfigDict()  # sizes of the device mesh's axes; one of them may be -1
     c.mesh.processes = 1  # processes of the run, one per host; rl/hosts.py says how they find each other
     c.mesh.data = 1  # replicas of the parameters; the batch is split over data, fsdp and expert
-    c.mesh.fsdp = -1  # splits parameters, optimiser state and batch
+    c.mesh.fsdp = -1  # splits parameters, optimiser state and batch. -1, for one axis at most: all remaining devices
     c.mesh.expert = 1  # splits the experts of MoE layers
     c.mesh.context = 1  # splits sequences by position
     c.mesh.tensor = 1  # splits attention heads, mlp width and vocabulary
@@ -39,7 +39,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.sampler.temperature = 1.0  # of training rollouts and of sampled evaluation trials
     c.sampler.top_k = 0  # sample from the k most probable tokens only; 0: no limit. Training with top_p, min_p or
     # constrain_calls needs top_k > 0, because it bounds the set of candidate tokens that is recorded with every token
-    c.sampler.top_p = 1.0  # of these, keep the smallest set with at least this probability mass; 1: no limit
+    c.sampler.top_p = 1.0  # of the top_k tokens, keep the smallest set with at least this probability mass; 1: all
     c.sampler.min_p = 0.0  # of these, keep tokens at least min_p times as probable as the most probable one; 0: all
     c.sampler.constrain_calls = False  # sample only tool calls that are valid JSON and name an existing tool
 
@@ -53,7 +53,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.synth.expand_share = 1.0  # share of training trees that grow in a round, from 0 to 1
     c.synth.operator_quota = 0.25  # largest share of a round's expansions by one operator; only selection "failures".
     # A quota below an even share counts as an even share
-    c.synth.domain_quota = 0.25  # largest share of a round's expansions in one domain; otherwise as operator_quota
+    c.synth.domain_quota = 0.25  # largest share of a round's expansions in one domain; else as operator_quota
     c.synth.variants = 2  # tasks per tree and round, which differ in state, wording and identifiers
     c.synth.legal_share = 0.45  # share of tasks whose right ending is the write (from round 1 on)
     c.synth.refused_share = 0.45  # share of tasks in which a rule forbids the write. In the remaining tasks the user
@@ -77,25 +77,26 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     # "bfcl" (data of the installed package) or "tau2" (data under TAU2_DATA_DIR); "": none
     c.synth.distinct_trees = True  # refuse tasks of a branching tree that also occurs in the other split
 
-    c.reasoning = config_dict.ConfigDict()  # for all files and folders "" means none
+    c.reasoning = config_dict.ConfigDict()
     c.reasoning.rounds = 0  # rounds of the reasoning flywheel, which run before the agentic ones
     c.reasoning.weights = "reasoning=2,search=1,data=1"  # relative share of each world in a round and in every step
     c.reasoning.families = "all"  # comma-separated problem families from synth/problems, or "all"
     c.reasoning.operators = "resample,constrain,compose,unknown,distract,move"  # operators that may grow problems
     c.reasoning.train_roots = 64  # round-0 problem patterns and questions for training, all worlds together
-    c.reasoning.heldout_roots = 48  # the same for evaluation
+    c.reasoning.heldout_roots = 48  # round-0 problem patterns and questions for evaluation, all worlds together
     c.reasoning.variants = 2  # questions per root and round
     c.reasoning.expand_share = 1.0  # share of training patterns that grow in a round, lowest pass rate first
     c.reasoning.untooled_reward = 0.9  # reward of a right answer without any tool call; with one it is 1
     c.reasoning.teacher_rewrites = 0  # most-failed problems per round that the teacher (synth.teacher) rewrites
-    c.reasoning.problems = ""  # comma-separated JSONL files or TFDS folders (question, answer) to train on in round 0
-    c.reasoning.evaluation = ""  # the same, held out: evaluated in round 0; no training task may resemble them
-    c.reasoning.search_corpus = ""  # JSONL of pages (id, title, text) to search; set with one of the next two keys
-    c.reasoning.search_questions = ""  # JSONL (question, answer, evidence) on that corpus, to train on in round 0
-    c.reasoning.search_evaluation = ""  # the same, held out like reasoning.evaluation
-    c.reasoning.data_folder = ""  # folder of Parquet, CSV and TSV tables; set with one of the next two keys
-    c.reasoning.data_questions = ""  # JSONL (question, answer) on these tables, to train on in round 0
-    c.reasoning.data_evaluation = ""  # the same, held out like reasoning.evaluation
+    c.reasoning.problems = ""  # JSONL files or TFDS folders (question, answer), comma-separated, to train on in round 0
+    c.reasoning.evaluation = ""  # like reasoning.problems, but held out: round 0 evaluates on them, and no training
+    # task may resemble them
+    c.reasoning.search_corpus = ""  # JSONL of pages (id, title, text) for the next two keys; "": no own corpus
+    c.reasoning.search_questions = ""  # JSONL (question, answer, evidence) on search_corpus, to train on in round 0
+    c.reasoning.search_evaluation = ""  # like search_questions, but held out as reasoning.evaluation is
+    c.reasoning.data_folder = ""  # folder of Parquet, CSV and TSV tables for the next two keys; "": no own tables
+    c.reasoning.data_questions = ""  # JSONL (question, answer) on data_folder, to train on in round 0
+    c.reasoning.data_evaluation = ""  # like data_questions, but held out as reasoning.evaluation is
 
     c.env = config_dict.ConfigDict()
     c.env.simulator = "code"  # who plays tools and users in training: "code" or "llm" (needs rl.reward = "llm")
@@ -137,7 +138,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.clip_high = -1.0  # the ratio is clipped at 1 + clip_high; -1: the algorithm's value
     c.rl.dual_clip = 0.0  # ratio above which tokens with a negative advantage get no gradient (dual-clip PPO); 0: off
     c.rl.kl_coef = 0.0  # weight of KL(policy || initial policy); above 0 the initial policy stays in memory
-    c.rl.kl_estimator = "k3"  # of that KL: "k1" | "k2" | "k3", see rl/learn/losses.py; "k1" needs kl_in_reward
+    c.rl.kl_estimator = "k3"  # estimator of the KL: "k1" | "k2" | "k3", see rl/learn/losses.py; "k1" needs kl_in_reward
     c.rl.kl_in_reward = False  # subtract the KL, summed over the episode, from its reward; else add it to the loss
     c.rl.entropy_coef = 0.0  # weight of the entropy bonus
     c.rl.covariance = "none"  # hold back tokens that would reduce entropy most: "clip" (Clip-Cov: no gradient) |
@@ -152,7 +153,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     # overlong shaping); 0: off
     c.rl.compare = "grpo,dapo,gspo,cispo"  # algorithms that stage=compare compares, comma-separated
     c.rl.compare_rollouts = ""  # rollouts/round_k.jsonl whose episodes are compared; "": the workdir's newest
-    c.rl.compare_step = -1  # RL step of that file; -1: the last
+    c.rl.compare_step = -1  # RL step of the compared file whose episodes are taken; -1: the last
     c.rl.share_prefix = False  # pack a group's common prompt once per row. Not with sliding windows; on TPU it does
     # without the attention kernel
     c.rl.replay_share = 0.25  # share of each step's tasks drawn from earlier rounds
@@ -169,7 +170,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     # synth/inversion/script.py or, for sft_flywheel "reasoning", of SLIPS in synth/question.py
     c.rl.sft_clean_steps = 0  # first SFT steps without sloppy transcripts
     c.rl.sft_drill_steps = 0  # first SFT steps with nothing but copying and checking drills (rl/warmstart/drills.py)
-    c.rl.sft_comparison_steps = 0  # the steps after these with nothing but drills that compare values with rules
+    c.rl.sft_comparison_steps = 0  # SFT steps after drill_steps with nothing but drills that compare values with rules
     c.rl.sft_drill_share = 0.0  # share of drills in the other clean steps
     c.rl.sft_flywheel = "agentic"  # what is demonstrated: tasks of the "agentic" or questions of the "reasoning" one
     c.rl.sft_split = "train"  # roots and personas that are demonstrated: "train", or "base": those that RL never sees

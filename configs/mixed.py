@@ -1,7 +1,7 @@
-"""Every world in one run: rounds of problems, search and data analysis, then agentic rounds that replay all of them.
+"""All worlds in one run: rounds of problems, search and data analysis, then agentic rounds.
 
 The reasoning flywheel's rounds come first, as in the paper. Their steps mix problems, search and data questions by
-reasoning.weights; the agentic rounds' steps mix agentic tasks with a replay share from every earlier round.
+reasoning.weights. The steps of agentic rounds mix agentic tasks with a replay share of tasks from all earlier rounds.
 """
 
 from ml_collections import config_dict
@@ -10,7 +10,8 @@ from configs import tiny
 
 
 def get_config(arg: str = "") -> config_dict.ConfigDict:
-    """arg: "" for a run on the tiny base, which cannot do most of it yet; "runlocal" for a miniature of a few minutes.
+    """Returns the config. arg: "" for a run on the tiny base, which has not learned most of these worlds;
+    "runlocal" for a miniature that takes a few minutes.
 
     Raises ValueError for any other arg.
     """
@@ -20,7 +21,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.rounds = 2
     c.rl.replay_share = 0.5
 
-    # Tool schemas, a problem and what tools answer: 300 to 600 tokens of prompt, and as much again for the work.
+    # A prompt (tool schemas and a problem) has 300 to 600 tokens; calls, results and answer need as much again.
     c.sampler.slots = 64
     c.sampler.context = 1536
     c.sampler.max_new_tokens = 192

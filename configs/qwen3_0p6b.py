@@ -1,6 +1,7 @@
 """Qwen3-0.6B on one chip.
 
-To train, give --config.model.checkpoint the folder of a real Qwen3-0.6B; the one named here holds only its config.json.
+To train, set --config.model.checkpoint to the folder of a real Qwen3-0.6B with tokenizer and weights; the folder named
+here has only its config.json.
 """
 
 from ml_collections import config_dict

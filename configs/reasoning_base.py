@@ -1,8 +1,8 @@
-"""How the base checkpoint of configs/reasoning_tiny.py is made (`make reasoning_base`).
+"""Trains the base checkpoint of configs/reasoning_tiny.py by SFT (`make reasoning_base`).
 
-It begins with heads that copy (rl/warmstart/induction.py). Drills first (copying, and transcripts without what stands
-before the question), then careful transcripts, then sloppy ones, so that RL has something to gain. Figures are in
-benchmarks/RESULTS.md. Roots, personas, names and tables are kept apart from those of RL.
+Training starts from a model whose attention heads already copy (rl/warmstart/induction.py). The phases: drills
+(copying, and transcripts without the messages before the question); careful transcripts; sloppy ones, so that RL has
+something to improve. Results are in benchmarks/RESULTS.md. Roots, personas, names and tables are never those of RL.
 """
 
 from ml_collections import config_dict
@@ -16,10 +16,10 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
         raise ValueError(f"unknown argument {arg!r}; expected none")
     c = default.get_config()
     c.seed = 1
-    c.model.checkpoint = "model/tiny_reasoner"  # to go on with it; make begins with what rl/warmstart/tiny.py makes
+    c.model.checkpoint = "model/tiny_reasoner"  # to train it further; make starts from a folder of rl/warmstart/tiny.py
     c.reasoning.weights = "reasoning=2,search=1,data=1"
-    c.reasoning.families = "arithmetic,finance,units"  # those that synth/problems/programs.py has programs for
-    c.reasoning.operators = "resample,constrain,unknown,distract,move"  # compose brings in other families
+    c.reasoning.families = "arithmetic,finance,units"  # the families for which synth/problems/programs.py has programs
+    c.reasoning.operators = "resample,constrain,unknown,distract,move"  # no "compose": it adds other families
     c.reasoning.train_roots = 400
     c.rl.adam_b2 = 0.98
     c.rl.warmup_updates = 20

@@ -1,6 +1,7 @@
-"""The reasoning flywheel on two CPU cores in minutes: problems, search and data analysis, from a base of its own.
+"""The reasoning flywheel on two CPU cores in minutes: problems, search and data analysis.
 
-The base (configs/reasoning_base.py) ships with the repository; it knows three families of problems.
+It starts from its own base checkpoint (configs/reasoning_base.py), which is part of the repository and knows three
+families of problems.
 """
 
 from ml_collections import config_dict
@@ -9,7 +10,7 @@ from configs import reasoning_base
 
 
 def get_config(arg: str = "") -> config_dict.ConfigDict:
-    """arg: "" for two rounds, "runlocal" for a miniature of one that takes about a minute.
+    """Returns the config. arg: "" for two rounds; "runlocal" for a miniature of one round, about a minute.
 
     Raises ValueError for any other arg.
     """
@@ -24,7 +25,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.rounds = 0
     c.rl.sft_steps = c.rl.sft_decay_steps = 0
 
-    c.env.max_turns = 8  # what three pages take, and one more
+    c.env.max_turns = 8  # three pages need seven turns; one to spare
 
     c.sampler.slots = 64
     c.sampler.context = 640
@@ -36,7 +37,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.group_size = 8
     c.rl.minibatches = 2
     c.evaluate.greedy = False
-    c.rl.learning_rate = 1e-4  # the heads that copy do not bear more
+    c.rl.learning_rate = 1e-4  # a larger one destroys the heads that copy
     c.rl.adam_b2 = 0.99
     c.rl.warmup_updates = 0
 

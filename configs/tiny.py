@@ -1,4 +1,4 @@
-"""The demo: the whole loop on two CPU cores in minutes, from the base checkpoint that ships with the repository."""
+"""The demo: the whole loop on two CPU cores in minutes, from a base checkpoint that is part of the repository."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from configs import default
 
 
 def get_config(arg: str = "") -> config_dict.ConfigDict:
-    """arg: "" for the demo, "runlocal" for a miniature of it that takes about a minute.
+    """Returns the config. arg: "" for the demo; "runlocal" for a miniature of it that takes about a minute.
 
     Raises ValueError for any other arg.
     """
@@ -17,13 +17,13 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c = default.get_config()
     c.model.checkpoint = "model/tiny_qwen3"
 
-    # What the base was trained on (configs/base.py); it knows no other domain and no other kind of branch.
+    # What the base was trained on (configs/base.py); it knows no other domains and no other operators' branches.
     c.synth.domains = "orders,hotels,clinics,banking,libraries,rentals,parcels,courses,events,utilities"
     c.synth.operators = "guard,hidden,missing,confirm"
     c.synth.selection = "even"
     c.synth.legal_share = 0.45
     c.synth.refused_share = 0.0
-    c.synth.distinct_trees = False  # four operators do not make enough different ones
+    c.synth.distinct_trees = False  # four operators do not make enough different trees
 
     c.env.max_turns = 12
 
@@ -37,7 +37,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.minibatches = 2
     c.rl.learning_rate = 3e-4
     c.rl.row_length = 576  # two episodes
-    c.rl.rows = 2  # attention scores of more do not fit a core's cache
+    c.rl.rows = 2  # the attention scores of more rows do not fit into a core's cache
 
     if arg == "runlocal":
         c.synth.train_roots = 8
@@ -55,7 +55,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
 
 
 def sweep(add: Callable[..., None]) -> None:
-    """The combinations that `./run -m rl.reports.sweep` runs: how far a step goes, and how far up a ratio may go."""
+    """Adds the combinations of learning rate and upper clip that `./run -m rl.reports.sweep` runs."""
     for learning_rate in (1e-4, 3e-4):
         for clip_high in (0.2, 0.28):
             add(**{"rl.learning_rate": learning_rate, "rl.clip_high": clip_high})

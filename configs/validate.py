@@ -1,4 +1,4 @@
-"""What a config may hold: known keys, right types, possible values. Checked before jax starts."""
+"""Checks a config before jax starts: known keys, right types, possible values, and values that fit together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ml_collections import config_dict
 from configs import default
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-TRAINING_STAGES = ("flywheel", "rl", "compare")  # they learn from what the sampler drew
+TRAINING_STAGES = ("flywheel", "rl", "compare")  # these compute losses on sampled tokens
 ALGORITHMS = ("grpo", "dr_grpo", "dapo", "rloo", "reinforce++", "gspo", "gspo_token", "cispo")
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # HF's names
 
@@ -32,7 +32,7 @@ _SHARE: Rule = (lambda x: 0 <= x <= 1, "between 0 and 1")
 _BELOW_ONE: Rule = (lambda x: 0 <= x < 1, ">= 0 and < 1")
 _AXIS: Rule = (lambda x: x >= 1 or x == -1, ">= 1, or -1 for the devices that are left")
 
-# key -> (predicate, what it says). Keys not listed take any value of their type.
+# key -> (predicate, text for "must be ..."). Keys that are not listed may have any value of their type.
 RULES: dict[str, Rule] = {
     "seed": (lambda x: 0 <= x < 2**31, "between 0 and 2**31 - 1"),
     "model.init": _one_of("checkpoint", "random"),
@@ -68,7 +68,7 @@ RULES: dict[str, Rule] = {
     **{f"rl.{key}": _at_least(1) for key in ("groups", "minibatches", "row_length", "rows", "sft_episodes")},
     **{f"rl.{key}": _at_least(0) for key in ("rounds", "steps", "warmup_updates", "weight_decay", "sft_steps")},
     **{f"rl.{key}": _at_least(0) for key in ("logits_chunk", "router_coef")},
-    "rl.group_size": _at_least(2),  # an advantage is a difference between members of a group
+    "rl.group_size": _at_least(2),  # an advantage compares members of a group
     "rl.learning_rate": _POSITIVE,
     "rl.sft_learning_rate": _POSITIVE,
     "rl.adam_b2": _BELOW_ONE,
@@ -84,9 +84,7 @@ RULES: dict[str, Rule] = {
     ),
     "rl.algorithm": _one_of(*ALGORITHMS),
     "rl.advantage": _one_of("", "grpo", "dr_grpo", "rloo", "reinforce++"),
-    "rl.loss_aggregation": _one_of(
-        "", "token-mean", "sequence-mean-token-mean", "sequence-mean-token-sum", "fixed"
-    ),
+    "rl.loss_aggregation": _one_of("", "token-mean", "sequence-mean-token-mean", "sequence-mean-token-sum", "fixed"),
     "rl.clip_low": (lambda x: 0 < x <= 1 or x == -1, "> 0 and <= 1, or -1 for the algorithm's"),
     "rl.clip_high": (lambda x: x > 0 or x == -1, "> 0, or -1 for the algorithm's"),
     "rl.dual_clip": (lambda x: x > 1 or x == 0, "> 1, or 0 for none"),
@@ -127,7 +125,7 @@ RULES: dict[str, Rule] = {
 
 
 def leaves(config: config_dict.ConfigDict | dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields ("section.key", value) of every key."""
+    """Yields ("section.key", value) for every key."""
     for name, value in config.items():
         if isinstance(value, (config_dict.ConfigDict, dict)):
             yield from leaves(value, f"{prefix}{name}.")
@@ -136,14 +134,15 @@ def leaves(config: config_dict.ConfigDict | dict, prefix: str = "") -> Iterator[
 
 
 def checkpoint_folder(path: str) -> Path:
-    """The HF folder that a config names; a relative path is relative to the repository."""
+    """The path of an HF folder named in a config; relative paths are relative to the repository."""
     return REPOSITORY / path
 
 
 def validate(config: config_dict.ConfigDict, stage: str = "flywheel") -> None:
-    """Raises ValueError naming the key if the config cannot be what anybody wants for this stage.
+    """Raises ValueError, naming the key, if a value is impossible by itself, with other values or for this stage.
 
-    Names of domains, operators and flaws are checked by synth, mesh sizes against the devices by the mesh.
+    Not checked here: names of domains, operators and flaws (synth does), and whether mesh sizes fit the devices
+    (sharding.make_mesh does).
     """
     values = dict(leaves(config))
     _check_keys_and_types(values)
@@ -156,7 +155,7 @@ def validate(config: config_dict.ConfigDict, stage: str = "flywheel") -> None:
     _check_files(values)
     if stage in TRAINING_STAGES:
         cut = {"top_p": 1, "min_p": 0, "constrain_calls": False}
-        if any(values[f"sampler.{key}"] != off for key, off in cut.items()):  # the keep-set is recorded, and bounded
+        if any(values[f"sampler.{key}"] != off for key, off in cut.items()):  # top_k bounds the recorded keep-set
             text = f">= 1 for stage {stage} with sampler.top_p, min_p or constrain_calls"
             _require(values["sampler.top_k"] >= 1, "sampler.top_k", text, values["sampler.top_k"])
     if stage == "serve":
@@ -178,20 +177,20 @@ def validate(config: config_dict.ConfigDict, stage: str = "flywheel") -> None:
 
 
 def _require(possible: bool, key: str, text: str, value: Any) -> None:
-    """Raises the standard message unless `possible`."""
+    """Raises ValueError with the standard message unless `possible`."""
     if not possible:
         raise ValueError(f"{key} must be {text}, got {value!r}")
 
 
 def _check_keys_and_types(values: dict[str, Any]) -> None:
-    """Every key of configs/default.py and no other, of the default's type; numbers finite."""
+    """Raises ValueError unless the keys and their types are those of configs/default.py and numbers are finite."""
     defaults = dict(leaves(default.get_config()))
     for key in sorted(values.keys() ^ defaults.keys()):
         reason = "is not a key of configs/default.py" if key in values else "is missing"
         raise ValueError(f"config.{key} {reason}")
     for key, value in values.items():
         kind = type(defaults[key])
-        # bool is a subclass of int, so isinstance would let True be a number of steps.
+        # bool is a subclass of int, so isinstance would accept True as a number of steps.
         fits = type(value) is kind or (kind is float and type(value) is int)
         _require(fits, key, f"of type {kind.__name__}", value)
         if kind is float:
@@ -199,7 +198,7 @@ def _check_keys_and_types(values: dict[str, Any]) -> None:
 
 
 def _check_relations(values: dict[str, Any]) -> None:
-    """Keys that limit each other."""
+    """Raises ValueError if values of different keys do not fit together."""
     limits = (  # the first must not be greater than the second
         ("sampler.context", "rl.row_length", "an episode must fit into a packed row"),
         ("sampler.prefill_chunk", "sampler.context", "a chunk must fit into a slot's cache"),
@@ -278,7 +277,7 @@ def _check_relations(values: dict[str, Any]) -> None:
 
 
 def _check_files(values: dict[str, Any]) -> None:
-    """Files of the reasoning section exist, and questions come with what they are about."""
+    """Raises ValueError unless the reasoning section's files exist and questions have their corpus or folder."""
     worlds = {"search": "search_corpus", "data": "data_folder"}
     sets = [f"{world}_{kind}" for world in worlds for kind in ("questions", "evaluation")]
     for key in ("problems", "evaluation", *worlds.values(), *sets):
@@ -292,7 +291,7 @@ def _check_files(values: dict[str, Any]) -> None:
 
 
 def _check_checkpoint(key: str, value: str, weights: bool) -> None:
-    """The folder exists and holds config.json and, if the weights are to be loaded, safetensors."""
+    """Raises ValueError unless the folder has config.json and, if `weights` are to be loaded, safetensors."""
     folder, name = checkpoint_folder(value), f"{key} = {value!r}"
     if not folder.is_dir():
         raise ValueError(f"{name}: no such folder")

@@ -1,4 +1,4 @@
-"""Scripted policies (oracle, adversaries, baselines) as actors, and the loop that plays one against an environment."""
+"""Turns scripted policies (oracle, adversaries, baselines) into actors and plays them against environments."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from envs.base import Actor, Env, Message, Score
 from synth.inversion import script
 
-MAX_TURNS = 24  # assistant turns before a scripted episode is cut off
+MAX_TURNS = 24  # most assistant turns of a scripted episode
 
 
 def scripted(steps: Sequence[script.Step]) -> Actor:
-    """An actor that plays the given steps in order and then only says that it is done."""
+    """An actor that plays the given steps in order and then keeps saying that it is done."""
     remaining = list(steps)
     turn = 0
 
     async def act(messages: list[Message]) -> Message:
         nonlocal turn
-        del messages  # the script does not listen
+        del messages  # a script ignores the conversation
         step = remaining.pop(0) if remaining else {"say": script.CLOSINGS["write"]}
         turn += 1
         return to_message(step, turn - 1)
@@ -27,7 +27,7 @@ def scripted(steps: Sequence[script.Step]) -> Actor:
 
 
 def transferring(tools: Sequence[dict]) -> Actor | None:
-    """An actor that hands the conversation to a person at once; None if no tool's name begins with "transfer"."""
+    """An actor that transfers the conversation to a person at once; None if no tool's name starts with "transfer"."""
     functions = [tool.get("function", tool) for tool in tools]
     function = next((f for f in functions if f["name"].startswith("transfer")), None)
     if function is None:
@@ -38,7 +38,7 @@ def transferring(tools: Sequence[dict]) -> Actor | None:
 
 
 def to_message(step: script.Step, turn: int) -> Message:
-    """A step as an assistant message; `turn` numbers the call ids."""
+    """Converts a step to an assistant message, whose call id is "call_<turn>_0"."""
     if "call" not in step:
         return {"role": "assistant", "content": step["say"]}
     function = {"name": step["call"], "arguments": json.dumps(step["args"])}
@@ -47,7 +47,7 @@ def to_message(step: script.Step, turn: int) -> Message:
 
 
 async def play(env: Env, actor: Actor, max_turns: int = MAX_TURNS) -> tuple[list[Message], Score]:
-    """Runs an episode to its end. Returns the conversation and its score."""
+    """Plays an episode to its end or for max_turns assistant turns, and closes it. Returns (messages, score)."""
     messages = await env.reset()
     for _ in range(max_turns):
         message = await actor(messages)

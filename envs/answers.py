@@ -1,4 +1,4 @@
-"""Final answers: finding the one an assistant gives, and whether it is the right one."""
+"""Final answers: extracts the answer from a message and tells whether it is right."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from synth.problems import latex
 
 INSTRUCTION = "End your last message with one line: Answer: <whole number, fraction such as 3/8, or word>"
 NO_ANSWER, AMBIGUOUS = "no_answer_line", "ambiguous_answer"
-LONGEST = 120  # characters of an answer
+LONGEST = 120  # most characters of an answer
 
 _LINE = re.compile(r"[\s*]*(?:final )?answer[*\s]*[:=]", re.IGNORECASE)
-_SEVERAL = re.compile(  # "7 or 8", "7, 8", "7|8", "7...8": a bet, not an answer
+_SEVERAL = re.compile(  # "7 or 8", "7, 8", "7|8", "7...8": several answers
     r"\bor(?![a-z])|;|\d\s*\|\s*-?\d|\.\.|\d\s*,\s+\S|\d\s+-?\d", re.IGNORECASE
 )
 _BRACKETED = re.compile(r"\$?\\?[(\[{].*[)\]}]\$?")  # one tuple, interval or set
 _PLAIN = re.compile(r"-?\d+(?:\.\d+)?(?:/\d+)?")
-_TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[^\W\d_]+|[^\s\d]")  # but for digits
+_TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[^\W\d_]+|[^\s\d]")  # anything but digits
 _ARITHMETIC = frozenset(". , + - * / ^ ( ) [ ] { } % ! \\% \\! \\, \\{ \\} \\( \\) \\$ − × π e pi sqrt frac "
                         r"\frac \dfrac \tfrac \sqrt \pi \cdot \times \left \right".split())  # fmt: skip
-_SIZING = re.compile(r"\\(?:left|right)(?![a-z])|\\[,!]")  # of brackets, and small spaces
+_SIZING = re.compile(r"\\(?:left|right)(?![a-z])|\\[,!]")  # sizes of brackets, and small spaces
 _GAP = re.compile(r"\d[\s()\[\]{}%!$\\]+\d")  # two numbers without an operator between them
 _LACK = re.compile(r"[-+*/^,]\s*\\?[+*/^,!%]|!\s*\^|\.(?!\d)")  # two operators without a number between them
-_DATE = re.compile(r".*:.*|\d+-\d+|\d+(?:[-/.]\d+){2,}")  # a time, ratio, score or date: nothing to work out
-_NAME = re.compile(r"(?:^|[^\d\\A-Za-z])[A-Za-z]\d")  # p7, 2024-Q3
-_EQUATED = re.compile(r"^[A-Za-z]\s*=(?!.*=)\s*")  # the x = before its value
+_DATE = re.compile(r".*:.*|\d+-\d+|\d+(?:[-/.]\d+){2,}")  # a time, ratio, score or date: not arithmetic
+_NAME = re.compile(r"(?:^|[^\d\\A-Za-z])[A-Za-z]\d")  # a name with digits: p7, 2024-Q3
+_EQUATED = re.compile(r"^[A-Za-z]\s*=(?!.*=)\s*")  # "x = " before a value
 
-# Parsing LaTeX and comparing expressions can run for ever on an answer that wants it to, and math-verify's own timeouts
-# work in the main thread only. So it runs where the Python tool's programs do.
+# Parsing LaTeX and comparing expressions can take forever on an adversarial answer, and math-verify's own timeouts work
+# only in the main thread. So the comparison runs in the Python tool's sandbox, which has limits.
 _PRELUDE = r"""
 from math_verify import parse, verify
 verify(parse("1/2"), parse("$\\frac{1}{2}$"))
@@ -44,9 +44,9 @@ verify(parse({gold!r}, parsing_timeout=None), parse({given!r}, parsing_timeout=N
 
 
 def extract(text: str) -> tuple[str | None, str | None]:
-    """(the answer in a message's last answer line or box, the format rule that it breaks); None where there is none.
+    """(the answer in a message's last answer line or box, the format rule that it breaks); each None if there is none.
 
-    What looks like several answers is given too: it is no bet where the right answer reads the same.
+    An answer that looks like several ones is returned, too, since the right answer may be written like that.
     """
     lines = [line[start.end() :].strip("* \t\r") for line in text.split("\n") if (start := _LINE.match(line))]
     answer = ((lines or [""])[-1] or latex.box(text) or "").rstrip(".")
@@ -60,7 +60,7 @@ def _several(answer: str) -> bool:
 
 
 def number(text: str) -> Fraction | None:
-    """The number that a text is, if it is a plain one."""
+    """The value of a plain integer, decimal or fraction; None for any other text."""
     if not _PLAIN.fullmatch(text):
         return None
     numerator, _, divisor = text.partition("/")
@@ -70,18 +70,21 @@ def number(text: str) -> Fraction | None:
 @functools.cache
 def _judge() -> PythonTool:
     """The processes that compare expressions."""
-    # Comparing computes and never waits, so CPU time alone bounds it, however busy the machine is: an answer must not
-    # become wrong because other work was in the way.
+    # Comparing never waits, so CPU time is the real limit. Wall time is generous, because an answer must not become
+    # wrong on a busy machine.
     judge = PythonTool(1, Limits(cpu_seconds=5, wall_seconds=300), _PRELUDE)
     atexit.register(judge.close)
     return judge
 
 
 def same(gold: str, given: str) -> bool:
-    """Whether an answer is the right one: read the same, or equal as numbers or expressions, by math-verify.
+    """Whether an answer is right: the same text as the right answer (`gold`), or equal as a number or expression.
 
-    The latter only where both are written as arithmetic, or the answer with nothing that the right one is not written
-    with: names, dates and times are words, and of "12 or 13" or "12 (13" math-verify would take one.
+    Expressions are compared by math-verify, but only if
+
+    - the right answer is an expression: names, dates and times are compared as text;
+    - the given answer is one whole expression: from "12 or 13" or "12 (13" math-verify would take one number;
+    - the given answer uses only arithmetic and symbols that the right one uses, too.
 
     Raises RuntimeError if the comparison cannot run on this machine.
     """
@@ -104,7 +107,7 @@ def _tokens(text: str) -> set[str]:
 
 
 def _whole(text: str) -> bool:
-    """Whether a text is one expression, list or set, as far as its brackets, numbers and operators tell."""
+    """Whether a text is one expression, list or set, judging by its brackets, numbers and operators."""
     depth = 0
     for character in text:
         depth += (character in "([{") - (character in ")]}")
@@ -115,7 +118,7 @@ def _whole(text: str) -> bool:
 
 
 def _expression(gold: str) -> bool:
-    """Whether a right answer is an expression that can be written otherwise, and not a word."""
+    """Whether a right answer is an expression, which can be written in other ways, and not a word."""
     if _DATE.fullmatch(gold):
         return False
     if "\\" in gold:
@@ -125,24 +128,24 @@ def _expression(gold: str) -> bool:
 
 
 def _bare(text: str) -> str:
-    """An answer without its box, dollar signs, the "x =" before it and what is behind a number ("12 euros")."""
+    """An answer without box, dollar signs, an "x =" before it and a unit after a number ("12 euros")."""
     text = _SIZING.sub(" ", _EQUATED.sub("", _unboxed(text))).strip()
-    text = re.sub(r"√(\d+)", r"\\sqrt{\1}", text.replace("·", r"\cdot "))  # math-verify reads over these signs
+    text = re.sub(r"√(\d+)", r"\\sqrt{\1}", text.replace("·", r"\cdot "))  # math-verify ignores these characters
     text = re.sub(r"^(-?[\d.,/]+)\s*(?:[A-Za-z€£° ]+|\\text\{[A-Za-z ]+\})$", r"\1", text)
     return text if "\\" in text else text.replace("%", r"\%")
 
 
 def _word(text: str) -> str:
-    """A word or name without case, quotes, markup, box, brackets ("(B)") and full stop."""
+    """A word or name, case-folded and without quotes, markup, box, brackets ("(B)") and full stop."""
     inner = re.sub(r"\\(?:text|mathrm|textbf)\{([^{}]*)\}", r"\1", _unboxed(text))
     return re.sub(r"^\((\w+)\)$", r"\1", inner.strip(" \t\"'`*$").rstrip(".")).casefold()
 
 
 def _unboxed(text: str) -> str:
-    """A text without the dollar signs and the box around all of it."""
+    """A text without the dollar signs and box around it."""
     return re.sub(r"^\\boxed\{(.*)\}$", r"\1", text.strip(" \t$"))
 
 
 async def same_async(gold: str, given: str) -> bool:
-    """`same` in a thread."""
+    """Runs `same` in a thread."""
     return await asyncio.to_thread(same, gold, given)

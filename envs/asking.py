@@ -1,4 +1,4 @@
-"""What worlds that ask a question have in common: tools are called until a message without a call gives the answer."""
+"""The common part of worlds that ask a question: the policy calls tools until a message without a call answers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from synth.question import Question
 
 
 class Asking(abc.ABC):
-    """One episode of one question; subclasses name their tools and system message and carry out the calls.
+    """One episode of one question. Subclasses define the tools, the system message and how calls are executed.
 
-    calls: [(tool, arguments, whether it went well)] so far. violations: broken format rules, calls that were none.
+    calls: (tool, arguments, whether it succeeded) of each valid call so far. violations: "invalid_call" for each
+    malformed call so far.
     """
 
     tools: list[dict] = []
@@ -24,17 +25,20 @@ class Asking(abc.ABC):
         self.question = question
         self.calls: list[tuple[str, dict[str, Any], bool]] = []
         self.violations: list[str] = []
-        self.said: list[str] = []  # what assistant and tools wrote
+        self.said: list[str] = []  # all texts of the assistant and the tools, in order
         self._validators = tools.validators(self.tools)
         self._final: str | None = None
 
     async def reset(self) -> list[Message]:
-        """The system message and the question."""
+        """Returns the system message and the question."""
         system = f"{self.system} {answers.INSTRUCTION}"
         return [{"role": "system", "content": system}, {"role": "user", "content": self.question.prompt}]
 
     async def step(self, message: Message) -> Step:
-        """Runs the tool calls of a message; a message without any is the final one."""
+        """Runs the tool calls of a message; a message without calls ends the episode.
+
+        Raises RuntimeError if the episode has ended.
+        """
         if self._final is not None:
             raise RuntimeError(f"{self.question.id}: step after the final answer")
         self.said.append(message.get("content") or "")
@@ -50,7 +54,7 @@ class Asking(abc.ABC):
         return Step(results, False)
 
     async def _answer(self, function: dict[str, str]) -> str:
-        """The tool message of one call."""
+        """Executes one call and returns the text of the tool message."""
         name = function["name"]
         arguments, error = tools.parse_arguments(self._validators, name, function["arguments"])
         if error:
@@ -62,24 +66,24 @@ class Asking(abc.ABC):
 
     @abc.abstractmethod
     async def call(self, name: str, arguments: dict[str, Any]) -> tuple[bool, str]:
-        """(whether it went well, the tool message's text) of a valid call."""
+        """Executes a valid call; returns (whether it succeeded, the text of the tool message)."""
 
     @abc.abstractmethod
     def reward(self, right: bool) -> tuple[float, dict[str, bool]]:
-        """(reward, subgoals) of an episode whose answer was right or not."""
+        """(reward, subgoals) of the episode. right: whether its answer is right."""
 
     def node(self, answer: str | None) -> str | None:
-        """Where a failed attempt went wrong, if the transcript shows it."""
+        """Where a failed attempt went wrong (see Score.node); None if the transcript does not show it."""
         del answer
         return None
 
     async def score(self) -> Score:
-        """The reward of the episode so far; no final message is no answer."""
+        """Scores the episode so far; without a final message there is no answer."""
         answer, broken = (None, answers.NO_ANSWER) if self._final is None else answers.extract(self._final)
         right = answer is not None and await answers.same_async(self.question.answer, answer)
         reward, subgoals = self.reward(right)
         violations = self.violations + ([broken] if broken and not right else [])
         return Score(reward, {"answer": right, **subgoals}, violations, node=None if right else self.node(answer))
 
-    def close(self) -> None:  # noqa: B027  a world that holds something overrides it
-        """Nothing is held outside the instance."""
+    def close(self) -> None:  # noqa: B027  a world that holds resources overrides it
+        """Does nothing: the instance holds no outside resources."""

@@ -1,16 +1,19 @@
 """BFCL-V4 multi-turn: the official tasks and tools, graded by the official checker.
 
-An episode is a sequence of user turns. In each the policy calls tools until it answers without a call that can be read;
-then the next user turn follows. More than STEP_LIMIT messages with calls in one turn end the episode, which fails
-unless that was the last turn. In the category miss_func a tool is held out, and a later user turn reveals it. All of
-this is as in the package's own loop (model_handler/base_handler.py) with its handler of Qwen's function calling.
+An episode is a sequence of user turns. In each turn the policy calls tools until it sends a message without a readable
+call; then the next user turn follows. More than STEP_LIMIT messages with calls in one turn end the episode, which fails
+unless that was the last turn. In the category miss_func a tool is held out until a later user turn reveals it. All of
+this follows the package's own loop (model_handler/base_handler.py) and its handler for Qwen's function calling.
 
-Two forms of the tools: "qwen_fc", the descriptions as that handler writes them into the prompt, and "chat", OpenAI
+Tools have one of two forms: "qwen_fc", the descriptions as that handler writes them into the prompt, or "chat", OpenAI
 function schemas as everywhere else in this repository.
 
-Where an episode differs from the package's, on purpose: what the policy said stays in the conversation as it said it
-(the handler drops text beside calls, and calls it cannot parse); names of tools inside strings are not rewritten;
-a message has at most MOST_CALLS calls; a turn that runs over its token budget ends the episode.
+An episode differs from the package's on purpose in these points:
+
+- The policy's messages stay in the conversation unchanged. (The handler drops text beside calls, and unreadable calls.)
+- Names of tools inside strings are not rewritten.
+- A message has at most MOST_CALLS calls.
+- A turn that exceeds its token budget ends the episode.
 """
 
 from __future__ import annotations
@@ -27,10 +30,10 @@ from envs.official import bfcl_backend, bfcl_calls
 
 CATEGORIES = ("multi_turn_base", "multi_turn_miss_func", "multi_turn_miss_param", "multi_turn_long_context")
 FORMS = ("qwen_fc", "chat")
-# What the package's loader adds to the descriptions, but not to those of held-out tools.
+# The package's loader appends it to the descriptions of tools, except held-out ones.
 HINT = " Note that the provided function is in Python 3 syntax."
 
-# Assistant messages of an episode at most: the longest task has eight user turns.
+# Most assistant messages of an episode: the longest task has eight user turns.
 MAX_TURNS = 8 * (bfcl_backend.STEP_LIMIT + 1)
 
 Record = dict[str, Any]
@@ -40,10 +43,12 @@ Record = dict[str, Any]
 class Task:
     """One task of the benchmark.
 
-    id: the package's. root: tasks of the four categories with the same root are variations of one scenario.
+    id: the package's.
+    root: tasks of the four categories with the same root are variants of one scenario.
     entry: the package's record (initial_config, involved_classes, question, ...).
-    functions: descriptions of the tools, those of `revealed` excluded. revealed: turn -> tools that it reveals.
-    truth: the calls of the ground truth, as Python text, per turn.
+    functions: descriptions of the tools, without those in `revealed`.
+    revealed: number of the user turn -> descriptions of the tools that it reveals.
+    truth: for each user turn the ground truth's calls, as Python text.
     """
 
     id: str
@@ -80,12 +85,12 @@ def _task(entry: Record, truth: list[list[str]]) -> Task:
 
 
 def _named(functions: Sequence[Record], name: str) -> Record:
-    """The description of that name."""
+    """The description of the tool `name`."""
     return next(function for function in functions if function["name"] == name)
 
 
 class Bfcl:
-    """One episode of one task; implements envs.base.Env."""
+    """One episode of one task; implements envs.base.Env. Raises ValueError for an unknown form of the tools."""
 
     def __init__(self, task: Task, form: str = FORMS[0]):
         if form not in FORMS:
@@ -93,18 +98,18 @@ class Bfcl:
         self.task = task
         self._form = form
         self.tools = self._shown(task.functions)
-        # A held-out tool can be called before it is revealed: the package does not prevent it either.
+        # Held-out tools can be called before they are revealed, as in the package.
         self._names = {f["name"] for name in task.entry["involved_classes"] for f in bfcl_backend.functions(name)}
         self._session = bfcl_backend.Session(task.entry)
         self._turns: list[list[list[str]]] = [[]]  # turn -> step -> calls
         self._closed = ""  # why the episode is over: "user", "steps" or "size"
 
     def _shown(self, functions: Sequence[Record]) -> list[Record]:
-        """Tool descriptions in the episode's form."""
+        """Converts tool descriptions to the episode's form."""
         return list(functions) if self._form == "qwen_fc" else [schema(function) for function in functions]
 
     async def reset(self) -> list[Message]:
-        """The first user message; the benchmark has no system message."""
+        """Returns the user's first messages; the benchmark has no system message."""
         return self._user()
 
     def _user(self) -> list[Message]:
@@ -117,7 +122,10 @@ class Bfcl:
         return [{"role": "user", "content": bfcl_backend.REVEAL_WITH_FUNCTIONS.format(functions=text)}]
 
     async def step(self, message: Message) -> Step:
-        """Runs the calls of an assistant message, or goes on to the next user turn when there is none."""
+        """Runs the calls of an assistant message; without calls the next user turn begins, or the episode ends.
+
+        Raises RuntimeError if the episode has ended.
+        """
         if self._closed:
             raise RuntimeError(f"{self.task.id}: step after the episode ended ({self._closed})")
         calls = bfcl_calls.read(message)
@@ -143,7 +151,7 @@ class Bfcl:
         return Step(answers, bool(self._closed))
 
     async def score(self) -> Score:
-        """1.0 if the package's checker accepts the episode, else 0.0 with what it objects to as the violation."""
+        """1.0 if the package's checker accepts the episode, else 0.0 with the checker's error as the violation."""
         if self._closed not in ("user", "steps"):
             return Score(0.0, {"checker": False}, ["state_too_large" if self._closed else "unfinished"])
         if len(self._turns) < len(self.task.truth):
@@ -153,18 +161,18 @@ class Bfcl:
         return Score(float(found["valid"]), {"checker": found["valid"]}, violations)
 
     def close(self) -> None:
-        """Forgets the tools' state."""
+        """Removes the tools' state."""
         self._session.close()
 
 
 def schema(function: Record) -> Record:
-    """The OpenAI function schema of one of the package's descriptions."""
+    """Converts one of the package's tool descriptions to an OpenAI function schema."""
     described = {key: function[key] for key in ("name", "description")}
     return {"type": "function", "function": {**described, "parameters": _json_schema(function["parameters"])}}
 
 
 def _json_schema(described: Record) -> Record:
-    """JSON schema of a parameter's description: its type's name in JSON, and the same for what it holds."""
+    """Converts a parameter's description, and those inside it, to a JSON schema."""
     found = {key: described[key] for key in ("description", "enum", "required") if key in described}
     found["type"] = bfcl_backend.JSON_TYPES[described["type"]]
     if "properties" in described:
@@ -175,19 +183,19 @@ def _json_schema(described: Record) -> Record:
 
 
 def make(task: Task, form: str = FORMS[0]) -> Bfcl:
-    """A fresh episode of a task, its tools in one of FORMS."""
+    """A new episode of a task. form: one of FORMS. Raises ValueError for another form."""
     return Bfcl(task, form)
 
 
 def oracle(task: Task) -> Actor:
-    """The actor that earns reward 1.0: the ground truth's calls of a turn in one message, then a word to the user."""
+    """A scripted actor that earns reward 1.0: makes a turn's true calls in one message, then ends the turn."""
     turns = [[_read_truth(task, call) for call in calls] for calls in task.truth]
     script = iter([message for calls in turns for message in ([calls, []] if calls else [[]])])
     number = 0
 
     async def act(messages: list[Message]) -> Message:
         nonlocal number
-        del messages  # the script does not listen
+        del messages  # a script ignores the conversation
         functions, number = next(script), number + 1
         if not functions:
             return {"role": "assistant", "content": "Done."}
@@ -201,7 +209,7 @@ def oracle(task: Task) -> Actor:
 
 
 def _read_truth(task: Task, text: str) -> dict[str, str]:
-    """{"name", "arguments"} of a call in the ground truth; positional arguments get their names."""
+    """{"name", "arguments"} of a call of the ground truth; positional arguments get their parameters' names."""
     call = ast.parse(text, mode="eval").body
     name = call.func.id
     owner = next(c for c in task.entry["involved_classes"] if any(f["name"] == name for f in bfcl_backend.functions(c)))

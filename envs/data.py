@@ -1,8 +1,9 @@
-"""The data-analysis world: DuckDB over generated tables or a folder of the user's, questions that code has answered.
+"""The data-analysis world: questions about tables in DuckDB, which are generated or come from a user's folder.
 
-Tools list the tables, describe one, run a query (one SELECT, bounded in rows, text, time and memory, on a database that
-can reach no file and no network: envs/sandbox/sql.py) and run Python on the rows of the last query. Reward: 1.0 for a
-right answer after a query that ran, 0.5 for one without (it was guessed), 0 for a wrong one.
+Tools list the tables, describe one, run a query, and run Python on the rows of the last query. A query is one SELECT
+with bounded rows, text, time and memory, on a database that can access neither files nor network
+(envs/sandbox/sql.py). Reward: 1.0 for a right answer after a query that ran, 0.5 for a right answer without one (a
+guess), 0 for a wrong answer.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from synth.corpora import tables
 from synth.problems import files
 from synth.question import Question
 
-MAX_ROWS = 50  # shown of a query's result
-MAX_TEXT = 4000  # characters of a query's result
-LAZY = 0.5  # reward of a right answer that no query led to
+MAX_ROWS = 50  # most rows shown of a query's result
+MAX_TEXT = 4000  # most characters shown of a query's result
+LAZY = 0.5  # reward of a right answer without a query that ran
 
 TOOLS = [
     tools.schema("list_tables", "List the tables.", {}),
@@ -40,9 +41,9 @@ TOOLS = [
 
 
 def read_questions(path: str, data_folder: str, split: str) -> list[Question]:
-    """Questions about a user's folder: JSONL of question and answer. Warns of files that are no tables.
+    """Reads questions about a user's folder: JSONL of question and answer. Warns about files that are not tables.
 
-    Raises ValueError as synth.problems.files does, and for a folder that cannot be read.
+    Raises ValueError as synth.problems.files.read does, and if the folder cannot be read.
     """
     sql.Database(str(data_folder)).tables()
     suffixes = tuple(sql_worker.READERS)
@@ -64,7 +65,7 @@ class Data(asking.Asking):
         self._tool, self._rows = tool or python_tool.shared(), []
 
     async def call(self, name: str, arguments: dict[str, Any]) -> tuple[bool, str]:
-        """Carries out one call; what is wrong with it is a message."""
+        """Executes one call. An error in it becomes the tool message; sql.Unreadable is raised."""
         try:
             if name == "list_tables":
                 return True, json.dumps(await asyncio.to_thread(self._database.tables))
@@ -80,7 +81,7 @@ class Data(asking.Asking):
         return result.ok, result.text
 
     async def _query(self, text: str) -> str:
-        """Runs a query, keeps its rows for Python, and shows the first."""
+        """Runs a query, keeps its rows for Python, and returns the first ones as JSON."""
         columns, rows, more = await asyncio.to_thread(self._database.query, text)
         self._rows = [dict(zip(columns, row, strict=True)) for row in rows]
         shown = rows[:MAX_ROWS]
@@ -94,7 +95,7 @@ class Data(asking.Asking):
         return json.dumps({"columns": columns, "rows": shown, "not_shown": hidden}, ensure_ascii=False)
 
     def reward(self, right: bool) -> tuple[float, dict[str, bool]]:
-        """See the module."""
+        """(reward, whether a query ran); see the module's docstring."""
         queried = any(name == "query" and ok for name, _, ok in self.calls)
         return (1.0 if queried else LAZY) if right else 0.0, {"query": queried}
 
@@ -105,14 +106,14 @@ class Data(asking.Asking):
 
 
 def make(question: Question) -> Data:
-    """A fresh episode of a question."""
+    """A new episode of a question."""
     return Data(question)
 
 
 def oracle(question: Question) -> Actor:
-    """The actor that earns reward 1.0: runs the question's SQL and answers what comes out.
+    """A scripted actor that earns reward 1.0: runs the question's SQL and answers with the result.
 
-    About a user's folder, whose questions have no SQL, it looks at any row and answers what the file says.
+    Questions about a user's folder have no SQL: it runs some query and gives the answer in the user's file.
     """
     query, turn = question.source["sql"], 0
 
@@ -130,5 +131,8 @@ def oracle(question: Question) -> Actor:
 
 
 def tasks(split: str, rounds: int = 3, roots: int = 24, seed: int = 0) -> list[Question]:
-    """Questions of a split ("train" | "heldout") over generated tables. Raises ValueError for an unknown split."""
+    """Makes questions of a split ("train" | "heldout") about generated tables.
+
+    roots: number of roots in each of `rounds` rounds. Raises ValueError for an unknown split.
+    """
     return [q for number in range(rounds) for q in tables.questions(split, roots, 2, number, seed)]

@@ -1,8 +1,8 @@
-"""The reasoning world: a problem, a Python tool, an answer that code knows.
+"""The reasoning world: a problem with a known answer, and a Python tool.
 
 Reward: 1.0 for a right answer after a program that ran, `untooled` (0.9 in the paper) for a right answer without one,
-0 for anything else. Format rules that are broken are named among the violations; they cost what they cost, which is the
-answer.
+0 for anything else. Broken format rules are listed among the violations. They do not lower the reward as such: they
+matter only if no right answer can be read.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ class Reasoning(asking.Asking):
         self._untooled, self._tool = untooled, tool or python_tool.shared()
 
     async def call(self, name: str, arguments: dict[str, Any]) -> tuple[bool, str]:
-        """Runs a program."""
+        """Runs a Python program."""
         result = await self._tool.call(arguments["code"])
         return result.ok, result.text
 
     def reward(self, right: bool) -> tuple[float, dict[str, bool]]:
-        """See the module."""
+        """(reward, whether a program ran); see the module's docstring."""
         tooled = any(ok for _, _, ok in self.calls)
         return (1.0 if tooled else self._untooled) if right else 0.0, {"tool_call": tooled}
 
     def node(self, answer: str | None) -> str | None:
-        """ "operation/kind" as synth.problems.charge finds it."""
+        """ "operation/kind of mistake" as synth.problems.charge finds it; None if it finds none."""
         if not self.question.source.get("problem"):
             return None
         given = None if answer is None else answers.number(answer)
@@ -52,12 +52,12 @@ class Reasoning(asking.Asking):
 
 
 def make(question: Question, untooled: float = UNTOOLED) -> Reasoning:
-    """A fresh episode of a problem."""
+    """A new episode of a problem. untooled: reward of a right answer without a program that ran."""
     return Reasoning(question, untooled)
 
 
 def oracle(question: Question) -> Actor:
-    """The actor that earns reward 1.0: a program that ends in the answer, then the answer."""
+    """A scripted actor that earns reward 1.0: runs a program that returns the answer, then gives the answer."""
     return actors.scripted(
         [
             {"call": "python", "args": {"code": repr(question.answer)}, "say": ""},
@@ -67,8 +67,9 @@ def oracle(question: Question) -> Actor:
 
 
 def tasks(split: str, rounds: int = 3, roots: int = 28, seed: int = 0) -> Sequence[Question]:
-    """Gated problems of a split ("train" | "heldout") made on the spot, as for a policy that fails everywhere.
+    """Makes problems of a split ("train" | "heldout") that pass the gates, as for a policy that fails everywhere.
 
+    roots: number of round-0 patterns. rounds: number of rounds; between them patterns grow.
     Raises ValueError for an unknown split.
     """
     if split not in ("train", "heldout"):

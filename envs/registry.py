@@ -1,4 +1,4 @@
-"""Which world a task belongs to: one `make` and one `oracle` for batches that mix worlds."""
+"""Finds the world that a task belongs to: one `make` and one `oracle` for batches that mix worlds."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ _ASKING: dict[str, ModuleType] = {"reasoning": reasoning, "search": search, "dat
 
 
 def name(task: Task | Question) -> str:
-    """The name of a task's world: "world" for the executable ones."""
+    """The name of a task's world: "world" for executable worlds, else "reasoning", "search" or "data"."""
     return "world" if isinstance(task, Task) else task.env
 
 
 def make(
     task: Task | Question, untooled: float = reasoning.UNTOOLED, by_model: Callable[[Task], Env] | None = None
 ) -> Env:
-    """A fresh episode. untooled: the reasoning world's reward of a right answer without a tool call. by_model: makes
-    the episodes of tasks that a language model rewards. Raises ValueError for such a task without it."""
+    """A new episode of a task.
+
+    untooled: the reasoning world's reward of a right answer without a tool call. by_model: makes the episodes of tasks
+    that a language model rewards. Raises ValueError for such a task if by_model is None.
+    """
     if isinstance(task, Task):
         if task.reward_source == "code":
             return world.make(task)
         if by_model is None:
-            raise ValueError(f"{task.id}: a language model rewards it, but the config has none (rl.reward)")
+            raise ValueError(f"{task.id}: needs a language model as judge, but rl.reward is not 'llm'")
         return by_model(task)
     return reasoning.make(task, untooled) if task.env == "reasoning" else _ASKING[task.env].make(task)
 
 
 def oracle(task: Task | Question) -> Actor:
-    """The actor that earns reward 1.0 on a task."""
+    """A scripted actor that earns reward 1.0 on a task."""
     return world.oracle(task) if isinstance(task, Task) else _ASKING[task.env].oracle(task)

@@ -1,8 +1,8 @@
-"""The search world: a corpus of pages, BM25 over them, questions whose answers stand on several.
+"""The search world: questions about a corpus of pages with BM25 search; an answer takes facts from several pages.
 
 A corpus is a list of pages {"id", "title", "text"}: a generated one (synth/corpora/facts.py) or a user's JSONL file.
-`search` shows titles only, so what a page says is known to those who open it. Reward: 0 for a wrong answer, else 0.5
-plus 0.5 times the share of the question's evidence that was opened: a right answer from nowhere is half a right one.
+`search` shows titles only, so a page must be opened to be read. The reward of a wrong answer is 0. That of a right
+answer is 0.5 plus 0.5 times the share of the question's evidence pages that were opened, so a guess earns half.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from synth import jsonl
 from synth.corpora import facts
 from synth.question import Question
 
-logging.getLogger("bm25s").setLevel(logging.WARNING)  # it announces every index
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # it logs every index it makes
 
 MOST_RESULTS = 10
-# Scripts that put no spaces between words: Thai to Lao, Burmese, Khmer, kana, Han.
+# Characters of scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Han.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 
 TOOLS = [
@@ -45,7 +45,7 @@ TOOLS = [
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """Pages by id in order, and BM25 over title and text (no stop words, no stemming)."""
+    """A corpus with its BM25 index over title and text (no stop words, no stemming). pages: id -> page, in order."""
 
     pages: dict[str, dict[str, str]]
     ranking: bm25s.BM25
@@ -58,7 +58,7 @@ class Index:
         return cls({page["id"]: page for page in pages}, ranking)
 
     def search(self, query: str, k: int) -> list[dict[str, str]]:
-        """The k best pages that share a word with the query; equally good ones in the order of the corpus."""
+        """The {"id", "title"} of the k best pages that share a word with the query; ties keep the corpus's order."""
         known = [word for word in _words(query) if word in self.ranking.vocab_dict]
         if not known:
             return []
@@ -69,7 +69,7 @@ class Index:
 
 
 def _words(text: str) -> list[str]:
-    """Words without regard to case and composition (NFKC); each character is one where none are set apart by spaces."""
+    """Splits text into words, folding case and composition (NFKC). In _UNSPACED scripts each character is a word."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     spaced = _UNSPACED.sub(r" \g<0> ", folded)
     return "".join(c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in spaced).split()
@@ -77,15 +77,16 @@ def _words(text: str) -> list[str]:
 
 @functools.lru_cache(maxsize=8)
 def _index(corpus: str) -> Index:
-    """The index of a question's corpus: JSON of a path or of the arguments of facts.corpus."""
+    """The index of a question's corpus, which is given as JSON: a file's path, or the arguments of facts.corpus."""
     source = json.loads(corpus)
     return Index.of(read_corpus(source) if isinstance(source, str) else facts.corpus(**source).pages)
 
 
 def read_corpus(path: str | os.PathLike) -> list[dict[str, str]]:
-    """The pages of a JSONL file.
+    """Reads the pages of a JSONL file.
 
-    Raises ValueError naming the line of one without id, title or text, or without a word, or whose id stands twice.
+    Raises ValueError, naming the line, if a page lacks id, title or text, has no word, or repeats an id, and if the
+    file has no pages.
     """
     pages: dict[str, dict[str, str]] = {}
     for number, record in jsonl.records(path):
@@ -94,17 +95,18 @@ def read_corpus(path: str | os.PathLike) -> list[dict[str, str]]:
         if not (record["id"].strip() and _words(f"{record['title']} {record['text']}")):
             raise ValueError(f"{path}, line {number}: expected an id, and a word in title or text to find the page by")
         if record["id"] in pages:
-            raise ValueError(f"{path}, line {number}: the id {record['id']!r} stands twice")
+            raise ValueError(f"{path}, line {number}: the id {record['id']!r} occurs twice")
         pages[record["id"]] = {key: record[key] for key in ("id", "title", "text")}
     if not pages:
-        raise ValueError(f"{path}: no page in it")
+        raise ValueError(f"{path}: the file has no pages")
     return list(pages.values())
 
 
 def read_questions(path: str | os.PathLike, corpus: str | os.PathLike, split: str) -> list[Question]:
-    """Questions about a user's corpus: JSONL of question, answer and evidence (ids of the pages that must be opened).
+    """Reads questions about a user's corpus: JSONL of question, answer and evidence (ids of pages to be opened).
 
-    Raises ValueError naming the line of a record that is none, or whose evidence is not in the corpus.
+    Raises ValueError, naming the line, if a record is malformed or its evidence is not in the corpus, and if the file
+    has no questions.
     """
     known, found = {page["id"] for page in read_corpus(corpus)}, []
     for number, record in jsonl.records(path):
@@ -118,7 +120,7 @@ def read_questions(path: str | os.PathLike, corpus: str | os.PathLike, split: st
         source = {"corpus": os.fspath(corpus), "evidence": evidence}
         found.append(Question(f"{root}@r0/0", root, "", "", 0, 0, "search", prompt, answer, source))
     if not found:
-        raise ValueError(f"{path}: no question in it")
+        raise ValueError(f"{path}: the file has no questions")
     return found
 
 
@@ -137,7 +139,7 @@ class Search(asking.Asking):
         self.opened: set[str] = set()
 
     async def call(self, name: str, arguments: dict[str, Any]) -> tuple[bool, str]:
-        """Searches or opens a page."""
+        """Searches, or opens a page."""
         if name == "search":
             return True, json.dumps(self._index.search(arguments["query"], int(arguments["k"])), ensure_ascii=False)
         page = self._index.pages.get(arguments["id"])
@@ -147,13 +149,13 @@ class Search(asking.Asking):
         return True, json.dumps(page, ensure_ascii=False)
 
     def reward(self, right: bool) -> tuple[float, dict[str, bool]]:
-        """See the module."""
+        """(reward, whether each page of the evidence was opened); see the module's docstring."""
         evidence = self.question.source["evidence"]
         met = {f"open_{page}": page in self.opened for page in evidence}
         return (0.5 + 0.5 * sum(met.values()) / len(met) if right else 0.0), met
 
     def node(self, answer: str | None) -> str | None:
-        """ "hop <n>/open" for the first page of the evidence that was not opened, "answer/read" if all were."""
+        """ "hop <n>/open" for the first page of the evidence that was not opened, "answer/read" if all were opened."""
         del answer
         evidence = self.question.source["evidence"]
         missed = next((i for i, page in enumerate(evidence) if page not in self.opened), None)
@@ -161,12 +163,12 @@ class Search(asking.Asking):
 
 
 def make(question: Question) -> Search:
-    """A fresh episode of a question."""
+    """A new episode of a question."""
     return Search(question)
 
 
 def oracle(question: Question) -> Actor:
-    """The actor that earns reward 1.0: finds and opens every page of the evidence in order, then answers."""
+    """A scripted actor that earns reward 1.0: finds and opens the evidence's pages in order, then answers."""
     index, steps = _index(json.dumps(question.source["corpus"], sort_keys=True)), []
     for page in question.source["evidence"]:
         steps.append({"call": "search", "args": {"query": index.pages[page]["title"], "k": 3}, "say": ""})
@@ -175,5 +177,8 @@ def oracle(question: Question) -> Actor:
 
 
 def tasks(split: str, rounds: int = 3, roots: int = 24, seed: int = 0) -> list[Question]:
-    """Questions of a split ("train" | "heldout") over generated corpora. Raises ValueError for an unknown split."""
+    """Makes questions of a split ("train" | "heldout") about generated corpora.
+
+    roots: number of roots in each of `rounds` rounds. Raises ValueError for an unknown split.
+    """
     return [q for number in range(rounds) for q in facts.questions(split, roots, 2, number, seed)]

@@ -1,11 +1,14 @@
-"""tau2-bench: the official environments, rules of conversation and evaluator, with our policy in the agent's place.
+"""tau2-bench: the official environments, orchestrator and evaluator, with our policy as the agent.
 
-The official orchestrator passes messages between the agent, the user and the tools; here its agent says what the
-policy said. The user is the official simulator, played by a language model behind any OpenAI-compatible endpoint, or a
-scripted one that needs none: it states its reason, does what the agent asks it by the name of a tool, and ends the
-conversation otherwise. Scores with another user than the official one are not comparable with the leaderboard's.
+The official orchestrator passes messages between agent, user and tools; its agent here repeats the policy's messages.
+There are two users:
 
-The reward is the official evaluator's. A task whose reward asks for a language model as a judge has none (None) here.
+- the official simulator, played by a language model at an OpenAI-compatible endpoint;
+- a scripted user without a model: it states its reason for calling, does an action if the agent names the tool, and
+  ends the conversation otherwise.
+
+Scores are comparable with the leaderboard only with the official user. The reward is the official evaluator's. Tasks
+whose reward needs a language model as judge get reward None.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import Any
 
 from envs import actors
 from envs.base import Actor, Message, Score, Step
-from envs.official import tau2_backend  # noqa: F401  it puts the checkout on the path, from which the next ones come
+from envs.official import tau2_backend  # noqa: F401  puts the checkout on the path, for the imports below
 
 # isort: split
 from tau2.agent.llm_agent import LLMAgent, LLMSoloAgent
@@ -35,15 +38,15 @@ from tau2.user.user_simulator import DummyUser, UserSimulator
 
 SPLITS = ("airline", "retail", "telecom", "telecom_solo")
 OFFICIAL_USER = DEFAULT_LLM_USER
-MAX_TURNS = DEFAULT_MAX_STEPS  # assistant messages of an episode at most
+MAX_TURNS = DEFAULT_MAX_STEPS  # most assistant messages of an episode
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
     """One task of the benchmark.
 
-    id: unique over splits. root: the task alone. domain: the benchmark's. solo: whether the agent has the user's tools
-    instead of a user. record: the benchmark's task.
+    id: unique over splits. root: the same as id; each task is a root of its own. domain: the benchmark's. solo: whether
+    there is no user and the agent has the user's tools. record: the benchmark's task.
     """
 
     id: str
@@ -55,7 +58,7 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class UserModel:
-    """The language model that plays the user. url: of its OpenAI-compatible endpoint."""
+    """The language model that plays the user. name: of the model. url, key: of its OpenAI-compatible endpoint."""
 
     name: str
     url: str
@@ -63,7 +66,7 @@ class UserModel:
 
 
 def tasks(split: str) -> Sequence[Task]:
-    """The tasks of a split: airline 50, retail 114, telecom 114; telecom_solo those that can do without a user.
+    """The tasks of a split: airline 50, retail 114, telecom 114; telecom_solo has those that need no user.
 
     Raises ValueError for an unknown split.
     """
@@ -79,28 +82,28 @@ def tasks(split: str) -> Sequence[Task]:
 
 
 class _Relay:
-    """An agent that says what it is given."""
+    """An agent that repeats the message in `said`."""
 
     said: official.AssistantMessage
 
     def generate_next_message(self, message: Any, state: Any) -> tuple[official.AssistantMessage, Any]:
-        """What was said last."""
+        """Returns the message in `said`."""
         del message
         return self.said, state
 
 
 class _Agent(_Relay, LLMAgent):
-    """The relay with the official agent's system prompt."""
+    """A relay with the official agent's system prompt."""
 
 
 class _SoloAgent(_Relay, LLMSoloAgent):
-    """The relay with the official solo agent's system prompt and its tool for stopping."""
+    """A relay with the official solo agent's system prompt and stop tool."""
 
 
 class ScriptedUser(BaseUser):
     """A user without a language model; see the top of the file.
 
-    task: whose expected actions of the user this one is able to do, in their order.
+    task: its expected user actions are those that this user can do, in their order.
     """
 
     def __init__(self, task: OfficialTask):
@@ -110,7 +113,7 @@ class ScriptedUser(BaseUser):
         self._spoke = False
 
     def get_init_state(self, message_history: list[official.Message] | None = None) -> UserState:
-        """Nothing; this user remembers for itself."""
+        """An empty state; this user keeps its state in the instance."""
         return UserState(system_messages=[], messages=message_history or [])
 
     def is_stop(self, message: official.UserMessage) -> bool:
@@ -118,7 +121,7 @@ class ScriptedUser(BaseUser):
         return UserSimulator.is_stop(message)
 
     def generate_next_message(self, message: Any, state: UserState) -> tuple[official.UserMessage, UserState]:
-        """The answer to the agent, or to the result of the user's own call."""
+        """Answers the agent, or the result of the user's own tool call."""
         return self._answer(message), state
 
     def _answer(self, message: Any) -> official.UserMessage:
@@ -136,14 +139,14 @@ class ScriptedUser(BaseUser):
 
 
 def _say(text: str) -> official.UserMessage:
-    """A message of the user."""
+    """A user message."""
     return official.UserMessage(role="user", content=text)
 
 
 class Tau2:
     """One episode of one task; implements envs.base.Env.
 
-    user: the language model that plays the user, None for the scripted one.
+    user: the language model that plays the user; None: the scripted user.
     """
 
     def __init__(self, task: Task, user: UserModel | None = None):
@@ -163,26 +166,32 @@ class Tau2:
             task.domain, self._agent, speaker, environment, task.record, DEFAULT_MAX_STEPS, solo_mode=task.solo
         )
         self._started = False
-        self._broken = ""  # what the policy did that the benchmark has no rule for
+        self._broken = ""  # a violation that the benchmark has no rule for, "" if none
 
     async def reset(self) -> list[Message]:
-        """The official agent's system prompt and, unless solo, the user's first message."""
+        """Returns the official agent's system prompt and, unless solo, the user's first message.
+
+        Raises ValueError for a task that begins with a conversation.
+        """
         prompt = [{"role": "system", "content": self._agent.system_prompt}]
         if self.task.record.initial_state is not None and self.task.record.initial_state.message_history:
-            raise ValueError(f"{self.task.id}: begins with a conversation, which is not supported")
-        if self.task.solo:  # the agent has the first word, which `step` brings
+            raise ValueError(f"{self.task.id}: tasks that begin with a conversation are not supported")
+        if self.task.solo:  # the agent speaks first, in `step`
             return prompt
         self._world.initialize()
         self._started = True
         return prompt + await asyncio.to_thread(self._advance)
 
     async def step(self, message: Message) -> Step:
-        """Passes the assistant's message on, until it is the assistant's turn again or the conversation is over."""
+        """Passes on the assistant's message, then runs until it is the assistant's turn again or the episode is over.
+
+        Raises RuntimeError if the episode has ended.
+        """
         if self._broken or self._world.done:
             raise RuntimeError(f"{self.task.id}: step after the episode ended")
         calls = [_tool_call(call) for call in message.get("tool_calls") or ()]
         text = message.get("content") or ""
-        if not calls and (self.task.solo or not text.strip()):  # the official loop raises here
+        if not calls and (self.task.solo or not text.strip()):  # the official loop raises an error here
             self._broken = "no_call" if self.task.solo else "empty_message"
             return Step([], True)
         said = official.AssistantMessage(role="assistant", content=text or None, tool_calls=calls or None)
@@ -190,7 +199,7 @@ class Tau2:
         return Step(await asyncio.to_thread(self._advance), self._world.done)
 
     def _advance(self) -> list[Message]:
-        """Steps of the official loop until it is the agent's turn; returns what the agent gets to see."""
+        """Runs the official loop until it is the agent's turn; returns the new messages that the agent sees."""
         world, before = self._world, len(self._world.trajectory)
         if not self._started:
             world.initialize()
@@ -202,13 +211,13 @@ class Tau2:
         return [found for item in world.trajectory[before:] if (found := _visible(item)) is not None]
 
     def _one_step(self) -> None:
-        """One step, and the limit on steps as in Orchestrator.run."""
+        """Makes one step and applies the limit on steps, as Orchestrator.run does."""
         self._world.step()
         if self._world.step_count >= self._world.max_steps:
             self._world.done, self._world.termination_reason = True, TerminationReason.MAX_STEPS
 
     async def score(self) -> Score:
-        """The official reward; its parts as subgoals. An episode that is not over counts as too long."""
+        """The official reward, with its parts as subgoals. An unfinished episode counts as one at the step limit."""
         if self._broken:
             return Score(0.0, {}, [self._broken])
         criteria = self.task.record.evaluation_criteria
@@ -227,11 +236,11 @@ class Tau2:
         return Score(float(found.reward), parts, violations)
 
     def close(self) -> None:
-        """Nothing is held outside the instance."""
+        """Does nothing: the instance holds no outside resources."""
 
 
 def _simulator(task: OfficialTask, tools: Sequence[Any] | None, user: UserModel) -> UserSimulator:
-    """The official user simulator behind an endpoint, as the benchmark's own runs make it."""
+    """The official user simulator at an endpoint, with the settings of the benchmark's own runs."""
     settings = {"api_base": user.url, "api_key": user.key or "none", "temperature": 0.0}
     return UserSimulator(
         tools=tools, instructions=str(task.user_scenario), llm=f"openai/{user.name}", llm_args=settings
@@ -239,8 +248,8 @@ def _simulator(task: OfficialTask, tools: Sequence[Any] | None, user: UserModel)
 
 
 def _tool_call(call: dict[str, Any]) -> official.ToolCall:
-    """An assistant's call. Arguments that are no JSON object become one that no tool takes, so that it answers with
-    an error."""
+    """Converts an assistant's call. Arguments that are not a JSON object become one that every tool rejects, so that
+    the tool answers with an error."""
     text = call["function"]["arguments"]
     try:
         arguments = json.loads(text)
@@ -252,7 +261,7 @@ def _tool_call(call: dict[str, Any]) -> official.ToolCall:
 
 
 def _visible(item: official.Message) -> Message | None:
-    """A message as the agent sees it, None for its own and for what is between the user and the user's tools."""
+    """A message as the agent sees it; None for its own messages and for those between the user and its tools."""
     if isinstance(item, official.ToolMessage) and item.requestor == "assistant":
         return {"role": "tool", "tool_call_id": item.id, "content": item.content or ""}
     if isinstance(item, official.UserMessage) and not item.is_tool_call():
@@ -261,18 +270,18 @@ def _visible(item: official.Message) -> Message | None:
 
 
 def _actions(task: OfficialTask) -> list[Any]:
-    """The expected actions."""
+    """The expected actions of a task."""
     return (task.evaluation_criteria.actions if task.evaluation_criteria else None) or []
 
 
 def make(task: Task, user: UserModel | None = None) -> Tau2:
-    """A fresh episode of a task; see Tau2."""
+    """A new episode of a task; see Tau2."""
     return Tau2(task, user)
 
 
 def oracle(task: Task) -> Actor:
-    """The actor that does the expected actions, asks the scripted user for those that are the user's, and says what has
-    to be said."""
+    """A scripted actor that does the expected actions, asks the scripted user to do its own, and says what the task
+    requires to be said."""
     steps = []
     for action in _actions(task.record):
         if action.requestor == "user" and not task.solo:
@@ -285,16 +294,16 @@ def oracle(task: Task) -> Actor:
 
 
 def idle(task: Task) -> Actor:
-    """The actor that ends the conversation at once."""
+    """A scripted actor that ends the conversation at once."""
     return actors.scripted([_ending(task, "Done.")])
 
 
 def transferring(task: Task) -> Actor:
-    """The actor that hands the conversation to a person at once."""
+    """A scripted actor that transfers the conversation to a person at once."""
     call = {"say": "", "call": LLMSoloAgent.TRANSFER_TOOL_NAME, "args": {"summary": "The user asks for help."}}
     return actors.scripted([call, _ending(task, "You are being transferred to a person.")])
 
 
 def _ending(task: Task, text: str) -> dict[str, Any]:
-    """The step that ends a conversation with the scripted user, or without one."""
+    """The step that ends a conversation: a message to the scripted user or, if solo, the stop tool."""
     return {"say": "", "call": LLMSoloAgent.STOP_FUNCTION_NAME, "args": {}} if task.solo else {"say": text}

@@ -1,4 +1,4 @@
-"""Tool calls against their JSON schemas: a bad call becomes an error text the model can read, never an exception."""
+"""Checks tool calls against JSON schemas. A bad call becomes an error text for the model, never an exception."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import jsonschema
 
 
 def schema(name: str, description: str, properties: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAI function schema of a tool, all of whose arguments are required."""
+    """The OpenAI function schema of a tool. properties: argument -> JSON schema; all arguments are required."""
     parameters = {"type": "object", "properties": properties, "required": list(properties)}
     return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
 
 
 def validators(schemas: list[dict[str, Any]]) -> dict[str, jsonschema.Draft202012Validator]:
-    """Tool name -> validator of its arguments; arguments that the schema does not name are rejected.
+    """Tool name -> validator of its arguments, which rejects arguments that are not in the schema.
 
-    Raises ValueError naming the tool whose schema is malformed.
+    Raises ValueError, naming the tool, if a schema is malformed.
     """
     return _validators(json.dumps(schemas))
 
 
-@functools.lru_cache(maxsize=4096)  # every episode of a task asks again, and compiling schemas is slow
+@functools.lru_cache(maxsize=4096)  # each episode of a task needs them, and compiling schemas is slow
 def _validators(text: str) -> dict[str, jsonschema.Draft202012Validator]:
     found = {}
     for schema in json.loads(text):
@@ -40,13 +40,13 @@ def _validators(text: str) -> dict[str, jsonschema.Draft202012Validator]:
 def parse_arguments(
     known: dict[str, jsonschema.Draft202012Validator], name: str, arguments: str
 ) -> tuple[dict[str, Any], str | None]:
-    """(arguments, None) of a valid call, or ({}, what is wrong with it)."""
+    """(arguments, None) of a valid call, else ({}, error text). known: from `validators`; arguments: JSON text."""
     if name not in known:
         return {}, f"no tool {name!r}, use one of {', '.join(known)}"
     try:
         parsed = json.loads(arguments)
         problem = jsonschema.exceptions.best_match(known[name].iter_errors(parsed))
-    except RecursionError:  # in parsing, or in the validator's message about what was parsed
+    except RecursionError:  # from parsing, or from the validator's message
         return {}, "arguments are nested too deeply"
     except ValueError:
         return {}, "arguments are not JSON"

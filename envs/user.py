@@ -1,4 +1,4 @@
-"""The scripted user: reveals what it is asked for, consents or refuses, and ends the conversation."""
+"""The scripted user: tells details that it is asked for, gives or refuses consent, and ends the conversation."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ import re
 from typing import Any
 
 Event = dict[str, Any]
-PATIENCE = 1  # messages the user answers with a reminder before giving up
+PATIENCE = 1  # messages that the user answers with a reminder before it ends the conversation
 
 
 class User:
-    """One user of one episode.
+    """The user of one episode.
 
-    `script` keys: request (first message), record_id, verb, slots {detail: value}, withheld (details not given at
-    first), accepts (whether the user consents to the write), yes / no (wording of the answers). Where the tree has
-    them: amends {detail: value} (consents, but with this), find {owner_id, several} (has said whose record it is, and
-    knows which), insists (what it says to refusals, in turn), later [{record_id, accepts, request}] (further goals; one
-    without a request is part of the first message, the others are brought up in turn).
+    Keys of `script`:
+
+    - request: the first message. record_id: the record it is about. verb: the requested action.
+    - slots: {detail: value}. withheld: details that the first message does not give.
+    - accepts: whether the user consents to the write. yes, no: the wording of these answers.
+
+    Further keys, if the task's tree needs them:
+
+    - amends: {detail: value}; the user consents, but with this change.
+    - find: {owner_id, several}; the user has only said whose record it is, but knows which.
+    - insists: answers to refusals, one after the other.
+    - later: [{record_id, accepts, request}]; further goals. One without a request is part of the first message; the
+      others are brought up one after the other.
     """
 
     def __init__(self, script: dict[str, Any]):
@@ -31,10 +39,10 @@ class User:
 
         Args:
           text: what the assistant said.
-          settled: whether what has been voiced so far was carried out or refused, so that any further word closes it.
-          refused: whether the last of it was refused.
+          settled: whether every request voiced so far was carried out or refused; the user then moves on or ends.
+          refused: whether the last of these requests was refused.
         Returns:
-          (the answer, or None when the user ends the conversation; events to record).
+          (the answer, or None if the user ends the conversation; events to record).
         """
         words = set(re.findall(r"\w+", text.lower()))
         if "confirm" in words and "?" in text:
@@ -53,7 +61,7 @@ class User:
         return "Please go on.", []
 
     def _consent(self, words: set[str]) -> tuple[str, list[Event]]:
-        """The answer to a request for consent to the write on a record."""
+        """Answers a request for consent to the write on a record. words: of the request."""
         goal = next((g for g in self._goals if g["record_id"] in words and g["record_id"] in self.voiced), None)
         if goal is None:
             return "That is not mine.", []
@@ -67,7 +75,7 @@ class User:
         return said, [{"type": "confirm", "answer": answer, "id": goal["record_id"]}]
 
     def _told(self, words: set[str]) -> dict[str, str]:
-        """The details that a question with these words is about, and which of the owner's records is meant."""
+        """The details that a question with these words asks for; among them which of the owner's records is meant."""
         found = {slot: value for slot, value in self._script["slots"].items() if slot.lower() in words}
         find = self._script.get("find")
         if find and find["key"] in words and find["owner_id"] in words:

@@ -1,7 +1,7 @@
-"""Scripted agents of the worlds that ask questions: careful ones earn 1.0, sloppy ones slip at given rates.
+"""Scripted agents for the worlds that ask questions: careful ones earn 1.0, sloppy ones make mistakes at given rates.
 
-They work by what they are asked and what the tools answer. What they do is worded so that a small model can learn to do
-it: the sentence of a page that matters is repeated, a program follows its problem sentence by sentence.
+They use only the question and what the tools answer. Their texts are such that a small model can learn them: they
+repeat the sentence of a page that matters, and a program follows its problem sentence by sentence.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from synth.problems.catalogue import OPERATIONS
 from synth.problems.graph import Problem
 from synth.question import Question
 
-Work = Generator[Step, str, None]  # steps, the last without a call; what is sent in is what the tool said
+Work = Generator[Step, str, None]  # yields steps, the last without a call; is sent tool results
 
 
 class Slips:
-    """Whether something goes wrong: `slips("skip")` is true at the rate of "skip", see synth.question.SLIPS.
+    """Draws mistakes: `slips("skip")` is True with the probability rates["skip"]; names are in synth.question.SLIPS.
 
-    rng: for how it goes wrong.
+    rng: also used to choose how something goes wrong.
     """
 
     def __init__(self, rates: Mapping[str, float], rng: random.Random):
@@ -39,9 +39,9 @@ class Slips:
 
 
 def worker(question: Question, rates: Mapping[str, float], rng: random.Random) -> Actor:
-    """The agent of a generated question, with the given rates of slips; careful where none is given.
+    """The agent for a generated question. rates: probability of each slip; slips that are not in it do not happen.
 
-    Raises ValueError when it plays a problem that synth.problems.programs has no program for.
+    The agent raises ValueError if it plays a problem for which synth.problems.programs has no program.
     """
     work = {"reasoning": _solve, "search": _find, "data": _query}[question.env](question, Slips(rates, rng))
     turn = 0
@@ -60,7 +60,7 @@ def _answer(text: object) -> Step:
 
 
 def _solve(question: Question, slips: Slips) -> Work:
-    """A problem, by a program."""
+    """Solves a problem by a program."""
     if slips("guess"):
         yield _answer(slips.rng.choice(re.findall(r"\d+", question.prompt)))
         return
@@ -70,7 +70,7 @@ def _solve(question: Question, slips: Slips) -> Work:
 
 
 def _misunderstood(problem: Problem, slips: Slips) -> Problem:
-    """The problem as a sloppy reader takes it: without some sentences, with others turned round."""
+    """The problem as a sloppy reader understands it: some sentences skipped, others misread."""
     (node,) = copy.deepcopy(problem.nodes)
     kinds, items = OPERATIONS[node["op"]].items, []
     for item in node["items"]:
@@ -86,7 +86,7 @@ def _misunderstood(problem: Problem, slips: Slips) -> Problem:
 
 
 def _find(question: Question, slips: Slips) -> Work:
-    """A question about pages: from page to page, each found by the name that the one before gave."""
+    """Answers a question about pages: goes from page to page, each found by the name on the page before."""
     name, relations = facts.read(question.prompt)
     sentence = ""
     if slips("guess"):
@@ -98,16 +98,16 @@ def _find(question: Question, slips: Slips) -> Work:
         page = yield {"call": "open", "args": {"id": json.loads(said)[0]["id"]}, "say": ""}
         text = json.loads(page)["text"]
         told = {r.name: found for r in facts.RELATIONS if (found := re.search(r.sentence.format(name, r"(\w+)"), text))}
-        if not told:  # nothing leads on from here, which a wrong turn has led to
+        if not told:  # a dead end after a wrong turn
             break
-        lost = slips("misread") or relation.name not in told  # after a wrong turn there may be no such sentence
+        lost = slips("misread") or relation.name not in told  # after a wrong turn the sentence may be missing
         found = told[slips.rng.choice(list(told)) if lost else relation.name]
         sentence, name = found[0], found[1]
     yield {"say": f"{sentence}\nAnswer: {name}".lstrip()}
 
 
 def _query(question: Question, slips: Slips) -> Work:
-    """A question about tables: one query."""
+    """Answers a question about tables by one query."""
     subject, sql = tables.SUBJECTS[question.source["tables"]["name"]], question.source["sql"]
     if slips("guess"):
         yield _answer(slips.rng.choice((*subject.traits, 12, 40, 100)))

@@ -89,9 +89,7 @@ def statistics(
     )  # fmt: skip
     with jax.set_mesh(parts.mesh):
         placed = learner.place(batch, parts.mesh)
-        grads, sums, maxima = jax.jit(gradient)(
-            state.params, placed, jnp.zeros((), jnp.int32), adapters=state.adapters
-        )
+        grads, sums, maxima = jax.jit(gradient)(state.params, placed, jnp.zeros((), jnp.int32), adapters=state.adapters)
     found = objective.metrics(sums, maxima, batch.denominator) | {"grad_norm": optax.tree.norm(grads)}
     found = {key: float(value) for key, value in jax.device_get(found).items()}
     return {"algorithm": name, "groups": int(signal.sum()), **found}, grads

@@ -103,7 +103,10 @@ def begin(config: config_dict.ConfigDict, by: Teacher = agentic.PROGRAM) -> Prog
 
 
 def round_tasks(
-    config: config_dict.ConfigDict, workdir: Path, round_number: int, trees: dict[str, list],
+    config: config_dict.ConfigDict,
+    workdir: Path,
+    round_number: int,
+    trees: dict[str, list],
     by: Teacher = agentic.PROGRAM,
 ) -> dict[str, list[Task]] | dict[str, list[Question]]:
     """split -> the gated tasks of a round, read from its dataset. A missing dataset is written first (`write_round`).
@@ -220,9 +223,7 @@ class Flywheel:
     def train_current_round(self) -> dict[str, list[Task]]:
         """Runs the current round up to the end of its RL; returns split -> its tasks."""
         number = self.progress.round
-        earlier = [
-            task for k in range(number) for task in dataset.read(self.workdir / "tasks" / f"round_{k}", "train")
-        ]
+        earlier = [task for k in range(number) for task in dataset.read(self.workdir / "tasks" / f"round_{k}", "train")]
         trees = {split: self.progress.trees(split) for split in SPLITS}
         tasks = round_tasks(self.config, self.workdir, number, trees, self.teacher)
         if len(self.progress.rounds) == number:
@@ -262,9 +263,7 @@ class Flywheel:
             seed = pass_rates.derive_seed(self.config.seed, "evaluate", number)
             version = 0 if name == "initial" else int(self.trainer.state.step)
             with show.Progress(f"round {number}: held-out, {label}") as bar:
-                items = self.parts.play(
-                    params, tasks, members, version, seed=seed, on_progress=bar.update, **sampling
-                )
+                items = self.parts.play(params, tasks, members, version, seed=seed, on_progress=bar.update, **sampling)
             if hosts.first():
                 path = self.workdir / "rollouts" / f"round_{number}_heldout_{label}.jsonl"
                 rollout.write(items, path, round=number, phase=label)

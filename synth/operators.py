@@ -18,7 +18,7 @@ from synth.trees.tree import Node
 from synth.trees.workflow import Workflow
 
 MAX_RULES = 4  # at most so many fields with a rule per policy, to keep the policy text short
-MAX_BRANCHES = 64  # at most so many branches after an operator that doubles them
+MAX_BRANCHES = 64  # at most so many branches per tree after an operator that multiplies them
 
 PLACES = (
     "goals", "find", "read record", "urgent rule", "rule on record", "read owner", "rule on owner", "read link",
@@ -154,9 +154,7 @@ def with_rule(workflow: Workflow, name: str, condition: expr.Expr, otherwise: st
     return _insert(workflow, rule.place, insert)
 
 
-def _check_rule(
-    workflow: Workflow, name: str, entity: domains.Entity, condition: expr.Expr, otherwise: str
-) -> None:
+def _check_rule(workflow: Workflow, name: str, entity: domains.Entity, condition: expr.Expr, otherwise: str) -> None:
     """Raises ValueError naming what is wrong with a proposed rule."""
     expr.check(condition)
     free = [f"{entity.kind}.{f}" for f in entity.fields if f"{entity.kind}.{f}" not in _used(workflow)]

@@ -40,9 +40,7 @@ class Persona:
     yes: str
     no: str
 
-    def ask(
-        self, verb: str, record: str, record_id: str, slots: dict[str, str], also: Sequence[str] = ()
-    ) -> str:
+    def ask(self, verb: str, record: str, record_id: str, slots: dict[str, str], also: Sequence[str] = ()) -> str:
         """The first user message.
 
         Args:

@@ -14,7 +14,8 @@ class Task:
     id: unique; "<root>@r<round>/<leaf>/<variant>", the leaves joined by "+" where the branch has several goals.
     root: id of the round-0 workflow that the tree descends from.
     parent: id of the workflow that this tree was expanded from; "" in round 0.
-    operator: the operator that made this tree from its parent; "" in round 0 and for a tree carried over unchanged.
+    operator: the operator that made this tree from its parent; "" in round 0 and for a tree carried over unchanged;
+        "simplify" for a tree that went back to a simpler one (synth.trees.workflow.SIMPLIFY).
     seed: the run's seed; the random draws of state, wording and identifiers derive from it and the id.
     round: the flywheel round the task was made in.
     domain, persona: names in synth/trees/domains.py and synth/personas.py.

@@ -28,3 +28,21 @@ logging.getLogger("absl").setLevel(logging.WARNING)
 # Derandomised: a failure in CI is a failure here. No deadline: the first example of a jitted function compiles.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("repeatable")
+
+
+# Files that take longest, longest first. Two workers take files in turn (--dist loadfile): with the long ones at the
+# beginning neither is left with one at the end.
+LONGEST = (
+    "rl/learn/learner_test.py", "rl/resume_test.py", "rl/multiprocess_test.py", "model/network/family_test.py",
+    "model/network/sharding_test.py", "model/sampling/sampler_test.py", "model/network/transformer_test.py",
+    "rl/flywheel_test.py", "rl/rounds/reasoning_rounds_test.py", "rl/learn/objective_test.py", "rl/plan/plan_test.py",
+    "rl/rollouts/rollout_test.py", "rl/serving/serve_test.py", "model/checkpoints/lora_test.py",
+    "model/sampling/batching_test.py", "model/checkpoints/load_test.py", "model/network/attention_test.py",
+    "synth/previews/preview_test.py", "rl/checkpoint_test.py", "rl/learn/losses_test.py", "model/network/moe_test.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Sorts the files by LONGEST; tests of one file stay in their order."""
+    rank = {str(Path(__file__).parent / name): number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(str(item.path), len(rank)))

@@ -223,3 +223,9 @@ def test_folders_have_an_empty_init_and_can_be_taken_in_at_a_glance(package):
 
 def test_array_only_files_exist():
     assert all((REPOSITORY / path).is_file() for path in ARRAY_ONLY)
+
+
+def test_the_files_that_are_sorted_first_exist():
+    from tests import conftest
+
+    assert [name for name in conftest.LONGEST if not (REPOSITORY / "tests" / name).is_file()] == []

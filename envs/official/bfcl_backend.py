@@ -1,8 +1,11 @@
-"""BFCL's executable classes and its checker, kept from interfering with each other and with the rest of the process.
+"""Runs BFCL's executable classes and checker without side effects on each other or on the rest of the process.
 
-The package keeps instances in module globals under names made of model, task and class; some hold parts of module
-constants that they write to; MathAPI sets mpmath's precision for everybody. So every use here has a name of its own,
-its instances hold copies, precisions are put back, one thread is inside at a time, and names are purged after use.
+The package has three kinds of shared state:
+
+- It keeps instances in module globals, under names made of model, task and class. So each use here has its own model
+  name, which is removed after use.
+- Some instances hold parts of module constants and write to them. So instances get copies.
+- MathAPI sets mpmath's global precision. So precisions are restored, and one thread runs at a time.
 """
 
 from __future__ import annotations
@@ -30,12 +33,12 @@ except ImportError as missing:
         "BFCL needs the official package: make setup, or pip install --no-deps -r requirements-bfcl.txt"
     ) from missing
 
-# The package's own constants, under one roof.
+# The package's own constants.
 STEP_LIMIT: int = default_prompts.MAXIMUM_STEP_LIMIT
 REVEAL_WITH_FUNCTIONS: str = default_prompts.DEFAULT_USER_PROMPT_FOR_ADDITIONAL_FUNCTION_PROMPTING
 JSON_TYPES: dict[str, str] = type_mappings.GORILLA_TO_OPENAPI
 
-MOST_ENTRIES, MOST_DEPTH = 20_000, 200  # of a file system; the largest task has some hundred entries
+MOST_ENTRIES, MOST_DEPTH = 20_000, 200  # limits of a file system; the largest task has some hundred entries
 
 _DATA = Path(bfcl_eval.__file__).parent / "data"
 _LOCK = threading.Lock()
@@ -45,18 +48,21 @@ Record = dict[str, Any]
 
 
 class StateTooLargeError(Exception):
-    """A file system has grown beyond what can be compared: copies of directories share what they hold, so a few calls
-    can make exponentially many paths, or a directory that holds itself."""
+    """A file system has become too large to compare.
+
+    Copies of directories share their contents, so a few calls can make exponentially many paths, or a directory that
+    contains itself.
+    """
 
 
 def lines(name: str) -> list[Record]:
-    """The records of a JSON-lines file in the package's data folder, by its path there."""
+    """The records of a JSON-lines file. name: its path in the package's data folder."""
     return [json.loads(line) for line in (_DATA / name).read_text(encoding="utf-8").splitlines()]
 
 
 @functools.cache
 def functions(class_name: str) -> list[Record]:
-    """The function descriptions of an executable class, as the package words them."""
+    """The package's function descriptions of an executable class."""
     return lines(f"multi_turn_func_doc/{executable_backend_config.MULTI_TURN_FUNC_DOC_FILE_MAPPING[class_name]}")
 
 
@@ -79,9 +85,9 @@ class Session:
             self._instances = _instantiate(entry, self._name, grading=False)
 
     def execute(self, calls: Sequence[str]) -> list[str]:
-        """Evaluates calls (see envs/official/bfcl_calls.py) in order; returns what each gives, errors as text.
+        """Evaluates calls (see envs/official/bfcl_calls.py) in order; returns the result or error of each as text.
 
-        Raises StateTooLargeError.
+        Raises StateTooLargeError if a file system becomes too large.
         """
         results = []
         with _inside():
@@ -92,14 +98,14 @@ class Session:
         return results
 
     def close(self) -> None:
-        """Forgets the instances."""
+        """Removes the instances."""
         _purge(self._name)
 
 
 def check(entry: Record, turns: Sequence[Sequence[Sequence[str]]], truth: Sequence[Sequence[str]]) -> Record:
-    """What the package's multi_turn_checker says of the calls of an episode: {"valid", "error_type"?, ...}.
+    """The result of the package's multi_turn_checker for an episode: {"valid", "error_type"?, ...}.
 
-    turns: per turn the calls of each step. truth: the calls of the ground truth per turn.
+    turns: for each turn the calls of each step. truth: for each turn the ground truth's calls.
     """
     name = _fresh_name()
     try:
@@ -113,19 +119,19 @@ def check(entry: Record, turns: Sequence[Sequence[Sequence[str]]], truth: Sequen
 
 
 def _fresh_name() -> str:
-    """A model name that no episode and no grading has had. It ends in a letter: no name is the beginning of another."""
+    """A new model name. It ends in a letter, so that no name is a prefix of another."""
     return f"episode_{next(_NUMBERS)}x"
 
 
 @contextlib.contextmanager
 def _inside() -> Iterator[None]:
-    """One thread at a time, with precisions of its own."""
+    """Admits one thread at a time and restores numeric precisions afterwards."""
     with _LOCK, decimal.localcontext(), mpmath.workdps(15):
         yield
 
 
 def _execute(entry: Record, name: str, calls: list[str], grading: bool) -> tuple[list[str], dict[str, Any]]:
-    """(results, instances by class) of the package's evaluation of calls."""
+    """Evaluates calls by the package; returns (results, class name -> instance)."""
     return multi_turn_utils.execute_multi_turn_func_call(
         calls, entry["initial_config"], entry["involved_classes"], name, entry["id"],
         long_context="long_context" in entry["id"], is_evaL_run=grading,
@@ -133,9 +139,10 @@ def _execute(entry: Record, name: str, calls: list[str], grading: bool) -> tuple
 
 
 def _instantiate(entry: Record, name: str, grading: bool) -> dict[str, Any]:
-    """Makes the instances of a name and returns them by class.
+    """Makes the instances for a model name; returns class name -> instance.
 
-    In long contexts they hold parts of module constants: a booking would change credit cards for all later episodes.
+    Their contents are copied, because in long contexts they hold parts of module constants: otherwise a booking would
+    change credit cards for all later episodes.
     """
     _, instances = _execute(entry, name, [], grading)
     for instance in instances.values():
@@ -144,14 +151,14 @@ def _instantiate(entry: Record, name: str, grading: bool) -> dict[str, Any]:
 
 
 def _purge(name: str) -> None:
-    """Removes a name's instances from the package's globals."""
+    """Removes the instances of a model name from the package's globals."""
     with _LOCK:
         for key in [key for key in vars(multi_turn_utils) if key.startswith(name)]:
             del vars(multi_turn_utils)[key]
 
 
 def _check_size(root: Any) -> None:
-    """Raises StateTooLargeError for a directory with too many paths below it or too deep ones."""
+    """Raises StateTooLargeError if there are too many or too deep paths below a directory."""
     entries, found = [(root, 0)], 0
     while entries:
         directory, depth = entries.pop()

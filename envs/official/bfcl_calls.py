@@ -1,9 +1,9 @@
-"""Tool calls as the Python expressions that BFCL's package evaluates, written so that nothing else can happen.
+"""Converts tool calls to the Python expressions that BFCL's package evaluates, such that nothing else is evaluated.
 
-The package joins names, keys and values that a model said into text and `eval`s it, after putting an instance's name
-before everything that looks like a call, inside strings too. So only a tool of the task may be called, with identifiers
-as keywords and JSON values as arguments, and no literal holds an opening parenthesis. A call that cannot be made
-becomes a string literal that says so: evaluated in its place, it gives the text a model would have read anyway.
+The package joins a model's names, keys and values into text and evaluates it with `eval`. Before that it puts an
+instance's name before everything that looks like a call, even inside strings. So an expression here calls only a tool
+of the task, with identifiers as keywords and JSON values as arguments, and no literal contains an opening parenthesis.
+A call that cannot be made becomes a string literal with the error text, which then is the call's result.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any
 
 from envs.base import Message
 
-MOST_ARGUMENTS = 100_000  # characters of one call's arguments
-MOST_CALLS = 256  # calls of one message; the longest ground truth has 34
-MOST_DIGITS = 4300  # of an integer; Python refuses to print a longer one
-MOST_PRECISION = 10_000  # digits that MathAPI is asked to compute
+MOST_ARGUMENTS = 100_000  # most characters of one call's arguments
+MOST_CALLS = 256  # most calls of one message; the longest ground truth has 34
+MOST_DIGITS = 4300  # most digits of an integer; Python refuses to print longer ones
+MOST_PRECISION = 10_000  # most digits that MathAPI may be asked to compute
 
-# Arguments of MathAPI that decide how long it computes -> the largest magnitude they may have.
+# (function, argument) of MathAPI that determine its computing time -> largest allowed magnitude.
 _BOUNDS = {
-    ("logarithm", "value"): math.inf,  # finite: mpmath reads text such as "1e999999999", and writes it out
+    ("logarithm", "value"): math.inf,  # any finite number: mpmath would expand text such as "1e999999999"
     ("logarithm", "base"): math.inf,
     ("logarithm", "precision"): MOST_PRECISION,
     ("square_root", "precision"): MOST_PRECISION,
@@ -33,9 +33,9 @@ _BOUNDS = {
 
 
 def read(message: Message) -> list[tuple[str, str, dict[str, Any]]]:
-    """(id, name, arguments) of the calls of an assistant message whose arguments are a JSON object.
+    """(id, name, arguments) of those calls of an assistant message whose arguments are a JSON object.
 
-    Others are left out, as the package's Qwen handler leaves out what it cannot parse.
+    Other calls are left out; the package's Qwen handler leaves out unreadable calls, too.
     """
     found = []
     for call in message.get("tool_calls") or ():
@@ -50,7 +50,7 @@ def read(message: Message) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def expression(name: str, arguments: dict[str, Any], tools: Collection[str]) -> str:
-    """The expression of a call: `name(key=literal,...)`, or a string literal that says why it cannot be made."""
+    """The expression of a call: `name(key=literal,...)`, or a string literal with the error if it cannot be made."""
     if problem := _problem(name, arguments, tools):
         return _literal(f"Error during execution: {problem}")
     return f"{name}({','.join(f'{key}={_literal(value)}' for key, value in arguments.items())})"
@@ -62,14 +62,14 @@ def _literal(value: Any) -> str:
 
 
 def _problem(name: str, arguments: dict[str, Any], tools: Collection[str]) -> str:
-    """Why the call cannot be made, or "". Where the package would have failed too, in its words."""
+    """Why the call cannot be made, or "". Errors that the package would raise, too, have its wording."""
     if name not in tools:
         return f"name {name[:100]!r} is not defined"
     for key in arguments:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key) or keyword.iskeyword(key):
             return "invalid syntax"
     try:
-        text = json.dumps(arguments, allow_nan=False)  # raises for what JSON does not have, and for endless integers
+        text = json.dumps(arguments, allow_nan=False)  # raises for values that JSON lacks and for huge integers
         ascii(arguments)
     except (ValueError, RecursionError) as error:
         return str(error)
@@ -77,7 +77,7 @@ def _problem(name: str, arguments: dict[str, Any], tools: Collection[str]) -> st
         return f"arguments of {len(text)} characters are too long"
     for key, value in arguments.items():
         bound = _BOUNDS.get((name, key))
-        if bound is not None and not _magnitude(value) <= bound:  # not <=, because nan is out of range, too
+        if bound is not None and not _magnitude(value) <= bound:  # not >, so that nan is out of range, too
             return f"{key} is out of range"
     base, exponent = arguments.get("base"), arguments.get("exponent")
     if name == "power" and isinstance(base, int) and isinstance(exponent, int):
@@ -87,7 +87,7 @@ def _problem(name: str, arguments: dict[str, Any], tools: Collection[str]) -> st
 
 
 def _magnitude(value: Any) -> float:
-    """The absolute value of a number or a number's text; nan for anything else, and for what is not finite."""
+    """The absolute value of a number, or of text that is one; nan if it is not a finite number."""
     try:
         number = abs(float(value))
     except (TypeError, ValueError, OverflowError):

@@ -1,8 +1,7 @@
-"""Finds the official tau2-bench and nothing that merely has its name.
+"""Puts the official tau2-bench on the path, and makes sure that it is no other package of that name.
 
-The benchmark is not on the package index (the `tau2` there is something else), so a checkout is named by two
-environment variables: TAU2_SRC, its folder src, and TAU2_DATA_DIR, its folder data. What it needs to run is in
-requirements-tau2.txt.
+The benchmark is not on the package index (the `tau2` there is a different package). Two environment variables name a
+checkout's folders: TAU2_SRC its `src`, TAU2_DATA_DIR its `data`. Its dependencies are in requirements-tau2.txt.
 """
 
 from __future__ import annotations
@@ -14,16 +13,16 @@ import sys
 from pathlib import Path
 
 RELEASE = "v0.2.0"
-_VERSION = "0.2.1-dev"  # what pyproject.toml says in that release
+_VERSION = "0.2.1-dev"  # the version in pyproject.toml of that release
 
 
 def load() -> None:
-    """Puts the checkout on the path and imports it. Raises ImportError saying what is missing or wrong."""
+    """Puts the checkout on the path and imports it. Raises ImportError if something is missing or wrong."""
     source, data = os.environ.get("TAU2_SRC"), os.environ.get("TAU2_DATA_DIR")
     if not source or not data:
         raise ImportError(
             f"tau2 needs a checkout of sierra-research/tau2-bench at {RELEASE} (the package tau2 of the package index "
-            "is another thing): set TAU2_SRC to its folder src and TAU2_DATA_DIR to its folder data"
+            "is a different package): set TAU2_SRC to its folder src and TAU2_DATA_DIR to its folder data"
         )
     for name, path in (("TAU2_SRC", Path(source, "tau2", "registry.py")), ("TAU2_DATA_DIR", Path(data, "tau2"))):
         if not path.exists():
@@ -35,12 +34,12 @@ def load() -> None:
             f"TAU2_SRC = {source!r}: expected {RELEASE}, whose {project.name} says {_VERSION}, found "
             f"{found[1] if found else 'none'}"
         )
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else importing it asks the network for prices
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # otherwise the import downloads prices
     sys.path.insert(0, str(Path(source).resolve()))
     try:
         from loguru import logger
 
-        logger.disable("tau2")  # it tells every step
+        logger.disable("tau2")  # it logs every step
         package = importlib.import_module("tau2.registry")
     except ImportError as missing:
         raise ImportError(f"tau2 needs {missing.name}: pip install -r requirements-tau2.txt") from missing

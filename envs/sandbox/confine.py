@@ -1,7 +1,7 @@
-"""Linux's means to confine the calling process, through ctypes: namespaces, Landlock, seccomp, resource limits.
+"""Confines the calling process with Linux namespaces, Landlock, seccomp and resource limits, called through ctypes.
 
-All are one-way: what a process gives up it cannot take back, nor can what it starts. Sources: landlock(7), seccomp(2),
-namespaces(7), and the kernel's headers for the numbers.
+Neither the process nor its children can undo any of this. Sources: landlock(7), seccomp(2), namespaces(7), and the
+kernel's headers for the numbers.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446  # the same 
 _READ_FILE, _READ_DIR, _IOCTL_DEV = 1 << 2, 1 << 3, 1 << 15
 _ADDR_NO_RANDOMIZE = 0x40000
 
-# What a Python program needs that computes, prints and uses files it may open. Everything else answers EACCES: no new
-# processes or threads, programs, sockets, signals to anybody, mounts, tracing, limits, devices; and none of the calls
-# that change files by name and that Landlock does not cover (chmod, chown, utime, xattr; truncate in old kernels).
+# The system calls that a Python program needs to compute, print and use files that it may open. All others fail with
+# EACCES. That excludes new processes or threads, programs, sockets, signals to other processes, mounts, tracing, limits
+# and devices. It also excludes calls that change files by name and are not covered by Landlock: chmod, chown, utime,
+# xattr; truncate in old kernels.
 _ALLOWED = {
     "x86_64": (  # asm/unistd_64.h
         *range(0, 16),  # read write open close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sig*
@@ -45,7 +46,7 @@ _ALLOWED = {
         214, 215, 216, 222, 226, 233, 276, 278, 291, 293, 439,
     ),
 }  # fmt: skip
-# fcntl is let through for these commands only: with F_SETOWN and F_SETSIG the kernel would send signals to others.
+# fcntl is allowed with these commands only: F_SETOWN and F_SETSIG would make the kernel send signals to others.
 _FCNTL = {"x86_64": 72, "aarch64": 25}
 _FCNTL_COMMANDS = (0, 1, 2, 3, 4, 5, 6, 7, 1030)  # F_DUPFD .. F_SETFL, locks, F_DUPFD_CLOEXEC
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -53,7 +54,7 @@ _SECCOMP_ALLOW, _SECCOMP_KILL, _SECCOMP_EACCES = 0x7FFF0000, 0x80000000, 0x00050
 
 
 class Unavailable(RuntimeError):
-    """The kernel does not offer a protection."""
+    """The kernel does not offer a protection that is needed."""
 
 
 def _checked(result: int, what: str) -> int:
@@ -63,9 +64,9 @@ def _checked(result: int, what: str) -> int:
 
 
 def own_namespaces() -> None:
-    """Moves the process into user, mount, network, IPC and host-name namespaces of its own, without any network.
+    """Moves the process into new user, mount, network, IPC and host-name namespaces; it then has no network.
 
-    Raises Unavailable where unprivileged user namespaces are not allowed.
+    Raises Unavailable if unprivileged user namespaces are not allowed.
     """
     user, group = os.getuid(), os.getgid()
     flags = _CLONE_NEWUSER | _CLONE_NEWNS | _CLONE_NEWNET | _CLONE_NEWIPC | _CLONE_NEWUTS
@@ -76,54 +77,59 @@ def own_namespaces() -> None:
                 file.write(text)
         except OSError as error:
             raise Unavailable(f"{name}: {error.strerror}") from error
-    _checked(_LIBC.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None), "mount")  # ours do not reach the others
+    _checked(_LIBC.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None), "mount")  # ours stay private
 
 
 def mount_memory(path: str, size: int, files: int) -> None:
-    """Mounts an empty file system in memory at `path`, of at most `size` bytes and `files` files and folders."""
+    """Mounts an empty file system in memory at `path`, with at most `size` bytes and `files` files and folders.
+
+    Raises Unavailable.
+    """
     options = f"size={size},nr_inodes={files},mode=0700".encode()
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     _checked(_LIBC.mount(b"scratch", path.encode(), b"tmpfs", flags, options), "mount tmpfs")
 
 
 def make_read_only(path: str) -> None:
-    """Nothing can be written any more to what `mount_memory` mounted, but to what is mounted within it."""
+    """Makes a mount of `mount_memory` read-only; mounts within it stay writable. Raises Unavailable."""
     flags = _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     _checked(_LIBC.mount(None, path.encode(), None, flags, None), "remount")
 
 
 def unmount(path: str) -> None:
-    """Takes away what `mount_memory` mounted, files still open included."""
+    """Removes a mount of `mount_memory`, even if files in it are open. Raises Unavailable."""
     _checked(_LIBC.umount2(path.encode(), _MNT_DETACH), "umount")
 
 
 def fix_addresses() -> bool:
-    """Programs that this process executes lie at the same addresses each time. True if that is so only from now on.
+    """Turns off address randomisation for programs that this process executes from now on.
 
-    False too where the machine does not allow it (some containers), and all stays as it is.
+    Returns True if that changed something; False if it was off already or the machine does not allow it (some
+    containers).
     """
     before = _LIBC.personality(0xFFFFFFFF)
     return before >= 0 and not before & _ADDR_NO_RANDOMIZE and _LIBC.personality(before | _ADDR_NO_RANDOMIZE) >= 0
 
 
 def die_with_parent(signal: int) -> None:
-    """The kernel sends this process `signal` when its parent ends."""
+    """Makes the kernel send this process `signal` when its parent ends. Raises Unavailable."""
     _checked(_LIBC.prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0), "prctl")
 
 
 def limit(limits: dict[int, int]) -> None:
-    """Sets resource limits, soft and hard; {resource.RLIMIT_...: value}. CPU gets a second for a handler to end in."""
+    """Sets soft and hard resource limits {resource.RLIMIT_...: value}. The hard CPU limit is one second longer."""
     for kind, value in limits.items():
         resource.setrlimit(kind, (value, value + (kind == resource.RLIMIT_CPU)))
 
 
 def ruleset(readable: Iterable[str], listable: Iterable[str], writable: Iterable[str]) -> int:
-    """A descriptor for `restrict_files`, of these files, folders and what is beneath them or mounted there.
+    """Makes a Landlock ruleset of files and folders, with all that is below them; returns a descriptor of it.
 
-    readable: to read and list. listable: to list. writable: to read, list and write. Raises Unavailable.
+    readable: may be read and listed. listable: may be listed. writable: may be read, listed and written. Missing paths
+    are skipped. Raises Unavailable.
     """
     version = _checked(_LIBC.syscall(_LANDLOCK_CREATE, None, 0, 1), "Landlock")
-    rights = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1  # each version of the ABI knows more rights
+    rights = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1  # each version of the ABI has more rights
     attributes = struct.pack("Q", rights)
     descriptor = _checked(_LIBC.syscall(_LANDLOCK_CREATE, attributes, len(attributes), 0), "Landlock")
     granted = [(path, _READ_FILE | _READ_DIR) for path in readable]
@@ -143,21 +149,21 @@ def ruleset(readable: Iterable[str], listable: Iterable[str], writable: Iterable
 
 
 def restrict_files(descriptor: int) -> None:
-    """From now on only the files of a ruleset can be opened.
+    """Allows only the files of a ruleset (from `ruleset`) to be opened from now on.
 
-    Names and sizes of other files remain visible to stat(2), which Landlock does not cover. Raises Unavailable.
+    Names and sizes of other files remain visible through stat(2), which Landlock does not cover. Raises Unavailable.
     """
     no_new_privileges()
     _checked(_LIBC.syscall(_LANDLOCK_RESTRICT, descriptor, 0), "Landlock")
 
 
 def no_new_privileges() -> None:
-    """No program that this process executes can have more rights than it; what Landlock and seccomp ask for."""
+    """Executed programs cannot gain privileges from now on; Landlock and seccomp require it. Raises Unavailable."""
     _checked(_LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
 
 
 def seccomp() -> None:
-    """Every system call not in the table of this architecture fails with EACCES from now on. Raises Unavailable."""
+    """Makes system calls that are not in this architecture's table fail with EACCES. Raises Unavailable."""
     machine = platform.machine()
     if machine not in _ALLOWED:
         raise Unavailable(f"seccomp: no table of system calls for {machine}")

@@ -1,30 +1,35 @@
 """The Python tool: a stateless interpreter for untrusted code, as a pool of warm fork servers.
 
-Every call runs in a process of its own, forked from an interpreter that has imported what programs use and nothing of
-this repository's. What this promises of a call, whatever the code does:
-  - no network, no new processes or threads, no other programs, no signals to other processes, no tracing, no mounts:
-    seccomp lets through a list of harmless system calls and nothing else;
-  - no file can be opened but those of Python's standard library, of SymPy and of the shared libraries they need, for
-    reading, and an empty folder of its own for writing, in memory, of bounded size and number of files, which is gone
-    after the call (Landlock, tmpfs): neither the repository nor other installed packages nor /proc nor any file of the
-    user;
-  - no environment variable and no open file of this process reaches it;
-  - CPU time, wall time, memory, output, file size and open files are bounded; what runs over is killed for good, and
-    its output up to there is returned;
-  - it can neither change later calls nor read earlier ones: they are forked from a server that no call passes through.
-It does not promise: a defence against bugs in the kernel; secrecy of names, sizes and dates of files (stat works);
-bounds on memory bandwidth or heat.
+Each call runs in its own process, forked from an interpreter that has imported the modules which programs use, and
+nothing of this repository. Guarantees for a call, whatever its code does:
 
-The same program prints the same again on the same machine, and in other servers, unless it depends on the clock (and
-so, near its limits, on the machine's load), on process numbers, on dates of files, or on the kernel's randomness:
-os.urandom and what draws from it, such as secrets, uuid4, random.seed() and random.Random() without a seed. `random`
-itself starts from seed 0, hashes are not randomised, and neither are addresses where the machine lets us (not in every
-container); in the output " at 0x...>" stands for the address of an object.
+- System calls: seccomp admits only a list of harmless ones. So there is no network and there are no new processes or
+  threads, other programs, signals to other processes, tracing or mounts.
+- Reading files: Landlock admits only Python's standard library, SymPy and the shared libraries that they need. So the
+  repository, other installed packages, /proc and the user's files cannot be opened.
+- Writing files: only into an empty folder in memory (tmpfs), of bounded size and number of files, which is removed
+  after the call.
+- Inheritance: the call gets no environment variables and no open files of this process.
+- Limits: CPU time, wall time, memory, output, file size and open files are bounded. A call that exceeds a limit is
+  killed, and its output so far is returned.
+- Isolation of calls: a call cannot change later calls or read earlier ones, because each is forked from a server that
+  never sees the contents of calls.
 
-A machine without Landlock or seccomp is refused with a RuntimeError that says what is missing. A machine without
-unprivileged user namespaces is used without the writable folder: programs cannot write files at all there, and a
-warning says so. All servers share one empty folder, python-tool in the system's for temporary files, over which each
-mounts its own.
+Not guaranteed: protection from bugs in the kernel; secrecy of names, sizes and dates of files (stat works); limits on
+memory bandwidth or heat.
+
+On the same machine the same program gives the same output each time, in every server, unless it depends on
+
+- the clock (and so, near the limits, the machine's load), process numbers or dates of files;
+- the kernel's randomness: os.urandom and what uses it, such as secrets, uuid4, random.seed() and random.Random()
+  without a seed.
+
+To that end `random` starts from seed 0 and hashes are not randomised. Neither are addresses, where the machine allows
+that (some containers do not). The output shows " at 0x...>" for the address of an object.
+
+A machine without Landlock or seccomp is refused with a RuntimeError that says what is missing. On a machine without
+unprivileged user namespaces there is no writable folder: programs cannot write files, and a warning says so. All
+servers share one empty folder, `python-tool` in the system's temporary folder, over which each server mounts its own.
 """
 
 from __future__ import annotations
@@ -56,8 +61,8 @@ MODULES = (
     "math", "cmath", "fractions", "decimal", "itertools", "functools", "collections", "statistics", "random", "re",
     "string", "datetime", "json", "heapq", "bisect", "operator", "time", "sympy",
 )  # fmt: skip
-MAX_CODE = 20_000  # characters of one program
-PLACE = os.path.join(tempfile.gettempdir(), "python-tool")  # where servers mount programs' folders
+MAX_CODE = 20_000  # most characters of one program
+PLACE = os.path.join(tempfile.gettempdir(), "python-tool")  # where servers mount the writable folders
 _ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]+(?=[>,])")  # in <object object at 0x7f...>
 
 SCHEMA = tools.schema(
@@ -69,7 +74,7 @@ SCHEMA = tools.schema(
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Bounds of one call. wall_seconds is a backstop for programs that wait instead of computing."""
+    """Limits of one call. wall_seconds stops programs that wait instead of computing."""
 
     cpu_seconds: int = 5
     wall_seconds: int = 10
@@ -82,29 +87,30 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a call came to. ok: it ran to its end without an error. text: what the model sees."""
+    """The result of a call. ok: whether the program ended without an error. text: what the model sees."""
 
     ok: bool
     text: str
 
 
 class PythonTool:
-    """A pool of `size` fork servers, each answering one call at a time; started on first use.
+    """A pool of `size` fork servers, which are started on first use. Each handles one call at a time.
 
-    prelude: our own code that every server runs once, before it confines anything, so that what it imports is warm.
+    prelude: trusted code that each server runs once, unconfined, for example to import modules ahead of calls.
     """
 
     def __init__(self, size: int = 2, limits: Limits = Limits(), prelude: str = ""):
         self._limits, self._prelude = limits, prelude
-        self.lacking = ""  # why programs cannot write files on this machine, once a server has started
+        self.lacking = ""  # why programs cannot write files here, "" if they can; set when a server starts
         self._free: queue.LifoQueue[_Server | None] = queue.LifoQueue()
         for _ in range(size):
-            self._free.put(None)  # a place for a server
+            self._free.put(None)  # None: a server that has not been started
 
     def run(self, code: str, names: dict[str, Any] | None = None) -> Result:
-        """Runs a program that knows `names` (JSON values). A refusal, an error or a crash of the program is a Result.
+        """Runs a program. A refusal, an error or a crash of the program is returned as a Result.
 
-        Raises RuntimeError where the machine cannot protect itself, or when a server breaks.
+        names: global variables of the program, name -> JSON value.
+        Raises RuntimeError if the machine cannot confine programs or a server breaks.
         """
         if len(code) > MAX_CODE:
             return Result(False, f"Error: the program has {len(code)} characters, at most {MAX_CODE} are allowed.")
@@ -124,11 +130,11 @@ class PythonTool:
             self._free.put(server)
 
     async def call(self, code: str, names: dict[str, Any] | None = None) -> Result:
-        """`run` in a thread."""
+        """Runs `run` in a thread."""
         return await asyncio.to_thread(self.run, code, names)
 
     def close(self) -> None:
-        """Stops the servers that are not at work. The pool can be used again: it starts new ones."""
+        """Stops the idle servers. The pool remains usable: it starts new servers when needed."""
         for server in [self._free.get() for _ in range(self._free.qsize())]:
             if server is not None:
                 server.stop()
@@ -137,14 +143,14 @@ class PythonTool:
 
 @functools.cache
 def shared() -> PythonTool:
-    """The pool of this process, stopped when it ends."""
+    """The pool that all users in this process share; stopped when the process exits."""
     tool = PythonTool(max(2, os.cpu_count() or 1))
     atexit.register(tool.close)
     return tool
 
 
 def _told(answer: dict[str, Any], output: str, limits: Limits) -> Result:
-    """The result of a call as the model sees it."""
+    """Makes the Result of a call from the server's answer and the program's output."""
     text = _ADDRESS.sub("0x...", output).rstrip("\n")
     notes = {
         "time": f"stopped: more than {limits.cpu_seconds} s of CPU time or {limits.wall_seconds} s in all",
@@ -160,7 +166,7 @@ def _told(answer: dict[str, Any], output: str, limits: Limits) -> Result:
 
 
 class _Server:
-    """One fork server process. Raises RuntimeError if it refuses to serve."""
+    """One fork server process. Raises RuntimeError if it does not start or cannot confine programs."""
 
     def __init__(self, limits: Limits, prelude: str):
         self._limits = limits
@@ -185,13 +191,13 @@ class _Server:
             raise RuntimeError(f"python tool: this machine cannot confine programs: {hello['refused']}")
 
     def call(self, message: dict[str, Any]) -> tuple[dict[str, Any], str]:
-        """One call: ({"stopped", "status", "signal"}, output). Raises EOFError or OSError if the server is gone."""
+        """Runs one call; returns ({"stopped", "status", "signal"}, output). Raises EOFError or OSError."""
         python_worker.send(self._process.stdin, message)
         answer = self._within(self._limits.wall_seconds + 20, python_worker.receive)
         return answer, self._within(20, python_worker.receive_frame).decode(errors="replace")
 
     def _within(self, seconds: float, receive: Callable[[BinaryIO], Received | None]) -> Received:
-        """What the server sends next; one that is silent for longer is killed."""
+        """Receives what the server sends next; kills the server if that takes longer than `seconds`."""
         timer = threading.Timer(seconds, self._process.kill)
         timer.start()
         try:
@@ -199,15 +205,15 @@ class _Server:
         finally:
             timer.cancel()
         if received is None:
-            raise EOFError("it ended")
+            raise EOFError("the process ended")
         return received
 
     def stop(self) -> None:
-        """Ends the process, and with it what it mounted."""
+        """Ends the process, and with it its mounts."""
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             try:
                 stream.close()
-            except OSError:  # what was not sent any more
+            except OSError:  # unsent data
                 pass

@@ -1,11 +1,11 @@
-"""The fork server behind python_tool.py: a warm interpreter that forks once per call and confines the child.
+"""The fork server behind python_tool.py: a warm interpreter that forks a child for each call and confines it.
 
-Speaks with its parent over standard input and output, in frames with a four-byte length before them. The first, a JSON
-message, says what protects a call, or why calls are refused. Every call is one message, and its answer one message and
-one frame of output. It ends when its input does.
+It communicates with its parent over standard input and output, in frames that start with a four-byte length. A message
+is a frame of JSON. The server first sends a message which says how calls are protected or why they are refused. Each
+call is one message; its answer is one message and one frame of output. The server ends when its input ends.
 
-What a call says must not stay in the server's memory, which later calls inherit and can search. So it is the child that
-reads the message, and the server passes the output on through one buffer, which it wipes.
+The contents of a call must not stay in the server's memory, which later calls inherit and could search. So the child
+reads the message itself, and the server passes on the output through a buffer that it wipes afterwards.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from typing import Any, BinaryIO
 
 from envs.sandbox import confine
 
-PROGRAM = "<program>"  # the file name of a call's code in tracebacks
+PROGRAM = "<program>"  # file name of a program in tracebacks
 _LENGTH = struct.Struct(">I")
-_PIECE = 1 << 16  # bytes of output read at a time
-_THIRD_PARTY = ("site-packages", "dist-packages")  # folders that may lie within the standard library's
+_PIECE = 1 << 16  # bytes of output that are read at a time
+_THIRD_PARTY = ("site-packages", "dist-packages")  # folders that may be inside the standard library's
 
-# Prints what a process has mapped that has loaded the extension modules in its arguments, libraries they need included.
+# Loads the extension modules in its arguments and prints what is mapped then, which includes the libraries they need.
 _MAPS = """
 import ctypes, sys
 for path in sys.argv[1:]:
@@ -63,13 +63,13 @@ def receive(stream: BinaryIO) -> dict[str, Any] | None:
 
 
 def receive_frame(stream: BinaryIO) -> bytearray | None:
-    """Reads one frame, and not a byte more from an unbuffered stream; None at the end of the stream."""
+    """Reads one frame, and from an unbuffered stream not a byte more; None at the end of the stream."""
     head = _read(stream, _LENGTH.size)
     return _read(stream, *_LENGTH.unpack(head)) if len(head) == _LENGTH.size else None
 
 
 def _read(stream: BinaryIO, count: int) -> bytearray:
-    """`count` bytes, fewer at the end of the stream."""
+    """Reads `count` bytes, or fewer at the end of the stream."""
     data = bytearray()
     while len(data) < count and (piece := stream.read(count - len(data))):
         data += piece
@@ -77,7 +77,10 @@ def _read(stream: BinaryIO, count: int) -> bytearray:
 
 
 def execute(code: str, given: dict[str, Any]) -> int:
-    """Runs a program that knows the given names and prints its last expression's value; returns the exit status."""
+    """Runs a program and prints the value of its last expression; returns the exit status.
+
+    given: the program's global variables.
+    """
     names: dict[str, Any] = {"__name__": "__main__", **given}
     try:
         tree = ast.parse(code, PROGRAM)
@@ -90,7 +93,7 @@ def execute(code: str, given: dict[str, Any]) -> int:
         sys.stdout.flush()
     except SystemExit:
         sys.stdout.flush()
-    except BaseException as error:  # whatever a program raises is its result
+    except BaseException as error:  # any exception of a program is its result
         frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == PROGRAM]
         where = f"line {frames[-1].lineno}: " if frames else ""
         print(where + "".join(traceback.format_exception_only(error)).strip())
@@ -101,9 +104,10 @@ def execute(code: str, given: dict[str, Any]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _Bounds:
-    """What confines every call.
+    """What confines each call.
 
-    files: the ruleset of those it may open. writes: whether scratch is a folder of its own.
+    limits: see python_tool.Limits. files: descriptor of the Landlock ruleset. scratch: the working folder. writes:
+    whether scratch is a writable folder, mounted for each call.
     """
 
     limits: dict[str, int]
@@ -113,8 +117,8 @@ class _Bounds:
 
 
 def _child(incoming: BinaryIO, output: int, bounds: _Bounds) -> None:
-    """Reads a call, gives up everything that its program does not need, and runs it. Does not return."""
-    status, limits = 3, bounds.limits  # the status that is left if the confinement fails: the program is not run then
+    """Reads a call, gives up all rights that its program does not need, and runs it. Does not return."""
+    status, limits = 3, bounds.limits  # exit status if the confinement fails; then the program is not run
     try:
         os.setsid()
         confine.die_with_parent(signal.SIGKILL)
@@ -142,7 +146,7 @@ def _child(incoming: BinaryIO, output: int, bounds: _Bounds) -> None:
         )
         random.seed(0)
         confine.seccomp()
-        status = 1  # what is left if telling an error fails in its turn, out of memory for one
+        status = 1  # exit status if reporting an error fails, too, for example without memory
         status = execute(message["code"], message["names"])
     except BaseException as error:
         os.write(1, f"{error!r}".encode("utf-8", errors="replace"))
@@ -151,7 +155,7 @@ def _child(incoming: BinaryIO, output: int, bounds: _Bounds) -> None:
 
 
 def _collect(pid: int, source: int, limits: dict[str, int], buffer: memoryview) -> tuple[int, str, int]:
-    """Reads the child's output until it ends or is stopped.
+    """Reads the child's output until the child ends or is stopped.
 
     Returns (bytes of output in the buffer, why it was stopped or "", wait status).
     """
@@ -168,7 +172,7 @@ def _collect(pid: int, source: int, limits: dict[str, int], buffer: memoryview) 
             count = os.readv(source, [buffer[length : length + _PIECE]])
             length += count
             if not count:
-                poll.unregister(source)  # closed by the program, which may still run
+                poll.unregister(source)  # closed by the program, which may be still running
         if length > limits["output_bytes"]:
             stopped = "output"
         elif not ready:
@@ -176,11 +180,11 @@ def _collect(pid: int, source: int, limits: dict[str, int], buffer: memoryview) 
     try:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
-        os.kill(pid, signal.SIGKILL)  # it has not come to setsid yet, or is a zombie already
+        os.kill(pid, signal.SIGKILL)  # the child has not called setsid yet, or is a zombie already
     status = os.waitpid(pid, 0)[1]
     os.close(watch)
     os.set_blocking(source, False)
-    while not stopped:  # what it wrote last
+    while not stopped:  # output that is still in the pipe
         try:
             count = os.readv(source, [buffer[length : length + _PIECE]])
         except BlockingIOError:
@@ -194,7 +198,7 @@ def _collect(pid: int, source: int, limits: dict[str, int], buffer: memoryview) 
 
 
 def _call(incoming: BinaryIO, bounds: _Bounds, buffer: memoryview) -> tuple[dict[str, Any], int]:
-    """One call: ({"stopped", "status", "signal"}, bytes of output in the buffer)."""
+    """Handles one call; returns ({"stopped", "status", "signal"}, bytes of output in the buffer)."""
     if bounds.writes:
         confine.mount_memory(bounds.scratch, bounds.limits["scratch_bytes"], bounds.limits["scratch_files"])
     source, sink = os.pipe()
@@ -208,13 +212,13 @@ def _call(incoming: BinaryIO, bounds: _Bounds, buffer: memoryview) -> tuple[dict
         confine.unmount(bounds.scratch)
     signalled = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     if signalled == signal.SIGXCPU or (signalled == signal.SIGKILL and not stopped):
-        stopped = "time"  # the kernel's: soft or hard limit on CPU time
+        stopped = "time"  # by the kernel, at the soft or hard limit of CPU time
     exit_status = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -1
     return {"stopped": stopped, "status": exit_status, "signal": signalled}, length
 
 
 def _warm_up(modules: list[str], prelude: str) -> list[str]:
-    """Imports what programs will want and runs the prelude; returns the folders of all packages loaded then."""
+    """Imports modules and runs the prelude; returns the folders of all packages that this has loaded."""
     before = set(sys.modules)
     for name in modules:
         __import__(name)
@@ -224,9 +228,9 @@ def _warm_up(modules: list[str], prelude: str) -> list[str]:
 
 
 def _standard_library() -> tuple[list[str], list[str]]:
-    """(the standard library's folders, the files and folders in them and the shared libraries they need).
+    """(the standard library's folders, the files and folders in them and the shared libraries that they need).
 
-    The interpreter's own, which in a virtual environment lie elsewhere; and nothing that others have installed there.
+    In a virtual environment these are the folders of its base interpreter. Installed packages in them are left out.
     """
     base = {"base": sys.base_prefix, "platbase": sys.base_exec_prefix}
     folders = sorted({os.path.realpath(sysconfig.get_path(name, vars=base)) for name in ("stdlib", "platstdlib")})
@@ -239,13 +243,16 @@ def _standard_library() -> tuple[list[str], list[str]]:
 
 
 def _forget_third_parties(folders: list[str]) -> None:
-    """From now on only the standard library and what is loaded already can be imported."""
+    """Restricts imports to the standard library and what is already loaded."""
     sys.path[:] = [*folders, *(os.path.join(folder, "lib-dynload") for folder in folders)]
     sys.meta_path[:] = [machinery.BuiltinImporter, machinery.FrozenImporter, machinery.PathFinder]
 
 
 def _scratch(place: str) -> str:
-    """Mounts what `serve` says over `place`, and returns the folder in it where a call's own is to be mounted."""
+    """Mounts a folder in memory over `place`; returns the folder in it where each call's folder will be mounted.
+
+    Raises confine.Unavailable or OSError.
+    """
     os.makedirs(place, exist_ok=True)
     confine.own_namespaces()
     confine.mount_memory(place, 1 << 16, 8)
@@ -259,14 +266,16 @@ def serve(place: str, modules: list[str], limits: dict[str, int], prelude: str =
     """Answers calls until standard input ends.
 
     Args:
-      place: an empty folder, or none yet, over which the server mounts files in memory for itself alone, so that any
-        number of servers can share it.
-      prelude: our own code, run once so that what it imports is warm.
+      place: an empty folder, created if missing. The server mounts a file system in memory over it, which only this
+        server sees, so any number of servers can share the folder.
+      modules: names of modules to import before the first call.
+      limits: see python_tool.Limits.
+      prelude: trusted code, run once before the first call.
     """
     incoming, outgoing = (open(fd, mode, buffering=0, closefd=False) for fd, mode in ((0, "rb"), (1, "wb")))
     os.environ.clear()
     repository = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
-    sys.path.remove(repository)  # only we need it
+    sys.path.remove(repository)  # only needed by this module
     packages = _warm_up(modules, prelude)
     folders, readable = _standard_library()
     _forget_third_parties(folders)
@@ -276,7 +285,7 @@ def serve(place: str, modules: list[str], limits: dict[str, int], prelude: str =
     except (confine.Unavailable, OSError) as error:
         scratch, lacking = "/", str(error)
     gc.collect()
-    gc.freeze()  # keeps the collector from touching, and so copying, the pages that children share
+    gc.freeze()  # so that the collector does not touch, and thereby copy, memory pages shared with children
     buffer = memoryview(bytearray(limits["output_bytes"] + _PIECE))
     try:
         files = confine.ruleset(readable + packages, folders, [] if lacking else [place])
@@ -293,7 +302,7 @@ def serve(place: str, modules: list[str], limits: dict[str, int], prelude: str =
     send(outgoing, {"lacking": lacking, "refused": refused})
     waiting = select.poll()
     waiting.register(incoming, select.POLLIN)
-    while not refused and waiting.poll()[0][1] & select.POLLIN:  # not set when the stream has ended
+    while not refused and waiting.poll()[0][1] & select.POLLIN:  # POLLIN is not set at the end of the stream
         head, length = _call(incoming, bounds, buffer)
         send(outgoing, head)
         outgoing.write(_LENGTH.pack(length))
@@ -305,5 +314,5 @@ def serve(place: str, modules: list[str], limits: dict[str, int], prelude: str =
 
 if __name__ == "__main__":
     if confine.fix_addresses():
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # it takes effect in a new program
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # takes effect only in a newly executed program
     serve(sys.argv[1], sys.argv[2].split(","), json.loads(sys.argv[3]), sys.argv[4])

@@ -1,10 +1,13 @@
-"""Databases for untrusted queries: a pool of processes (envs/sandbox/sql_worker.py) that hold them and can be killed.
+"""Databases for untrusted queries, held by a pool of processes (envs/sandbox/sql_worker.py) that can be killed.
 
-What this promises of a query, whatever it says: it changes nothing, reads no file and no network, takes a bounded time
-(SECONDS of CPU) and memory (twice sql_worker.MEMORY), and returns a bounded number of rows and bytes. A query that runs
-over, or crashes DuckDB, is an error for the caller to tell; the next one finds the same tables. It does not promise the
-same answer twice from queries that look at the clock or at DuckDB itself: now(), txid_current(), duckdb_memory() and
-their like. random(), samples and uuid() repeat.
+Guarantees for any query:
+
+- It changes nothing and accesses neither files nor network.
+- Its time (SECONDS of CPU), memory (twice sql_worker.MEMORY) and result (rows and bytes) are bounded.
+- If it exceeds a limit or crashes DuckDB, the caller gets an error, and the next query finds the same tables.
+
+The same query gives the same result each time, also with random(), samples and uuid(), unless it depends on the clock
+or on DuckDB itself: now(), txid_current(), duckdb_memory() and the like.
 """
 
 from __future__ import annotations
@@ -23,33 +26,33 @@ from typing import Any
 from envs.sandbox import python_worker, sql_worker
 
 REPOSITORY = Path(__file__).parents[2]
-SECONDS = 10  # CPU time of one call
+SECONDS = 10  # most CPU time of one call
 
 
 class Unreadable(ValueError):
-    """A source that no tables can be made of."""
+    """No tables can be made from the source."""
 
 
 class Database:
-    """The tables of a source: a folder, or arguments of corpora.tables.tables. Any number of episodes may share one.
+    """The tables of a source: a folder's path, or arguments of corpora.tables.tables. Episodes may share an instance.
 
-    Every method raises ValueError with what is wrong with the call, Unreadable with what is wrong with the source, and
-    RuntimeError when the process that holds the tables breaks through no fault of the call's.
+    All methods raise ValueError if something is wrong with the call, Unreadable if something is wrong with the source,
+    and RuntimeError if the process with the tables ends for another reason.
     """
 
     def __init__(self, source: str | dict[str, Any]):
         self._source = json.dumps(os.path.abspath(source) if isinstance(source, str) else source, sort_keys=True)
 
     def tables(self) -> list[str]:
-        """Names of the tables, in order."""
+        """The names of the tables, sorted."""
         return self._ask("tables")
 
     def describe(self, table: str) -> dict[str, Any]:
-        """{"columns": name -> type, "rows": how many, "notes"} of a table."""
+        """{"columns": name -> type, "rows": number of rows, "notes": text} of a table."""
         return self._ask("describe", table)
 
     def query(self, sql: str) -> tuple[list[str], list[list[Any]], bool]:
-        """(column names, the first rows, whether there are more) of one SELECT; see sql_worker.py for bounds."""
+        """(column names, the first rows, whether there are more) of one SELECT; limits are in sql_worker.py."""
         return tuple(self._ask("query", sql))
 
     def _ask(self, method: str, *arguments: str) -> Any:
@@ -64,16 +67,16 @@ class Database:
 
 
 class _Worker:
-    """A process that answers one call at a time, started at the first and again after one that ended it."""
+    """A process that handles one call at a time. It is started at the first call, and again after it has ended."""
 
     def __init__(self):
         self._lock, self._process = threading.Lock(), None
         atexit.register(self.stop)
 
     def call(self, message: dict[str, Any]) -> dict[str, Any]:
-        """The answer of sql_worker.answer, or {"error"} for a call that ended the process.
+        """Returns the result of sql_worker.answer, or {"error": text} if the call ended the process.
 
-        Raises RuntimeError if the process ended otherwise.
+        Raises RuntimeError if the process ended for another reason.
         """
         with self._lock:
             if self._process is None or self._process.poll() is not None:
@@ -83,9 +86,9 @@ class _Worker:
             try:
                 python_worker.send(process.stdin, message)
                 answer = python_worker.receive(process.stdout)
-            except (OSError, ValueError):  # it ended before it had read the message, or amid its answer
+            except (OSError, ValueError):  # the process ended before it had read the message, or amid its answer
                 pass
-            finally:  # also when interrupted: the next call must not get this one's answer
+            finally:  # also if interrupted: the next call must not get this call's answer
                 if answer is None or answer.get("spent"):
                     self.stop()
         if answer is not None:
@@ -108,12 +111,12 @@ class _Worker:
         for stream in (process.stdin, process.stdout):
             try:
                 stream.close()
-            except OSError:  # what was not sent any more
+            except OSError:  # unsent data
                 pass
 
 
 def _start() -> subprocess.Popen:
-    """A process without this one's environment, open files and signals of the terminal."""
+    """Starts a process that gets no environment, open files or terminal signals of this process."""
     return subprocess.Popen(
         [sys.executable, "-s", "-P", "-B", "-m", "envs.sandbox.sql_worker"],
         stdin=subprocess.PIPE,

@@ -1,8 +1,8 @@
-"""The process behind sql.py: holds databases and answers queries about them, within limits the kernel enforces.
+"""The process behind sql.py: holds databases and answers queries, within limits that the kernel enforces.
 
-Speaks with its parent in the messages of python_worker.py. A query that runs over its time ends this process
-(SIGPROF: CPU time, SIGALRM: time in all), and so does one that memory runs out in, as what it leaves may be broken: the
-parent then starts another, which makes the tables again.
+It communicates with its parent by the messages of python_worker.py. A query that exceeds its time ends this process
+(SIGPROF: CPU time, SIGALRM: wall time). So does a query that runs out of memory, because the process may be in a broken
+state then. The parent then starts another process, which makes the tables again.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from envs.sandbox import confine
 from envs.sandbox.python_worker import receive, send
 from synth.corpora import tables
 
-KEPT_ROWS = 5000  # of a query's result
-KEPT_BYTES = 4 << 20  # of them as JSON
+KEPT_ROWS = 5000  # most rows of a query's result
+KEPT_BYTES = 4 << 20  # most bytes of these rows as JSON
 BATCH = 64  # rows converted at a time
-MEMORY = 512 << 20  # bytes a query may take in DuckDB, and as many again while its result is converted
-WAITING = 3  # times the CPU time a query may take in all
-LEFT_BEHIND = 64 << 20  # bytes that a query may leave allocated
+MEMORY = 512 << 20  # bytes for a query in DuckDB, and as many again for converting its result
+WAITING = 3  # wall time of a query, in multiples of its CPU time
+LEFT_BEHIND = 64 << 20  # bytes that a query may leave allocated before the process is replaced
 OUT_OF_MEMORY = 70  # exit status
 READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".tsv": "read_csv"}
 
@@ -39,17 +39,17 @@ Result = tuple[list[str], list[list[Any]], bool]
 
 
 class Database:
-    """Tables in memory, locked against everything but reading: neither file nor network, no change, no setting."""
+    """Tables in memory that can only be read: no access to files or network, no changes, no settings."""
 
     def __init__(self, source: str | dict[str, Any]):
-        """source: a folder, or arguments of corpora.tables.tables. Raises ValueError for a folder that is none."""
-        config = {"threads": 1, "async_threads": 0, "temp_directory": ""}  # nothing goes on beside a query, or to disk
+        """source: a folder's path, or arguments of corpora.tables.tables. Raises ValueError for an unreadable one."""
+        config = {"threads": 1, "async_threads": 0, "temp_directory": ""}  # no background work, nothing on disk
         self._connection = duckdb.connect(":memory:", config=config)
         if isinstance(source, str):
             self._notes = _fill_from_folder(self._connection, source)
         else:
             self._notes = _fill(self._connection, tables.tables(**source))
-        # The tables themselves may take what the machine has.
+        # The memory limit is for queries; the tables may be of any size.
         ((held,),) = self._connection.execute("select sum(memory_usage_bytes) from duckdb_memory()").fetchall()
         self._connection.execute(f"set memory_limit = '{held + MEMORY} bytes'")
         self._connection.execute("set global TimeZone = 'UTC'")
@@ -57,11 +57,11 @@ class Database:
         self._connection.execute("set lock_configuration = true")
 
     def tables(self) -> list[str]:
-        """Names of the tables, in order."""
+        """The names of the tables, sorted."""
         return sorted(row[0] for row in self._run("select table_name from duckdb_tables()")[1])
 
     def describe(self, table: str) -> dict[str, Any]:
-        """Columns with their types, the number of rows, the notes of a table. Raises ValueError for an unknown one."""
+        """{"columns": name -> type, "rows": number of rows, "notes": text}. Raises ValueError for an unknown table."""
         if table not in self.tables():
             raise ValueError(f"no table {table!r}, there are {', '.join(self.tables())}")
         columns = self._run("select column_name, data_type from duckdb_columns() where table_name = ?", [table])[1]
@@ -72,20 +72,20 @@ class Database:
     def query(self, sql: str) -> Result:
         """(column names, rows, whether there are more) of one SELECT.
 
-        There are at most KEPT_ROWS rows of at most KEPT_BYTES. Raises ValueError for anything else than a SELECT.
+        Returns at most KEPT_ROWS rows of at most KEPT_BYTES in all. Raises ValueError unless `sql` is one SELECT.
         """
-        sql.encode()  # a lone surrogate is an error here
+        sql.encode()  # raises ValueError for a lone surrogate
         statements = self._connection.extract_statements(sql)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise ValueError("expected exactly one SELECT")
         return self._run(sql)
 
     def _run(self, sql: str, parameters: list[Any] | None = None) -> Result:
-        """See `query`. A transaction of its own, read-only: a SELECT can hold an UPDATE."""
+        """Runs `query` in a read-only transaction, because a SELECT can contain an UPDATE."""
         cursor = self._connection.cursor()
         try:
             cursor.execute("begin transaction read only")
-            cursor.execute("select setseed(0.5)")  # random() repeats
+            cursor.execute("select setseed(0.5)")  # so that random() repeats
             cursor.execute(sql, parameters)
             names = [column[0] for column in cursor.description or []]
             return names, *_fetch(cursor)
@@ -94,7 +94,7 @@ class Database:
 
 
 def _fetch(cursor: duckdb.DuckDBPyConnection) -> tuple[list[list[Any]], bool]:
-    """(the first rows, whether there are more)."""
+    """(the first rows within the limits, whether there are more)."""
     rows, size = [], 0
     while batch := cursor.fetchmany(BATCH):
         plain = [[_plain(value) for value in row] for row in batch]
@@ -108,7 +108,7 @@ def _fetch(cursor: duckdb.DuckDBPyConnection) -> tuple[list[list[Any]], bool]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it: whole decimals as integers, dates and everything else as text."""
+    """Converts a value to JSON data: whole decimals to integers, dates and unknown types to text."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, decimal.Decimal):
@@ -121,7 +121,7 @@ def _plain(value: Any) -> Any:
 
 
 def _fill(connection: duckdb.DuckDBPyConnection, data: tables.Tables) -> dict[str, str]:
-    """Makes generated tables and returns what `describe` says of them beside the columns."""
+    """Creates generated tables; returns table -> notes."""
     for name, rows in data.tables.items():
         kinds = {key: "bigint" if isinstance(_first(rows, key), int) else "varchar" for key in rows[0]}
         connection.execute(f"create table {name} ({', '.join(f'{key} {kind}' for key, kind in kinds.items())})")
@@ -131,7 +131,7 @@ def _fill(connection: duckdb.DuckDBPyConnection, data: tables.Tables) -> dict[st
 
 
 def _first(rows: list[dict[str, Any]], key: str) -> Any:
-    """A value of a column that is not missing."""
+    """The first value of a column that is not missing; None if all are."""
     return next((row[key] for row in rows if row[key] is not None), None)
 
 
@@ -142,9 +142,9 @@ def _literal(value: Any) -> str:
 
 
 def _fill_from_folder(connection: duckdb.DuckDBPyConnection, path: str) -> dict[str, str]:
-    """Makes a table of every Parquet, CSV and TSV file of a folder, called as the file is; they have no notes.
+    """Creates a table from each Parquet, CSV and TSV file of a folder, named like the file; there are no notes.
 
-    Raises ValueError for a folder without such files, or with one that cannot be read.
+    Raises ValueError if the folder has no such file, or one that cannot be read.
     """
     files = sorted(file for file in Path(path).glob("*") if file.suffix.lower() in READERS)
     if not files:
@@ -163,18 +163,18 @@ def _fill_from_folder(connection: duckdb.DuckDBPyConnection, path: str) -> dict[
 
 @functools.lru_cache(maxsize=16)
 def _database(source: str) -> Database:
-    """The database of a source as JSON."""
+    """The database of a source, which is given as JSON."""
     return Database(json.loads(source))
 
 
 def _address_space() -> int:
-    """Bytes of it that this process takes."""
+    """The size of this process's address space in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 @contextlib.contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Bounds the time and the memory of what runs inside."""
+    """Limits time and memory inside the `with` block. seconds: of CPU time."""
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (_address_space() + 2 * MEMORY, hard))
     signal.setitimer(signal.ITIMER_PROF, seconds)
@@ -188,10 +188,11 @@ def _limited(seconds: float) -> Iterator[None]:
 
 
 def answer(message: dict[str, Any]) -> dict[str, Any]:
-    """What {"source", "method", "arguments", "seconds"} comes to.
+    """Handles a message {"source", "method", "arguments", "seconds"}.
 
-    {"value"}, {"error": what is wrong with the call} or {"unreadable": what is wrong with the source}; also {"spent"}:
-    whether the call left this process so large that it should be replaced, for the next to have as much room.
+    Returns {"value": result}, {"error": what is wrong with the call} or {"unreadable": what is wrong with the source}.
+    The key "spent" says whether the call has left this process so large that it should be replaced, so that the next
+    call has enough memory. Ends the process if memory runs out or DuckDB fails fatally.
     """
     try:
         database = _database(message["source"])
@@ -204,10 +205,10 @@ def answer(message: dict[str, Any]) -> dict[str, Any]:
     except (MemoryError, duckdb.OutOfMemoryException):
         os._exit(OUT_OF_MEMORY)
     except (duckdb.FatalException, duckdb.InternalException):
-        os.abort()  # DuckDB refuses everything after these
+        os.abort()  # DuckDB refuses all further calls after these
     except (ValueError, RuntimeError, duckdb.Error) as error:
         found = {"error": (str(error).splitlines() or [type(error).__name__])[0]}
-    except Exception as error:  # DuckDB raises what it likes for a value that Python has no type for
+    except Exception as error:  # DuckDB raises various errors for values that have no Python type
         found = {"error": f"the result cannot be converted ({type(error).__name__}: {error}), cast it to varchar"}
     return {**found, "spent": _address_space() > before + LEFT_BEHIND}
 
@@ -216,7 +217,7 @@ def serve() -> None:
     """Answers messages until standard input ends."""
     confine.limit({resource.RLIMIT_CORE: 0})
     for number in (signal.SIGPROF, signal.SIGALRM):
-        signal.signal(number, signal.SIG_DFL)  # ends the process
+        signal.signal(number, signal.SIG_DFL)  # the signal ends the process
     while (message := receive(sys.stdin.buffer)) is not None:
         send(sys.stdout.buffer, answer(message))
 

@@ -1,7 +1,7 @@
-"""A language model as judge, the paper's way: it reads a conversation and says which points of a rubric are met.
+"""A language model as judge, as in the paper: it reads a conversation and says which points of a rubric are met.
 
-For comparison with rewards computed by code, which stay the default and decide all gates. What it judges is marked
-`reward_source: "llm"`. An endpoint that fails, or answers that stay malformed, give no reward (None) and never 0.
+It exists for comparison: rewards by code are the default, and the gates always use them. Judged scores have
+`reward_source: "llm"`. If the endpoint fails or its answers stay malformed, the reward is None, never 0.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Name the points that were reached and the rules that were broken. Schema: {schem
 
 
 def question(task: Task, messages: Sequence[Message]) -> Question:
-    """What the judge is asked about a conversation."""
+    """The question to the judge about a conversation."""
     told = ("event", "delta", "unless_after", "for")
     parts = {"subgoals": task.subgoals, "violations": task.violations}
     lines = {
@@ -56,7 +56,7 @@ def question(task: Task, messages: Sequence[Message]) -> Question:
 
 
 async def judge(task: Task, messages: Sequence[Message], closed: bool, client: Client) -> Score:
-    """The judge's score of a conversation; closed: whether the user ended it or the agent transferred it."""
+    """The judge's score of a conversation. closed: whether the user ended it or the agent transferred it."""
     try:
         answer = await client.ask(question(task, messages))
     except NoAnswer as error:
@@ -69,7 +69,7 @@ async def judge(task: Task, messages: Sequence[Message], closed: bool, client: C
 
 
 class Judged:
-    """One episode in an environment of a task, with the judge's score in place of the environment's own."""
+    """One episode in the environment `env`, with the judge's score instead of the environment's own."""
 
     def __init__(self, task: Task, env: Env, client: Client):
         self.task, self.tools = task, env.tools
@@ -78,27 +78,27 @@ class Judged:
         self._done = False
 
     async def reset(self) -> list[Message]:
-        """As the environment does."""
+        """Resets the environment and keeps its messages for the judge."""
         self._messages = await self._env.reset()
         return self._messages
 
     async def step(self, message: Message) -> Step:
-        """As the environment does."""
+        """Passes the message to the environment and keeps both sides for the judge."""
         step = await self._env.step(message)
         self._messages, self._done = [*self._messages, message, *step.messages], step.done
         return step
 
     async def score(self) -> Score:
-        """The judge's score, with what code says of the episode beside it, where the environment can tell."""
+        """The judge's score, with the environment's own reward, if it has one, as code_reward."""
         own = await self._env.score()
         found = await judge(self.task, self._messages, self._done, self._client)
         return dataclasses.replace(found, delta=own.delta, code_reward=own.reward)
 
     def close(self) -> None:
-        """As the environment does."""
+        """Closes the environment."""
         self._env.close()
 
 
 def make(task: Task, client: Client, simulated: bool) -> Judged:
-    """A fresh episode of a task that a model judges; simulated: a model plays its tools and its user, too."""
+    """A new episode of a task that a model judges. simulated: whether the model also plays tools and user."""
     return Judged(task, Simulated(task, client) if simulated else world.make(task), client)

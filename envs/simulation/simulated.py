@@ -1,9 +1,9 @@
-"""Tools and user played by a language model, the paper's way; for comparison with the executable worlds.
+"""Tools and user played by a language model, as in the paper; for comparison with the executable worlds.
 
-The model that plays a tool is given the state store, what the tools do and the calls so far; the one that plays the
-user its own script and the conversation. Neither sees the branch, the oracle or what is rewarded. Nothing keeps the
-answers consistent but the model; only equal conversations get equal answers, from the client's cache. Whether the
-conversation is over is a field of the user's answer, so nothing that the agent writes can end it.
+To play a tool, the model gets the initial state, what the tools do and the calls so far. To play the user, it gets the
+user's script and the conversation. It never gets the branch, the oracle or what is rewarded. Only the model itself
+keeps its answers consistent; equal conversations get equal answers from the client's cache. The user's answer has a
+field which says whether the conversation is over, so no text of the agent can end it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ANSWER = {
 
 
 class Simulated:
-    """One episode of one task; implements envs.base.Env but for the reward, which is the judge's business."""
+    """One episode of one task; implements envs.base.Env except for the reward, which the judge gives."""
 
     def __init__(self, task: Task, client: Client):
         self.task, self.tools = task, task.tools
@@ -54,12 +54,15 @@ class Simulated:
         self._done = False
 
     async def reset(self) -> list[Message]:
-        """The system message (the policy text) and the user's request."""
+        """Returns the system message (the policy text) and the user's request."""
         self._said = [{"role": "user", "content": self.task.user["request"]}]
         return [{"role": "system", "content": self.task.policy}, *self._said]
 
     async def step(self, message: Message) -> Step:
-        """Has the model play the tools that are called, or the user's answer to a message without a call."""
+        """Has the model play the called tools or, if there is no call, answer as the user.
+
+        Raises RuntimeError if the episode has ended or answers stay malformed, llm.NoAnswer if there is none.
+        """
         if self._done:
             raise RuntimeError(f"{self.task.id}: step after the episode ended")
         calls = message.get("tool_calls") or []
@@ -74,7 +77,7 @@ class Simulated:
         return Step(results, self._done)
 
     async def _result(self, function: dict[str, str]) -> dict[str, Any]:
-        """The result of one call. Declining and transferring are no business of the state, so code answers them."""
+        """The result of one call. Code answers invalid calls, declines and transfers; the model answers the rest."""
         name = function["name"]
         arguments, error = tools.parse_arguments(self._validators, name, function["arguments"])
         if error:
@@ -93,9 +96,9 @@ class Simulated:
         return result
 
     async def _answer(self, text: str) -> Step:
-        """What the user says to a message."""
+        """The user's answer to a message."""
         self._said.append({"role": "assistant", "content": text})
-        hidden = ("yes", "no", "verb")  # how the scripted user words things
+        hidden = ("yes", "no", "verb")  # wording of the scripted user
         script = {key: value for key, value in self.task.user.items() if key not in hidden}
         said = "\n".join(json.dumps(message) for message in self._said)
         asked = USER.format(domain=self.task.domain, script=json.dumps(script), conversation=said)
@@ -107,15 +110,15 @@ class Simulated:
         return Step(self._said[-1:], False)
 
     async def _ask(self, text: str, schema: dict[str, Any]) -> dict[str, Any]:
-        """The model's answer. Raises llm.NoAnswer without one, RuntimeError for one that stays malformed."""
+        """The model's answer. Raises llm.NoAnswer if there is none, RuntimeError if answers stay malformed."""
         answer = await self._client.ask(Question([{"role": "user", "content": text}], schema))
         if answer is None:
             raise RuntimeError(f"{self.task.id}: the simulator's answers stayed malformed")
         return answer
 
     async def score(self) -> Score:
-        """Nothing: there is no state from which code could tell."""
+        """No reward: there is no state from which code could compute one."""
         return Score(None, {}, [], error="simulated: no reward by code", reward_source="llm")
 
     def close(self) -> None:
-        """Nothing is held outside the instance."""
+        """Does nothing: the instance holds no outside resources."""

@@ -18,7 +18,7 @@ from model.network.numerics import einsum
 
 Array = jax.Array
 
-SPLASH_BLOCKS = (1024, 512, 256, 128)  # block sizes of the TPU kernel in tokens; the largest that divides the row is used
+SPLASH_BLOCKS = (1024, 512, 256, 128)  # tokens per block of the TPU kernel; the largest that divides a row is used
 LANES = 128  # width of a TPU's vector registers
 
 CACHE_LOOP = "cache_blocks"  # name scope of the loop over a cache, whose length is dynamic
@@ -57,8 +57,14 @@ def masked(q_BTHN: Array, k_BKSN: Array, v_BKSN: Array, mask_BTS: Array) -> Arra
 
 
 def cached(
-    q_BTHN: Array, k_BKSN: Array, v_BKSN: Array, positions_BT: Array, used_B: Array, window: int | None,
-    rows_B: Array | None = None, blocks: Blocks = CACHE_BLOCKS["cpu"],
+    q_BTHN: Array,
+    k_BKSN: Array,
+    v_BKSN: Array,
+    positions_BT: Array,
+    used_B: Array,
+    window: int | None,
+    rows_B: Array | None = None,
+    blocks: Blocks = CACHE_BLOCKS["cpu"],
 ) -> Array:
     """Attention on a cache, [B, T, H, N]: a query sees the keys up to its own position, as in `plain`.
 
@@ -94,7 +100,13 @@ def cached(
 
 
 def _cached_rows(
-    q_RTHN: Array, k_BKSN: Array, v_BKSN: Array, positions_RT: Array, used: Array, first: Array, window: int | None,
+    q_RTHN: Array,
+    k_BKSN: Array,
+    v_BKSN: Array,
+    positions_RT: Array,
+    used: Array,
+    first: Array,
+    window: int | None,
     keys: int,
 ) -> Array:
     """`cached` for R rows, which read the cache's rows from `first` on, each its first `used` entries."""

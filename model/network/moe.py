@@ -145,8 +145,14 @@ def experts(
 
 
 def _experts(
-    x_BTD: Array, experts_BTk: Array, weights_BTk: Array, gate_EDF: Array, up_EDF: Array, down_EFD: Array,
-    first: int | Array, product: Product
+    x_BTD: Array,
+    experts_BTk: Array,
+    weights_BTk: Array,
+    gate_EDF: Array,
+    up_EDF: Array,
+    down_EFD: Array,
+    first: int | Array,
+    product: Product,
 ) -> Array:
     """`experts` on one device, which holds experts first to first + E - 1: the part of the sum that is due to them."""
     E, k = gate_EDF.shape[0], experts_BTk.shape[-1]

@@ -141,7 +141,7 @@ class Config:
         known = len(self.layer_types) in (0, L) and set(self.layer_types) <= {FULL, SLIDING}
         check(known, "layer_types", f"{L} times {FULL!r} or {SLIDING!r}")
         if SLIDING in self.layer_types:
-            check((self.sliding_window or 0) > 0, "sliding_window", "positive, for there are sliding layers")
+            check((self.sliding_window or 0) > 0, "sliding_window", "positive, because layer_types has sliding layers")
         else:  # unused here; cleared so that equal architectures have equal configs
             object.__setattr__(self, "layer_types", ())
             object.__setattr__(self, "sliding_window", None)
@@ -375,7 +375,11 @@ class Transformer(nnx.Module):
         return einsum("...D,DV->...V", x, self.head[...], jnp.float32)
 
     def extend(
-        self, tokens_BT: Array, valid_B: Array, cache: Cache, layers: Sequence[Layer] | None = None,
+        self,
+        tokens_BT: Array,
+        valid_B: Array,
+        cache: Cache,
+        layers: Sequence[Layer] | None = None,
         rows_B: Array | None = None,
     ) -> tuple[Array, Cache]:
         """Appends the first valid_B[b] of the T tokens of each slot b. T = 1 decodes; a larger T prefills a chunk.

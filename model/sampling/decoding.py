@@ -103,8 +103,14 @@ def empty(
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=(2, 3))
 def prefill(
-    program: Program, params: Any, layers: Layers, x_BD: Array, slots_P: Array, lengths_P: Array,
-    tokens_PT: Array, valid_P: Array
+    program: Program,
+    params: Any,
+    layers: Layers,
+    x_BD: Array,
+    slots_P: Array,
+    lengths_P: Array,
+    tokens_PT: Array,
+    valid_P: Array,
 ) -> tuple[Layers, Array]:
     """Appends the first valid_P[p] of tokens_PT[p] to slot slots_P[p], which has lengths_P[p] tokens, for every row p.
 
@@ -185,8 +191,18 @@ def _append(program: Program, state: TurnState, logits_BV: Array, allowed_BW: Ar
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
 def begin(
-    program: Program, params: Any, x_BD: Array, end_BD: Array, state: TurnState, starting_B: Array, first_B: Array,
-    lengths_B: Array, budget_B: Array, keys_B2: Array, temperature_B: Array, allowed_BW: Array | None = None
+    program: Program,
+    params: Any,
+    x_BD: Array,
+    end_BD: Array,
+    state: TurnState,
+    starting_B: Array,
+    first_B: Array,
+    lengths_B: Array,
+    budget_B: Array,
+    keys_B2: Array,
+    temperature_B: Array,
+    allowed_BW: Array | None = None,
 ) -> tuple[Array, TurnState]:
     """Draws the first token of the turns in the slots starting_B, from the hidden states x_BD of `prefill`.
 
@@ -261,10 +277,13 @@ def trace(
     whole = sharding.replicated(mesh)
     rest = jax.tree.map(lambda x, y: array(x, y.sharding if x.shape == y.shape else whole), rest, stacked)
     held = {name: x.get_value().sharding.spec for (name,), x in nnx.to_flat_state(stacked["layers"])}
-    params = rest, [
-        {name: array(x, NamedSharding(mesh, PartitionSpec(*held[name][1:]))) for name, x in layer.items()}
-        for layer in layers
-    ]
+    params = (
+        rest,
+        [
+            {name: array(x, NamedSharding(mesh, PartitionSpec(*held[name][1:]))) for name, x in layer.items()}
+            for layer in layers
+        ],
+    )
     with jax.set_mesh(mesh):
         layers, x_BD, _, state = empty.eval_shape(
             config, slots, length, program.max_new_tokens, dtype, program.truncation.top_k

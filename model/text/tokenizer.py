@@ -150,10 +150,12 @@ def train(texts: Iterable[str], vocab_size: int = 1024, pieces: str = PIECES) ->
     if vocab_size < len(alphabet) + len(SPECIAL_TOKENS):
         raise ValueError(f"vocab_size={vocab_size}: expected at least {len(alphabet) + len(SPECIAL_TOKENS)}")
     backend = tokenizers.Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(tokenizers.Regex(pieces), behavior="isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(tokenizers.Regex(pieces), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - len(SPECIAL_TOKENS), min_frequency=2, initial_alphabet=alphabet, show_progress=False

@@ -56,9 +56,7 @@ def summarise(found: Passes, trials: int, resamples: int) -> dict[str, dict[str,
     result: dict[str, dict[str, Interval]] = {"pass_at": {}, "pass_hat": {}}
     for name, measure in (("pass_at", pass_at), ("pass_hat", pass_hat)):
         for k in range(1, trials + 1):
-            by_root = {
-                root: [measure(t, k) for t in tasks.values() if len(t) >= k] for root, tasks in found.items()
-            }
+            by_root = {root: [measure(t, k) for t in tasks.values() if len(t) >= k] for root, tasks in found.items()}
             if any(by_root.values()):
                 result[name][str(k)] = clustered_interval(by_root, resamples, seed=0)
     return result

@@ -237,9 +237,7 @@ def traffic(text: str, loops: Mapping[str, int] = {}) -> Traffic:
 def _bytes(instruction: Instruction, memory: bool = True) -> float:
     """Bytes of an instruction's result. memory: count only the arrays that are stored in HBM."""
     return sum(
-        math.prod(dims) * _bits(dtype) / 8
-        for dtype, dims, in_memory in instruction.shapes
-        if in_memory or not memory
+        math.prod(dims) * _bits(dtype) / 8 for dtype, dims, in_memory in instruction.shapes if in_memory or not memory
     )
 
 

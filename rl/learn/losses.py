@@ -252,9 +252,7 @@ def clip_cov(
     return eligible & _highest(jax.random.uniform(key, valid.shape), eligible, _share_count(valid, share))
 
 
-def cross_entropy(
-    logprobs_BT: jax.Array, mask_BT: jax.Array, denominator: jax.Array | float
-) -> jax.Array:
+def cross_entropy(logprobs_BT: jax.Array, mask_BT: jax.Array, denominator: jax.Array | float) -> jax.Array:
     """The supervised loss: mean negative log-likelihood of the masked tokens, in nats per token.
 
     denominator: number of masked tokens in the whole batch, as in `aggregate`.

@@ -139,9 +139,7 @@ def devices_of(topology: str) -> tuple[list[jax.Device], Chip]:
     shape = [int(side) for side in re.findall(r"\d+", topology.partition(":")[2])]
     host = tuple(min(sides) for sides in zip([*shape, 1, 1], HOST))  # smaller than HOST for a slice smaller than a host
     try:
-        description = topologies.get_topology_desc(
-            platform="tpu", topology_name=topology, chips_per_host_bounds=host
-        )
+        description = topologies.get_topology_desc(platform="tpu", topology_name=topology, chips_per_host_bounds=host)
     except jax.errors.JaxRuntimeError as error:
         if "INVALID_ARGUMENT" not in str(error):
             raise  # an error of the compiler that has nothing to do with the topology
@@ -150,7 +148,14 @@ def devices_of(topology: str) -> tuple[list[jax.Device], Chip]:
 
 
 def _measure(
-    name: str, traced: Any, mesh: Mesh, tokens: int, needed: float, attended: float, held: float, start: float,
+    name: str,
+    traced: Any,
+    mesh: Mesh,
+    tokens: int,
+    needed: float,
+    attended: float,
+    held: float,
+    start: float,
     loops: Mapping[str, int] = {},
 ) -> Program | Refused:
     """Compiles a traced program for TPU and measures what it needs.

@@ -64,7 +64,9 @@ def first_workflows(config: config_dict.ConfigDict, by: Teacher = PROGRAM) -> di
 
 
 def next_workflows(
-    config: config_dict.ConfigDict, before: dict[str, list[Workflow]], outcomes: dict[str, Outcome],
+    config: config_dict.ConfigDict,
+    before: dict[str, list[Workflow]],
+    outcomes: dict[str, Outcome],
     by: Teacher = PROGRAM,
 ) -> dict[str, list[Workflow]]:
     """split -> the next round's trees, grown from `before`, in the same order.

@@ -155,8 +155,12 @@ def _told(rules: str, record: dict[str, object], answers: list[str], rng: random
 
 
 def _filled(
-    name: str, text: Callable[[Domain, random.Random], Text], chosen: Sequence[Domain], chat: Chat, length: int,
-    rng: random.Random
+    name: str,
+    text: Callable[[Domain, random.Random], Text],
+    chosen: Sequence[Domain],
+    chat: Chat,
+    length: int,
+    rng: random.Random,
 ) -> Trajectory:
     """Texts, each of a random domain, one after the other, as many as fit into `length` tokens.
 

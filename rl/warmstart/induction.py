@@ -59,8 +59,12 @@ def weights(architecture: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]
 
 
 def _look_before(
-    attention: dict[str, np.ndarray], norm: np.ndarray, theta: np.ndarray, size: int, share: int,
-    rng: np.random.Generator
+    attention: dict[str, np.ndarray],
+    norm: np.ndarray,
+    theta: np.ndarray,
+    size: int,
+    share: int,
+    rng: np.random.Generator,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Sets the first layer's heads: they attend to the previous token and write a projection of it into the residual
     stream, each kv head into a subspace of its own.
@@ -91,8 +95,11 @@ def _look_before(
 
 
 def _look_for_equals(
-    attention: dict[str, np.ndarray], norm: np.ndarray, compared: np.ndarray,
-    told: list[tuple[np.ndarray, np.ndarray]], share: int
+    attention: dict[str, np.ndarray],
+    norm: np.ndarray,
+    compared: np.ndarray,
+    told: list[tuple[np.ndarray, np.ndarray]],
+    share: int,
 ) -> None:
     """Sets the second layer's heads: they attend to the positions whose previous token equals the current token, and
     output the embedding of the token there.

@@ -144,9 +144,7 @@ class Worked:
         self._config, self._chat, self._seed = config.rl, chat, config.seed
         self._rates = script.parse_flaws(config.rl.sft_flaws, SLIPS)
         r = config.reasoning
-        self._questions = Questions(
-            config.rl.sft_split, r.weights, r.families, r.operators, r.train_roots, config.seed
-        )
+        self._questions = Questions(config.rl.sft_split, r.weights, r.families, r.operators, r.train_roots, config.seed)
         self._names = facts.names(config.rl.sft_split)
 
     def batch(self, step: int) -> list[Trajectory]:

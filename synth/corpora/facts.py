@@ -1,8 +1,12 @@
-"""Generated corpora: a knowledge graph written down as pages, and questions that need several of them.
+"""Generated corpora: a knowledge graph written down as pages, and questions that need several pages.
 
-Every thing has one page of the register, with all its facts. Beside them stand rumours, pages that contradict a fact of
-the register, and namesakes, pages about something else of the same name. A question follows 2 to 4 relations from a
-thing that it names; the pages of the things on the way are its evidence.
+There are three kinds of pages:
+- register: one page per thing, with all of its facts;
+- rumour: contradicts one fact of the register;
+- namesake: about something else that has the same name as a thing.
+
+A question names a thing and follows 2 to 4 relations from it. The register pages of the things that these relations
+start from are its evidence.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from typing import Any
 from synth.personas import SPLITS
 from synth.question import Question
 
-COUNTS = {"person": 120, "book": 120, "company": 60, "city": 60, "river": 20, "sea": 6}
+COUNTS = {"person": 120, "book": 120, "company": 60, "city": 60, "river": 20, "sea": 6}  # kind -> number of things
 RUMOURS = 0.25  # share of facts that a rumour contradicts
 NAMESAKES = 0.3  # share of things that share their name with something else
 MOST_HOPS = 4
@@ -25,7 +29,11 @@ MOST_HOPS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Relation:
-    """From a kind of thing to exactly one of another kind: a noun phrase for questions, a sentence for pages."""
+    """A relation from each thing of the kind `of` to exactly one thing of the kind `to`, which may be the same kind.
+
+    phrase: noun phrase for questions, a template over the thing.
+    sentence: sentence for pages, a template over both things.
+    """
 
     name: str
     of: str
@@ -57,7 +65,12 @@ _ONSETS, _VOWELS, _CODAS = (
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """pages: [{"id", "title", "text"}]. kinds: thing -> kind. facts: (thing, relation) -> thing. page: thing -> id."""
+    """The pages and the knowledge graph behind them.
+
+    pages: [{"id", "title", "text"}]. kinds: name of a thing -> its kind.
+    facts: (name of a thing, name of a relation) -> name of the related thing.
+    page: name of a thing -> id of its register page.
+    """
 
     pages: list[dict[str, str]]
     kinds: dict[str, str]
@@ -67,7 +80,7 @@ class Corpus:
 
 @functools.cache
 def _names() -> list[str]:
-    """Made-up names of two syllables, in one order for ever; splits take turns."""
+    """Made-up names of two syllables, in a fixed random order."""
     syllables = ["".join(parts) for parts in itertools.product(_ONSETS, _VOWELS)]
     names = ["".join(parts).capitalize() for parts in itertools.product(syllables, syllables, _CODAS)]
     random.Random("names of things").shuffle(names)
@@ -75,7 +88,7 @@ def _names() -> list[str]:
 
 
 def names(split: str) -> list[str]:
-    """The names of a split, which stand in no other. Raises ValueError for an unknown split."""
+    """The names of a split, none of which belongs to another split. Raises ValueError for an unknown split."""
     if split not in SPLITS:
         raise ValueError(f"facts: unknown split {split!r}, expected one of {', '.join(SPLITS)}")
     return _names()[SPLITS.index(split) :: len(SPLITS)]
@@ -83,7 +96,10 @@ def names(split: str) -> list[str]:
 
 @functools.lru_cache(maxsize=8)
 def corpus(split: str, number: int, seed: int) -> Corpus:
-    """The corpus of a split in round `number`; its names occur in no other split. Raises ValueError for a wrong one."""
+    """The corpus of a split in round `number`. Its names occur in no other split.
+
+    Same arguments, same corpus. Raises ValueError for an unknown split.
+    """
     rng = random.Random(f"{seed}/corpus/{split}/{number}")
     drawn = iter(rng.sample(names(split), sum(COUNTS.values())))
     of_kind = {kind: [next(drawn) for _ in range(count)] for kind, count in COUNTS.items()}
@@ -115,7 +131,10 @@ def corpus(split: str, number: int, seed: int) -> Corpus:
 
 
 def read(prompt: str) -> tuple[str, list[Relation]]:
-    """(the thing that a question starts from, the relations to follow from it, in order). Raises ValueError if none."""
+    """(the thing that a question starts from, the relations to follow from it, in order).
+
+    Raises ValueError if the prompt contains no relation.
+    """
     phrase, found = prompt.removeprefix(_ASKED.partition("{}")[0]).removesuffix("?"), []
     while known := [r for r in RELATIONS if phrase.startswith(r.phrase.partition("{}")[0])]:
         found.insert(0, known[0])
@@ -126,7 +145,7 @@ def read(prompt: str) -> tuple[str, list[Relation]]:
 
 
 def _walks(found: Corpus, start: str, hops: int) -> Iterator[list[Relation]]:
-    """Every chain of `hops` relations that leads from `start` past no thing twice."""
+    """Yields every chain of `hops` relations that starts at `start` and visits no thing twice."""
 
     def follow(at: list[str], chain: list[Relation]) -> Iterator[list[Relation]]:
         if len(chain) == hops:
@@ -141,9 +160,10 @@ def _walks(found: Corpus, start: str, hops: int) -> Iterator[list[Relation]]:
 
 
 def questions(split: str, count: int, variants: int, number: int, seed: int) -> list[Question]:
-    """`count` roots of `variants` questions each, about the corpus of round `number`; none twice.
+    """`count` roots with `variants` questions each, all different, about the corpus of round `number`.
 
-    Round 0 asks for 2 relations in a row, each further round for one more, up to MOST_HOPS.
+    A question of round 0 follows 2 relations, and each later round adds one, up to MOST_HOPS. Raises ValueError for an
+    unknown split.
     """
     hops = min(2 + number, MOST_HOPS)
     found, known, asked = [], corpus(split, number, seed), set()

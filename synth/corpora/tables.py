@@ -1,8 +1,8 @@
-"""Generated tables with the dirt of real ones, and questions whose answers come from the clean records behind them.
+"""Generated tables with the defects of real ones, and questions whose answers come from clean records behind them.
 
-Each subject has a table of events and a table of what they belong to. The clean records are drawn first; the table is
-then told with some measures missing, some rows twice and the measure in changing units. An answer is computed from the
-clean records in Python; the question's SQL computes it from the dirty tables.
+Each subject has a table of events and a table of their owners. The clean records of the events are drawn first. The
+table of events is then written with some measures missing, some rows twice, and the measures in varying units. Python
+computes an answer from the clean records; the question's SQL computes the same answer from the dirty tables.
 """
 
 from __future__ import annotations
@@ -18,13 +18,18 @@ from synth.personas import SPLITS
 from synth.question import Question
 
 Row = dict[str, Any]
-EVENTS, OWNERS = 160, 24
-MISSING, TWICE, NO_GROUP = 0.06, 0.08, 0.05  # shares of events without a measure, told twice, without a group
+EVENTS, OWNERS = 160, 24  # numbers of events and owners per subject
+MISSING, TWICE, NO_GROUP = 0.06, 0.08, 0.05  # shares of events without a measure, with two rows, without a group
 
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """How a measure in base units, a whole number, is told: `show` in Python, `sql` back; fits: which ones can be."""
+    """A unit in which a table may give a measure, which is a whole number of base units.
+
+    fits: whether a number of base units is a whole number in this unit.
+    show: number of base units -> number in this unit.
+    sql: template of the SQL expression for the conversion back to base units.
+    """
 
     name: str
     fits: Callable[[int], bool]
@@ -34,7 +39,13 @@ class Unit:
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """The names of a subject's two tables and their columns; units: the base unit first."""
+    """A subject: the names of its two tables and of their columns, and the values in them.
+
+    events, event: plural (the name of the table) and singular of the events. owners, owner: the same for their owners.
+    measure: the numeric column of events; its values are low, low + step, ..., at most high, in base units.
+    units: the units of the measure, the base unit first.
+    group, groups: a column of events, and its values. trait, traits: a column of owners, and its values.
+    """
 
     name: str
     events: str
@@ -81,10 +92,12 @@ SUBJECTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-    """Two tables as a user of the world sees them, and the clean records behind the first.
+    """Two tables as an agent sees them, and the clean records behind the table of events.
 
-    tables: name -> rows. notes: table name -> what its description says. clean: a record per event with a measure:
-    {"owner", "trait", "group" (None if unknown), "m" (in base units)}.
+    tables: name -> rows.
+    notes: name of a table -> the notes in its description.
+    clean: a record for each event that has a measure: {"owner", "trait", "group" (None if unknown), "m" (the measure in
+        base units)}.
     """
 
     subject: Subject
@@ -95,7 +108,7 @@ class Tables:
 
 @functools.lru_cache(maxsize=64)
 def tables(name: str, seed: str) -> Tables:
-    """The tables of a subject; a function of the arguments."""
+    """The tables of the subject `name`. Same arguments, same tables. Raises KeyError for an unknown subject."""
     subject, rng = SUBJECTS[name], random.Random(f"tables/{name}/{seed}")
     key, owner_key = f"{subject.event}_id", f"{subject.owner}_id"
     traits = rng.sample([subject.traits[i % len(subject.traits)] for i in range(OWNERS)], OWNERS)
@@ -124,7 +137,7 @@ def tables(name: str, seed: str) -> Tables:
 
 
 def _clean_sql(subject: Subject) -> str:
-    """The clean records as a common table expression `clean` of the dirty tables."""
+    """The beginning of a query: a common table expression `clean` that computes the clean records from the tables."""
     cases = " ".join(f"when '{unit.name}' then {unit.sql.format('e.' + subject.measure)}" for unit in subject.units)
     return (
         f"with clean as (select e.{subject.event}_id, min(e.{subject.owner}_id) as owner, "
@@ -136,7 +149,7 @@ def _clean_sql(subject: Subject) -> str:
 
 
 def rash_sql(subject: Subject) -> str:
-    """As `_clean_sql`, by somebody who takes the table as it is told: rows twice, units mixed."""
+    """The same as `_clean_sql`, but without any cleaning: rows may occur twice and units are mixed."""
     return (
         f"with clean as (select e.{subject.owner}_id as owner, o.{subject.trait} as trait, e.{subject.group} as grp, "
         f"e.{subject.measure} as m from {subject.events} e "
@@ -159,7 +172,8 @@ def _best(values: Counter) -> Any:
     return first
 
 
-# Each kind: (data, rng) -> (prompt, answer, what follows the common table expression). ValueError: draw again.
+# Kinds of question: (data, rng) -> (prompt, answer, the part of the SQL query after the common table expression).
+# They raise ValueError if the tables allow no clear answer; other tables must then be drawn.
 def _count(data: Tables, rng: random.Random) -> tuple[str, Any, str]:
     s, group = data.subject, rng.choice(data.subject.groups)
     answer = sum(row["group"] == group for row in data.clean)
@@ -255,13 +269,14 @@ def _busiest_then(data: Tables, rng: random.Random) -> tuple[str, Any, str]:
     return prompt, _best(_totals(mine, "group")), sql
 
 
-KINDS = ((_count, _total), (_largest, _best_trait, _mean), (_gap, _above, _busiest_then))  # by round: ever more steps
+# The kinds of question of each round, with more and more steps; later rounds use the last entry.
+KINDS = ((_count, _total), (_largest, _best_trait, _mean), (_gap, _above, _busiest_then))
 
 
 def questions(split: str, count: int, variants: int, number: int, seed: int) -> list[Question]:
-    """`count` roots of `variants` questions each in round `number`; subjects in rotation, none twice.
+    """`count` roots with `variants` questions each for round `number`; roots rotate through the subjects.
 
-    Raises ValueError for an unknown split.
+    No two questions of a root have the same words and tables. Raises ValueError for an unknown split.
     """
     if split not in SPLITS:
         raise ValueError(f"tables: unknown split {split!r}, expected one of {', '.join(SPLITS)}")
@@ -276,7 +291,7 @@ def questions(split: str, count: int, variants: int, number: int, seed: int) -> 
                 arguments = {"name": name, "seed": f"{seed}/{root}/{number}/{draw}"}
                 data = tables(**arguments)
                 kind = rng.choice(kinds)
-                draw += 1  # other tables where these have a tie, or have been asked this already
+                draw += 1  # the next attempt draws other tables
                 try:
                     prompt, answer, sql = kind(data, rng)
                 except ValueError:

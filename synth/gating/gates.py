@@ -117,7 +117,7 @@ def _twin(task: Task, reward: Reward, figures: Figures) -> str | None:
 
 def fingerprint(task: Task) -> str:
     """A hash (hexadecimal SHA-256) that is equal for tasks that an agent could not tell apart."""
-    hidden = ("yes", "no", "verb", "slots", "withheld", "record_id")  # these do not distinguish two tasks
+    hidden = ("yes", "no", "verb", "slots", "withheld", "record_id")  # the request states them, or they are never asked
     user = {key: value for key, value in task.user.items() if key not in hidden}
     seen = [task.policy, task.tools, task.effects, task.state, user]
     return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
@@ -151,7 +151,8 @@ class Seen:
         - "nearest": (id, estimated Jaccard similarity) of the most similar accepted task, None if none is similar;
         - "turns": assistant turns of the oracle;
         - "other_split": {"grams": how many runs of 13 words also occur in tasks of another split};
-        - "overlap": what the task shares with the corpus (see Corpus.shared), if there is one and no earlier gate failed.
+        - "overlap": what the task shares with the corpus (see Corpus.shared); absent without one, or if an earlier gate
+          failed.
         """
         near = self._neighbours.nearest(task)
         grams = similarity.grams(similarity.prose(task), GRAM)
@@ -260,9 +261,7 @@ class Sides:
         return sorted(roots) + sorted(f"persona {persona}" for persona in speakers)
 
 
-def replay_failures(
-    before: Sequence[Workflow], after: Sequence[Workflow], reward: Reward, seed: int
-) -> dict[str, str]:
+def replay_failures(before: Sequence[Workflow], after: Sequence[Workflow], reward: Reward, seed: int) -> dict[str, str]:
     """Checks that workflows that grew have kept the branches of their parents. Returns workflow id -> what went wrong.
 
     For every branch of the parent, some branch of the child must contain all of its nodes in the same order, and that
@@ -287,7 +286,7 @@ def replay_failures(
             wanted = _steps(branch)
             heirs = [b for steps, b in kept if _within(wanted, steps)]
             if not heirs:
-                found[child.id] = f"no branch goes through {'-'.join(map(str, wanted))}"
+                found[child.id] = f"no branch contains all of the parent's branch {'-'.join(map(str, wanted))}"
             elif (got := reward(task := invert.invert(child, heirs[0], 0, seed), task.oracle)) != 1.0:
                 found[child.id] = f"the oracle of {task.id} earns {got}"
     return found

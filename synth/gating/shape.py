@@ -159,10 +159,10 @@ def _state(task: Task) -> Iterator[str]:
                 if type(record.get(field)) is not kind:
                     yield f"{where}.{field}: expected {kind.__name__}, got {record.get(field)!r}"
             if record.get(entity.key) != record_id:
-                yield f"{where}.{entity.key}: expected its own name, got {record.get(entity.key)!r}"
+                yield f"{where}.{entity.key}: expected the record's own identifier, got {record.get(entity.key)!r}"
             for key, there in refers.items():
                 if not isinstance(record.get(key), str) or record[key] not in there:
-                    yield f"{where}.{key}: there is no {record.get(key)!r}"
+                    yield f"{where}.{key}: refers to {record.get(key)!r}, which does not exist"
     for goal in (task.user, *task.user.get("later", ())):
         if goal["record_id"] not in state[domain.record.collection]:
             yield f"user: there is no record {goal['record_id']!r} in state.{domain.record.collection}"
@@ -207,9 +207,9 @@ def _tree(task: Task) -> Iterator[str]:
         if node.kind == "guard":
             yield from _guard(node, values)
             if stated.setdefault(node.spec["condition"]["field"], node.spec) != node.spec:
-                yield f"node {node.id}: another rule on {node.spec['condition']['field']} than before"
+                yield f"node {node.id}: its rule on {node.spec['condition']['field']} differs from an earlier node's"
         if node.kind == "goals" and node is not root:
-            yield f"node {node.id}: goals stand at the root or nowhere"
+            yield f"node {node.id}: a goals node must be the root"
     kinds, ids = ({getattr(node, name) for node in tree.nodes(root)} for name in ("kind", "id"))
     claims = any(spec.get("claim") for spec in stated.values())
     for key, wanted in (("find", "find" in kinds), ("insists", claims), ("later", "goals" in kinds)):
@@ -223,7 +223,7 @@ def _tree(task: Task) -> Iterator[str]:
             if predicate["node"] not in ids:
                 yield f"{name}.{number}.node: the tree has no {predicate['node']!r}"
     if unread := _unread(root):
-        yield f"node {unread.id}: nothing has been read before it"
+        yield f"node {unread.id}: this leaf can be reached without reading a record"
 
 
 def _guard(node: tree.Node, values: dict[str, tuple]) -> Iterator[str]:

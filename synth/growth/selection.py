@@ -45,7 +45,7 @@ class Outcome:
         return (self.passes + 1) / (self.episodes + 2)
 
     def below(self, rate: float) -> float:
-        """Posterior probability that the pass rate is at most `rate`.
+        """Posterior probability that the pass rate is at most `rate`, which must be in [0, 1].
 
         The distribution function of Beta(a, b) with integers a and b is a binomial tail (DLMF 8.17.5).
         """
@@ -176,8 +176,13 @@ def _random(workflows: Sequence[Workflow], chosen: Sequence[Operator], count: in
 
 
 def _by_failure(
-    workflows: Sequence[Workflow], outcomes: Mapping[str, Outcome], chosen: Sequence[Operator], selection: Selection,
-    count: int, seed: int, rank: Rank,
+    workflows: Sequence[Workflow],
+    outcomes: Mapping[str, Outcome],
+    chosen: Sequence[Operator],
+    selection: Selection,
+    count: int,
+    seed: int,
+    rank: Rank,
 ) -> Plan:
     """A plan within the quotas: trees in order of pass rate, lowest first, with the saturated ones at the end."""
     measured = {w.id: outcomes.get(w.id, Outcome()) for w in workflows}

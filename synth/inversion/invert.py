@@ -35,7 +35,7 @@ _CLAIMS = "Records decide, not what users say."
 _FIND = "If several {collection} match, the user says which."
 _ATTEMPT = 'A change without an answer may have been made; none is made twice. After two tries transfer: "unavailable".'
 _GOALS = "Requests are handled in the order they were made; a transfer hands over all that is left."
-_INSIST = ('But the {claim}.', 'I told you that the {claim}.', 'You are wrong, the {claim}.')
+_INSIST = ("But the {claim}.", "I told you that the {claim}.", "You are wrong, the {claim}.")
 _PLEAD = ("Please, just this once.", "I beg you, I need this.", "Please, make an exception for me.")
 
 
@@ -142,8 +142,13 @@ def invert(workflow: Workflow, branch: Branch, variant: int, seed: int) -> Task:
 
 
 def _user(
-    workflow: Workflow, branch: Branch, taken: list[dict[str, str]], state: dict, ids: list[str],
-    persona: personas.Persona, rng: random.Random,
+    workflow: Workflow,
+    branch: Branch,
+    taken: list[dict[str, str]],
+    state: dict,
+    ids: list[str],
+    persona: personas.Persona,
+    rng: random.Random,
 ) -> dict[str, Any]:
     """The user script (envs/user.py) for the branch. `taken`: for each goal, node kind -> edge taken."""
     spec, action = workflow.spec, workflow.action
@@ -221,7 +226,13 @@ def tool_specs(workflow: Workflow) -> tuple[list[dict], dict[str, dict]]:
 
 
 def assemble(
-    workflow: Workflow, branch: Branch, name: str, seed: int, persona: str, state: dict, user: dict,
+    workflow: Workflow,
+    branch: Branch,
+    name: str,
+    seed: int,
+    persona: str,
+    state: dict,
+    user: dict,
     faults: dict[str, str],
 ) -> Task:
     """The task for a branch, from its state, user script and faults.

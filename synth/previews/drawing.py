@@ -1,4 +1,4 @@
-"""Behaviour trees as pictures: SVG text, which every browser shows."""
+"""Draws behaviour trees as SVG."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from xml.etree import ElementTree
 from synth.previews import preview
 from synth.trees import tree
 
-ROW, MARGIN, LETTER = 30, 14, 7.3  # pixels: of a leaf, around everything, of a letter at 12 px monospace
-GAP = 90  # pixels between two columns, which edge labels stand in
+ROW, MARGIN, LETTER = 30, 14, 7.3  # pixels: height per leaf, margin, width of a letter at 12 px monospace
+GAP = 90  # pixels between two columns; the labels of edges are placed here
 PLAIN, TAKEN = "#555555", "#b03000"
 
 
 def svg(root: tree.Node, taken: Sequence[str] = ()) -> str:
-    """A tree from left to right, a column per depth and a row per leaf; `taken`: ids of the nodes drawn in colour.
+    """The SVG text of a tree, drawn from left to right with a column per depth and a row per leaf.
 
-    A node stands in the middle of its subtrees' rows. Columns are as wide as their longest label.
+    A node is placed at the mean of its children's rows. Columns are as wide as their longest label.
+
+    Args:
+      root: the tree; its nodes need no ids.
+      taken: ids, as tree.number assigns them, of the nodes that are drawn in colour.
     """
     columns: list[list[tree.Node]] = []
-    rows: dict[int, float] = {}  # id() of a node -> its row: drawn trees need no ids of their own
+    rows: dict[int, float] = {}  # id() of a node object -> its row
     leaves = 0
 
     def place(node: tree.Node, depth: int) -> float:
@@ -34,7 +38,7 @@ def svg(root: tree.Node, taken: Sequence[str] = ()) -> str:
             rows[id(node)], leaves = leaves, leaves + 1
         return rows[id(node)]
 
-    root = tree.number(root)  # also makes every node an object of its own, where subtrees are shared
+    root = tree.number(root)  # also copies shared subtrees, so that every node is an object of its own
     place(root, 0)
     widths = [max(len(preview.label(node)) for node in found) * LETTER + MARGIN for found in columns]
     starts = [MARGIN + sum(widths[:depth]) + depth * GAP for depth in range(len(columns))]
@@ -70,6 +74,6 @@ def _edge(picture: ElementTree.Element, ends: tuple[float, ...], told: str, take
     x1, y1, x2, y2 = ends
     line = {"x1": f"{x1:.0f}", "y1": f"{y1:.0f}", "x2": f"{x2:.0f}", "y2": f"{y2:.0f}"}
     ElementTree.SubElement(picture, "line", line, stroke=TAKEN if taken else PLAIN)
-    if told:  # nearer to the child, where the lines of one node have parted
+    if told:  # placed nearer to the child, where the lines from one node are further apart
         at = {"x": f"{x1 + 0.6 * (x2 - x1):.0f}", "y": f"{y1 + 0.6 * (y2 - y1) - 3:.0f}", "text-anchor": "middle"}
         ElementTree.SubElement(picture, "text", {**at, "font-size": "10", "fill": PLAIN}).text = told

@@ -1,4 +1,4 @@
-"""What a person looks at to judge a set of tasks: the gates' table, how diverse it is, trees and tasks in full."""
+"""Previews for a person who judges a set of tasks: the gates' table, diversity, trees and tasks in full."""
 
 from __future__ import annotations
 
@@ -17,26 +17,25 @@ Figures = dict[str, Any]
 
 
 def shape(root: tree.Node) -> str:
-    """A tree without its fields, values and reasons: kinds, marks, comparisons and outcomes; equal for equal forms."""
+    """The form of a tree as text: kinds, marks, comparisons and outcomes, without fields, values and reasons."""
     marks = sorted(name for name, value in root.spec.items() if value is True)
     known = [root.spec[name] for name in ("outcome", "otherwise", "count") if name in root.spec]
     known += [root.spec["condition"]["op"]] if root.kind == "guard" else []
     return f"{root.kind}{marks}{known}({','.join(shape(child) for child in root.children)})"
 
 
-def figures(
-    tasks: Iterable[tuple[str, Task]], notes: Iterable[Figures], last: int, reward: gates.Reward
-) -> Figures:
-    """What --stage=synth reports of one or more rounds, in memory that does not grow with the number of tasks.
+def figures(tasks: Iterable[tuple[str, Task]], notes: Iterable[Figures], last: int, reward: gates.Reward) -> Figures:
+    """The figures that --stage=synth reports on one or more rounds; memory use does not grow with the number of tasks.
 
     Args:
-      tasks: (split, accepted task); those of "train" come before those of "heldout".
-      notes: what the gates noted of every candidate (synth/gating/gates.py).
-      last: the round whose tasks the constant policies play. reward: plays steps in a fresh episode.
+      tasks: (split, accepted task), at least one; those of "train" come before those of "heldout".
+      notes: what the gates noted on every candidate (synth.gating.gates.passing).
+      last: the round whose tasks the constant policies play (synth.inversion.script.CONSTANTS).
+      reward: plays steps in a fresh episode and returns the reward.
     """
-    outcomes: dict[str, Counter] = {}  # outcome of the last round -> tasks, and who passed them
+    outcomes: dict[str, Counter] = {}  # outcome -> number of tasks in the last round, and of passes by each policy
     split_of, operators, names, known = Counter(), Counter(), set(), Keys()
-    made, legal = Counter(), Counter()  # by round and split
+    made, legal = Counter(), Counter()  # (round, split) -> number of tasks, number of legal tasks
     count = Counter(dict.fromkeys(("turns", "trees", "shapes", "branches", "policies", "both"), 0))
     for split, task in tasks:
         split_of[split] += 1
@@ -82,7 +81,7 @@ def figures(
 
 
 def outcome(task: Task) -> str:
-    """How a task ends: the outcome of its goals, those of several with a plus between them, each once."""
+    """How a task ends: its goals' different outcomes, sorted and joined by " + "."""
     leaves = {n.id: n.spec for n in tree.nodes(tree.from_dict(task.tree)) if n.kind == "terminal"}
     ends = [leaves[name] for name in task.branch if name in leaves]
     told = {f"{e['outcome']} (unavailable)" if e["reason"] == "unavailable" else e["outcome"] for e in ends}
@@ -90,7 +89,7 @@ def outcome(task: Task) -> str:
 
 
 def _gates(notes: Iterable[Figures]) -> Figures:
-    """Sums over what the gates noted."""
+    """Totals over the gates' notes."""
     seen, rejected, worst = 0, Counter(), Counter()
     mutants, survived, twins, flipped, sharing, oracle = 0, 0, 0, 0, 0, 1.0
     for note in notes:
@@ -123,7 +122,14 @@ def _gates(notes: Iterable[Figures]) -> Figures:
 
 
 def draw(root: tree.Node, taken: Sequence[str] = (), indent: str = "", edge: str = "") -> list[str]:
-    """A tree as lines of text; a star marks the nodes whose ids are in `taken`."""
+    """A tree as indented lines of text.
+
+    Args:
+      root: the tree.
+      taken: ids of the nodes that are marked with a star.
+      indent: what every line begins with.
+      edge: the edge that leads to the root; "" for none.
+    """
     lines = [f"{indent}{edge + ': ' if edge else ''}{label(root)}{' *' if root.id in taken else ''}"]
     for name, child in zip(tree.EDGES[root.kind], root.children):
         lines += draw(child, taken, indent + "  ", "" if len(root.children) == 1 else name)
@@ -143,7 +149,7 @@ def label(node: tree.Node) -> str:
 
 
 def full(task: Task) -> str:
-    """One task with everything that decides it, as text."""
+    """A task as text: policy, user's request, records in play, tree with the right branch, oracle and rubric."""
     ids = [task.user["record_id"], *(goal["record_id"] for goal in task.user.get("later", ()))]
     play = [f"{s['call']}({json.dumps(s['args'])})" if "call" in s else f"says: {s['say']}" for s in task.oracle]
     return "\n".join([

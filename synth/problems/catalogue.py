@@ -1,4 +1,4 @@
-"""Every operation by name, and the families they make up."""
+"""All operations by name, and all families of operations."""
 
 from __future__ import annotations
 
@@ -36,14 +36,17 @@ _MODULES = (
 )
 
 OPERATIONS: dict[str, Operation] = {op.name: op for module in _MODULES for op in module.OPERATIONS}
-FAMILIES: dict[str, tuple[str, ...]] = {  # family -> its operations
+FAMILIES: dict[str, tuple[str, ...]] = {  # family -> names of its operations
     family: tuple(op.name for op in OPERATIONS.values() if op.family == family)
     for family in dict.fromkeys(op.family for op in OPERATIONS.values())
 }
 
 
 def select(names: str) -> list[str]:
-    """The families of a comma-separated list, or all of them for "all". Raises ValueError naming an unknown one."""
+    """The families in a comma-separated list of names, or all of them for "all".
+
+    Raises ValueError for an empty list or unknown names (the message names them).
+    """
     wanted = list(FAMILIES) if names == "all" else [n.strip() for n in names.split(",") if n.strip()]
     unknown = [n for n in wanted if n not in FAMILIES]
     if unknown or not wanted:

@@ -1,8 +1,11 @@
-"""Where a failed attempt at a problem went wrong, as far as its transcript shows it.
+"""Finds where a failed attempt at a problem went wrong, as far as its transcript shows it.
 
-Kinds: "step" (the value after some item never appears, though one before it does), "link" (the same for the first
-value of a node that builds on an earlier one), "answer" (every value appears and yet the answer is wrong), "unknown"
-(the answer is another value of the last node than the one asked for), "unit" (it is off by a unit's factor).
+Kinds of failure:
+- "step": the value after some item does not appear, although an earlier value does;
+- "link": the same for the first value of a node that builds on an earlier node;
+- "answer": the last value appears, but the answer is wrong;
+- "unknown": the answer is a value of the last node that was not asked for;
+- "unit": the answer is off by the factor between two units.
 """
 
 from __future__ import annotations
@@ -15,11 +18,15 @@ from synth.problems import graph
 from synth.problems.graph import Problem
 from synth.problems.operation import UNITS, Value
 
-_LONGEST = 120  # characters of a number: none that a problem is about is longer, and int() refuses some that are
+# The most characters of a number that is read. No problem has longer numbers, and int() refuses very long ones.
+_LONGEST = 120
 
 
 def mentioned(text: str) -> list[Value]:
-    """The numbers, fractions and words of a text, in order; numbers of more than _LONGEST characters are left out."""
+    """The numbers, fractions and words of a text, in order.
+
+    A fraction is followed by its numerator as a value of its own. Numbers longer than _LONGEST are left out.
+    """
     found: list[Value] = []
     for match in re.finditer(r"(?P<number>-?\d+(?:\.\d+)?)(?: ?/ ?(?P<divisor>\d+))?|[A-Za-z]+", text):
         if not match["number"]:
@@ -34,11 +41,14 @@ def mentioned(text: str) -> list[Value]:
 
 
 def charge(problem: Problem, said: Sequence[str], answer: Value | None) -> tuple[str, str] | None:
-    """(operation, kind of failure) of a failed attempt, or None where nothing shows it.
+    """(operation, kind of failure) of a failed attempt; None if the transcript does not show where it went wrong.
 
     Args:
-      said: what the assistant and its tools wrote, without the question.
-      answer: the answer it gave, None if it gave none.
+      problem: the problem.
+      said: the texts of the assistant and its tools, without the question.
+      answer: the answer that the assistant gave, None if it gave none.
+    Raises:
+      ValueError: the problem has no solution.
     """
     solution = graph.solve(problem)
     last = problem.nodes[-1]["op"]
@@ -50,7 +60,7 @@ def charge(problem: Problem, said: Sequence[str], answer: Value | None) -> tuple
             factors = {factor for table in UNITS.values() for factor in table.values() if factor != 1}
             if ratio in factors or ratio and 1 / ratio in factors:
                 return last, "unit"
-    expected = []  # (operation, kind, value) in the order of a person's work
+    expected = []  # (operation, kind, value) in the order in which a person would compute the values
     for index, (node, steps) in enumerate(zip(problem.nodes, solution.steps, strict=True)):
         values = [value for _, value in steps]
         if not values or values[-1] != solution.values[index]:
@@ -59,7 +69,7 @@ def charge(problem: Problem, said: Sequence[str], answer: Value | None) -> tuple
             expected.append((node["op"], "link" if index and not place else "step", value))
     said_values, behind, reached = mentioned("\n".join(said)), 0, -1
     for place, (_, _, value) in enumerate(expected):
-        if value in said_values[behind:]:  # a step may be done in the head; those that are told come in order
+        if value in said_values[behind:]:  # values may be left out, but those that are written come in order
             behind, reached = said_values.index(value, behind) + 1, place
     if reached < 0:
         return None

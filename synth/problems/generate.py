@@ -1,4 +1,4 @@
-"""Questions of patterns of problems, and the gates they pass."""
+"""Generates questions from patterns of problems, and the gates that these questions must pass."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from synth.problems.graph import Problem
 from synth.problems.growth import Pattern
 from synth.question import Question
 
-NGRAM = 13  # words in a row that no question may share with an evaluation set
+NGRAM = 13  # no question may share so many words in a row with an evaluation set
 
 
 def questions(patterns: Sequence[Pattern], variants: int, seed: int) -> list[Question]:
-    """`variants` questions per pattern, each with numbers of its own; fewer where no further numbers are found."""
+    """Up to `variants` questions per pattern, each with newly drawn numbers; fewer if drawing numbers fails."""
     found = []
     for pattern in patterns:
         for variant in range(variants):
@@ -26,7 +26,7 @@ def questions(patterns: Sequence[Pattern], variants: int, seed: int) -> list[Que
                 problem = operators.resample(pattern.problem, rng)
             except ValueError:
                 continue
-            # The pattern's own trade, or moving to another one would be undone here.
+            # Personas of the pattern's trade only, because the operator "move" may have chosen this trade.
             same = [p for p in trades.personas(pattern.split) if p.trade == pattern.problem.persona.trade]
             problem = dataclasses.replace(problem, persona=rng.choice(same))
             found.append(
@@ -47,20 +47,21 @@ def questions(patterns: Sequence[Pattern], variants: int, seed: int) -> list[Que
 
 
 def ngrams(text: str) -> set[tuple[str, ...]]:
-    """Every NGRAM words in a row, in lower case and without punctuation."""
+    """All runs of NGRAM words in a row, in lower case and without punctuation."""
     words = _words(text)
     return {tuple(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1)}
 
 
 def evaluation_ngrams(texts: Iterable[str]) -> set[tuple[str, ...]]:
-    """What training questions must not share with these texts."""
+    """All runs of NGRAM words in the texts of evaluation sets: what `check` takes as `forbidden`."""
     return set().union(*map(ngrams, texts))
 
 
 def fingerprint(question: Question) -> str:
-    """Equal for problems that differ in persona, distractors and wording at most.
+    """A text that is equal for questions that count as duplicates.
 
-    Where there is no graph, for questions about the same corpus or tables in the same words.
+    Generated problems are duplicates if they differ only in persona, distractors and wording. Other questions are
+    duplicates if they have the same words and the same corpus or tables.
     """
     if question.source.get("problem"):
         return graph.fingerprint(Problem.from_dict(question.source["problem"]))
@@ -69,19 +70,20 @@ def fingerprint(question: Question) -> str:
 
 
 def _words(text: str) -> list[str]:
-    """Words in lower case, without punctuation."""
+    """The words of a text, in lower case and without punctuation."""
     return "".join(c if c.isalnum() else " " for c in text.lower()).split()
 
 
 def check(question: Question, forbidden: set[tuple[str, ...]] = frozenset()) -> str | None:
-    """The first gate that a question fails, as "gate: detail", or None.
+    """The first gate that a question fails, as "gate: detail"; None if it passes all.
 
-    overlap: no NGRAM words in a row of an evaluation set. answer: the stored answer equals the one found by the other
-    way of every operation. rendering: the prompt is read back as the same graph, in exactly one way. The latter two
-    concern generated problems.
+    The gates are, the last two for generated problems only:
+    - overlap: the prompt shares no run of NGRAM words with `forbidden`;
+    - answer: the stored answer equals the one that each operation's second method computes;
+    - rendering: the prompt can be read in exactly one way, and this gives the same graph and persona.
     """
     if shared := ngrams(question.prompt) & forbidden:
-        return f"overlap: {' '.join(min(shared))!r} stands in an evaluation set"
+        return f"overlap: {' '.join(min(shared))!r} also occurs in an evaluation set"
     if not question.source.get("problem"):
         return None
     problem = Problem.from_dict(question.source["problem"])
@@ -105,13 +107,13 @@ def check(question: Question, forbidden: set[tuple[str, ...]] = frozenset()) -> 
 def select(
     candidates: Iterable[Question], check: Callable[[Question], str | None], taken: dict[str, str]
 ) -> tuple[list[Question], Report]:
-    """The questions that pass every gate.
+    """(the questions that pass every gate, the counts).
 
     Args:
-      candidates: in order.
-      check: the first gate that a candidate fails on its own, as "gate: detail", or None.
-      taken: fingerprint -> id of everything accepted before, all splits; extended in place, so that nothing stands
-        twice, neither within a split nor across.
+      candidates: questions, in order.
+      check: returns the first gate that a candidate fails on its own, as "gate: detail", or None.
+      taken: fingerprint -> id, for all questions accepted before, in all splits. Accepted questions are added to it, so
+        that no question occurs twice, neither within a split nor across splits.
     """
     report, accepted = Report(), []
     for question in candidates:

@@ -1,7 +1,7 @@
-"""Problems as text, and back: one set of sentence templates both writes and reads.
+"""Writes problems as text and reads them back, with one set of sentence templates for both.
 
-A template holds {slots} and <nouns of the trade>. Reading a sentence tries every template that may stand there; that
-exactly one fits is what makes a rendering unambiguous.
+A template contains {slots} and <nouns of the trade>. The reader tries every template that is possible at a sentence's
+place. A text is unambiguous if exactly one template fits each of its sentences.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _show(template: str, slots: Mapping[str, Slot], values: Mapping[str, Any], t
 
 @functools.cache
 def _pattern(template: str, trade: str, slots: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
-    """A regular expression of the sentences that a template makes; `slots`: (name, pattern) of each."""
+    """A regular expression for the sentences that a template can produce. `slots`: (name, pattern) of each slot."""
     patterns, pieces = dict(slots), []
     for piece in re.split(r"(\{\w+\})", _with_nouns(template, trade)):
         name = piece[1:-1]
@@ -44,7 +44,7 @@ def _pattern(template: str, trade: str, slots: tuple[tuple[str, str], ...]) -> r
 
 
 def _read(sentence: str, template: str, slots: Mapping[str, Slot], trade: str) -> dict[str, Any] | None:
-    """The slots' values if the sentence was made by the template, else None."""
+    """The values of the slots if the template can produce the sentence, else None."""
     patterns = tuple((name, f"{slot.pattern}|[A-Z]" if slot.link else slot.pattern) for name, slot in slots.items())
     match = _pattern(template, trade, patterns).fullmatch(sentence)
     if match is None:
@@ -57,13 +57,13 @@ def _read(sentence: str, template: str, slots: Mapping[str, Slot], trade: str) -
 
 
 def phrase(node: Node, trade: str) -> str:
-    """What a node's value is, as a noun phrase."""
+    """A noun phrase for a node's value in the words of a trade. Raises KeyError for an unknown operation or want."""
     name, _, of = node["want"].partition(":")
     return _with_nouns(OPERATIONS[node["op"]].wants[name], trade).format(of=of.replace("-", " to "))
 
 
 def render(problem: Problem) -> str:
-    """The problem in words, in its persona's world."""
+    """The problem as text, in its persona's words. Raises KeyError for unknown operations, wants, items or trades."""
     persona, trade = problem.persona, problem.persona.trade
     sentences = [persona.opening.format(name=persona.name, trade=trade)]
     for index, node in enumerate(problem.nodes):
@@ -82,9 +82,10 @@ def render(problem: Problem) -> str:
 
 
 def parse(text: str) -> dict[str, Any]:
-    """The graph behind a text: {"nodes", "distractors", "name", "trade"}.
+    """The graph behind a text: {"nodes", "distractors", "name", "trade"}, the last two of the persona.
 
-    Raises ValueError naming the sentence that no template or more than one fits.
+    Raises ValueError, naming the sentence, if no template or more than one fits; also for a text without a question, or
+    with a sentence after it.
     """
     first, *sentences = re.split(r"(?<=[.?]) ", text)
     name, trade = _opening(first)
@@ -93,7 +94,7 @@ def parse(text: str) -> dict[str, Any]:
     open_node, asked = False, False
     for sentence in sentences:
         if asked:
-            raise ValueError(f"{sentence!r} stands behind the question")
+            raise ValueError(f"{sentence!r} comes after the question, which must be the last sentence")
         readings = [("distractor", found) for found in _distractors(sentence, trade)]
         if open_node:
             readings += [("item", item) for item in _items(sentence, nodes[-1]["op"], trade)]
@@ -114,16 +115,16 @@ def parse(text: str) -> dict[str, Any]:
             nodes[-1]["want"], asked = value
             open_node = False
     if not asked:
-        raise ValueError(f"{text!r} asks nothing")
+        raise ValueError(f"{text!r} contains no question")
     return {"nodes": nodes, "distractors": distractors, "name": name, "trade": trade}
 
 
 def _opening(sentence: str) -> tuple[str, str]:
-    """(name, trade) of the persona that opens with this sentence."""
+    """(name, trade) of the persona whose opening this sentence is. Raises ValueError if it is not an opening."""
     slots = {"name": Slot("|".join(NAMES)), "trade": Slot("|".join(TRADES))}
     found = [values for form in OPENINGS if (values := _read(sentence, form, slots, "baker"))]
     if len(found) != 1:
-        raise ValueError(f"{sentence!r} opens no problem")
+        raise ValueError(f"{sentence!r} is not the opening of a problem")
     return found[0]["name"], found[0]["trade"]
 
 
@@ -155,12 +156,12 @@ def _items(sentence: str, name: str, trade: str) -> list[dict[str, Any]]:
 
 
 def _wants(sentence: str, name: str, trade: str, index: int) -> list[tuple[str, bool]]:
-    """(want, whether it is the question) of a sentence that closes a node."""
+    """Readings of a sentence that closes node `index`: (want, whether the sentence is the question)."""
     found = []
     for want, noun_phrase in OPERATIONS[name].wants.items():
         for form, asked in [*((form, False) for form in DEFINITIONS), *((form, True) for form in QUESTIONS)]:
             template = form.replace("{phrase}", noun_phrase).replace("{letter}", string.ascii_uppercase[index])
-            # "the way from {of}" is told as "the way from Elm to Oak" and kept as "Elm-Oak".
+            # {of} in "the way from {of}" is written "Elm to Oak" in the text and stored as "Elm-Oak" in the want.
             values = _read(sentence, template, {"of": Slot(r"[A-Za-z]+(?: to [A-Za-z]+)?")}, trade)
             if values is not None:
                 of = values.get("of", "").replace(" to ", "-")

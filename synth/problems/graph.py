@@ -1,7 +1,8 @@
-"""A problem: an expression graph (nodes in order, each may use the values of earlier ones), distractors, a persona.
+"""A problem: an expression graph, distractors and a persona.
 
-A node is {"op": operation, "args": {slot: value or {"ref": index of an earlier node}}, "items": [...], "want": name}.
-Its value is the value of its want; the last node's is the problem's answer.
+The graph is a list of nodes, each of which may use the values of earlier ones. A node is
+{"op": operation, "args": {slot: value or {"ref": index of an earlier node}}, "items": [...], "want": name}.
+The value of a node is the one that its want names. The value of the last node is the problem's answer.
 """
 
 from __future__ import annotations
@@ -21,19 +22,24 @@ Node = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """nodes: see the module. distractors: [{"kind", "n", "node": the node it is told in}], in the order told."""
+    """One problem.
+
+    nodes: the expression graph, see the module's docstring.
+    distractors: [{"kind", "n": its number, "node": index of the node that it is told with}], in the order of the text.
+    persona: who tells the problem.
+    """
 
     nodes: list[Node]
     distractors: list[dict[str, Any]]
     persona: Persona
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON data; `from_dict` is the inverse."""
+        """The problem as JSON data."""
         return {"nodes": self.nodes, "distractors": self.distractors, "persona": self.persona.to_dict()}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Problem:
-        """Inverse of `to_dict`."""
+        """Inverse of `to_dict`. Raises KeyError or TypeError for missing or unknown keys."""
         return cls(record["nodes"], record["distractors"], Persona(**record["persona"]))
 
     @property
@@ -44,7 +50,11 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class Solution:
-    """values: of each node. steps: of each node. others: values of the last node's other wants."""
+    """What solving a problem yields.
+
+    values: the value of each node. steps: the steps of each node.
+    others: want -> value, for the wants of the last node that it does not ask for.
+    """
 
     values: list[Value]
     steps: list[Steps]
@@ -52,7 +62,7 @@ class Solution:
 
 
 def _bound(node: Node, values: list[Value]) -> dict[str, Any]:
-    """The node's args with references replaced. Raises ValueError for a value that the slot does not admit."""
+    """The node's args with references replaced by `values`. Raises ValueError for a value out of the slot's bounds."""
     bound, slots = {}, OPERATIONS[node["op"]].slots
     for name, value in node["args"].items():
         if isinstance(value, dict) and "ref" in value:
@@ -65,12 +75,12 @@ def _bound(node: Node, values: list[Value]) -> dict[str, Any]:
 
 
 def admits(low: int, high: int, value: Value) -> bool:
-    """Whether a value is a whole number in these bounds."""
+    """Whether a value is a whole number from `low` to `high`, both included."""
     return not isinstance(value, str) and Fraction(value).denominator == 1 and low <= value <= high
 
 
 def solve(problem: Problem) -> Solution:
-    """Every node's value. Raises ValueError where a node has none."""
+    """The values of all nodes. Raises ValueError if a node has no value, or a reference a value out of bounds."""
     values, steps, others = [], [], {}
     for node in problem.nodes:
         found, trace = OPERATIONS[node["op"]].solve(_bound(node, values), node["items"])
@@ -83,7 +93,10 @@ def solve(problem: Problem) -> Solution:
 
 
 def check(problem: Problem) -> Value:
-    """The answer, found by every operation's other way. Raises ValueError where there is none."""
+    """The answer, computed by each operation's second method (`Operation.check`).
+
+    Raises ValueError if a node has no value, KeyError if its want does not exist.
+    """
     values: list[Value] = []
     for node in problem.nodes:
         values.append(OPERATIONS[node["op"]].check(_bound(node, values), node["items"])[node["want"]])
@@ -91,10 +104,10 @@ def check(problem: Problem) -> Value:
 
 
 def answer_text(value: Value) -> str:
-    """An answer as it is written down: "12", "3/8", "amber"."""
+    """An answer as text: "12", "3/8", "amber"."""
     return str(value)
 
 
 def fingerprint(problem: Problem) -> str:
-    """Equal for problems that differ in persona, distractors and wording at most."""
+    """A hash (hexadecimal SHA-256) that is equal for problems that differ only in persona, distractors and wording."""
     return hashlib.sha256(json.dumps(problem.nodes, sort_keys=True).encode()).hexdigest()

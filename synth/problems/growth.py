@@ -1,4 +1,4 @@
-"""Patterns of problems, and how they grow between rounds: worst first, by operators that answer what went wrong."""
+"""Patterns of problems, and how they grow between rounds: those with the lowest pass rates first."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ from synth.problems.operators import Operator
 
 @dataclasses.dataclass(frozen=True)
 class Pattern:
-    """One problem whose numbers and persona its questions draw anew: what a workflow is to the agentic flywheel.
+    """A problem as a pattern for questions, each of which draws new numbers and a new persona.
 
-    id: "<root>@r<round>". root: the round-0 pattern it descends from, which belongs to one split for good. parent: the
-    pattern it was grown from, "" in round 0. operator: what was applied to the parent, "" for nothing.
+    Patterns are to the reasoning flywheel what workflows are to the agentic one.
+
+    id: "<root>@r<round>".
+    root: the round-0 pattern that this one descends from; it belongs to one split for good.
+    parent: id of the previous round's pattern that this one was made from; "" in round 0.
+    operator: the operator that was applied to the parent's problem; "" for none.
+    round: the flywheel round.
+    split: "base" | "train" | "heldout", inherited from the root.
+    problem: the problem whose structure the questions share.
     """
 
     id: str
@@ -30,29 +37,32 @@ class Pattern:
     problem: Problem
 
     def grown(self, problem: Problem, operator: str) -> Pattern:
-        """The child pattern of the next round."""
+        """The next round's pattern, in which `operator` made `problem` from this one."""
         number = self.round + 1
         return dataclasses.replace(
             self, id=f"{self.root}@r{number}", parent=self.id, operator=operator, round=number, problem=problem
         )
 
     def kept(self) -> Pattern:
-        """The same pattern carried into the next round."""
+        """The next round's pattern with the same problem."""
         return self.grown(self.problem, "")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON data; `from_dict` is the inverse."""
+        """The pattern as JSON data."""
         return {**{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}, "problem": self.problem.to_dict()}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Pattern:
-        """Inverse of `to_dict`."""
+        """Inverse of `to_dict`. Raises KeyError or TypeError for missing or unknown keys."""
         return cls(**{**record, "problem": Problem.from_dict(record["problem"])})
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What the policy did with one pattern's questions in a round. charges: "operation/kind", see charge.py."""
+    """The results of the policy on one pattern's questions in a round.
+
+    episodes, passes: counts. charges: where failed episodes went wrong, as "<operation>/<kind>" (see charge.py).
+    """
 
     episodes: int = 0
     passes: int = 0
@@ -60,22 +70,26 @@ class Outcome:
 
     @property
     def pass_rate(self) -> float:
-        """Mean of a Beta(1, 1) posterior, so patterns seen once are not taken for certain."""
+        """Posterior mean of the pass rate under a Beta(1, 1) prior, which keeps few episodes from giving 0 or 1."""
         return (self.passes + 1) / (self.episodes + 2)
 
     @property
     def focus(self) -> str:
-        """The operation that most failed attempts went wrong at, "" if none shows."""
+        """The operation at which the most failed episodes went wrong; "" if there is none."""
         counts = Counter(charge.partition("/")[0] for charge in sorted(self.charges))
         return counts.most_common(1)[0][0] if counts else ""
 
     def calls_for(self, operator: Operator) -> int:
-        """How many failed attempts went wrong in a way that the operator answers."""
+        """The number of failed episodes whose kind of failure is among the operator's `answers`."""
         return sum(charge.partition("/")[2] in operator.answers for charge in self.charges)
 
 
 def roots(split: str, count: int, families: Sequence[str], seed: int) -> list[Pattern]:
-    """`count` round-0 patterns of a split: one node of two or three items each, families in rotation."""
+    """`count` round-0 patterns of a split; they rotate through the families.
+
+    Each has a single node, drawn with a size of 2 or 3 items. Raises KeyError for an unknown family, ValueError for an
+    unknown split or if no instance is found.
+    """
     found = []
     for i in range(count):
         family = families[i % len(families)]
@@ -88,7 +102,7 @@ def roots(split: str, count: int, families: Sequence[str], seed: int) -> list[Pa
 
 
 def _applied(pattern: Pattern, options: Sequence[Operator], focus: str, seed: int) -> Pattern:
-    """The pattern grown by the first of the operators that fits it; carried over if none does."""
+    """The pattern grown by the first of the operators that can be applied to it; carried over if none can."""
     for operator in options:
         rng = random.Random(f"{seed}/{pattern.id}/{operator.name}")
         try:
@@ -101,9 +115,17 @@ def _applied(pattern: Pattern, options: Sequence[Operator], focus: str, seed: in
 def grow(
     patterns: Sequence[Pattern], outcomes: Mapping[str, Outcome], chosen: Sequence[Operator], share: float, seed: int
 ) -> list[Pattern]:
-    """The next round's training patterns: the worst `share` grown where the policy failed, the rest carried over.
+    """The next round's training patterns, one for each of this round's and in the same order.
 
-    Among the operators that are used least so far, what the pattern's failed attempts are charged to decides.
+    The share of patterns with the lowest pass rates grows, and all others are carried over. A pattern grows by the
+    least used operator that can be applied; among equally used ones, by the one that answers the most of its failures.
+
+    Args:
+      patterns: this round's training patterns.
+      outcomes: pattern id -> the policy's results; patterns without an entry were not measured.
+      chosen: the operators that may be used.
+      share: the share of the patterns that grows, in [0, 1].
+      seed: the run's seed.
     """
     ranked = sorted(patterns, key=lambda p: (outcomes.get(p.id, Outcome()).pass_rate, p.id))
     used: Counter[str] = Counter()
@@ -119,7 +141,11 @@ def grow(
 
 
 def grow_like(patterns: Sequence[Pattern], examples: Sequence[Pattern], seed: int) -> list[Pattern]:
-    """The next round's held-out patterns: with the training patterns' mix of operators, not from held-out failures."""
+    """The next round's held-out patterns, one for each of this round's and in the same order.
+
+    Operators are drawn from the mix by which the training patterns grew, so that failures on held-out questions have no
+    influence. `examples`: the next round's training patterns, at least one; IndexError if there is none.
+    """
     mix = [example.operator for example in examples]
     rng = random.Random(f"{seed}/grow_like/{patterns[0].round if patterns else 0}")
     found = []

@@ -1,14 +1,14 @@
-"""The little LaTeX that answers are wrapped in."""
+"""Reads the LaTeX command that answers are wrapped in."""
 
 from __future__ import annotations
 
 import re
 
-_TOKEN = re.compile(r"\\boxed\{|\\.|[{}]", re.DOTALL)  # a box, any other backslash with what it escapes, a brace
+_TOKEN = re.compile(r"\\boxed\{|\\.|[{}]", re.DOTALL)  # a box, another backslash with the character it escapes, a brace
 
 
 def box(text: str) -> str | None:
-    """What stands in the \\boxed{} of a text that is closed last, None without one; takes time linear in the text."""
+    """The content of the \\boxed{} that is closed last in a text; None if there is none. Takes linear time."""
     found, opened = None, []
     for token in _TOKEN.finditer(text):
         if token[0] in ("{", "\\boxed{"):

@@ -1,9 +1,12 @@
-"""What a problem is made of: operations over slots and items, each with its wordings.
+"""The parts of a problem: operations over slots and items, each with its wordings.
 
-An operation is one node of a problem's expression graph: "a stock of things that grows and shrinks", "the shortest way
-through a road map". It has scalar slots ("args"), a list of items (events, clues, roads, ...), and named values that
-can be asked for ("wants": "left", or "price:fig" where there is one per thing). Everything is data; `solve` and `check`
-are two independent ways from the data to the values.
+An operation is the kind of a node in a problem's expression graph, such as "a stock of things that grows and shrinks"
+or "the shortest way through a road map". It has
+- args: values of its slots;
+- items: a list of events, clues, roads, ...;
+- wants: named values that can be asked for, such as "left", or "price:fig" where there is one for each thing.
+
+All of these are data. `solve` and `check` are two independent ways to compute the wants from args and items.
 """
 
 from __future__ import annotations
@@ -18,9 +21,9 @@ from typing import Any
 Value = int | Fraction | str
 Args = dict[str, Any]
 Items = Sequence[dict[str, Any]]  # each {"kind": ..., slot: value, ...}
-Steps = list[tuple[str, Value]]  # (item kind, value after it) in the order in which a person would compute them
+Steps = list[tuple[str, Value]]  # (item kind, value after it), in the order in which a person would compute them
 
-UNITS = {  # dimension -> {unit, plural: how many base units it is}; the base unit stands first
+UNITS = {  # dimension -> {unit, in the plural: number of base units}; the base unit comes first
     "time": {"hours": Fraction(1), "minutes": Fraction(1, 60)},
     "mass": {"kilograms": Fraction(1), "grams": Fraction(1, 1000)},
 }
@@ -30,8 +33,9 @@ UNITS = {  # dimension -> {unit, plural: how many base units it is}; the base un
 class Slot:
     """A place for a value in a sentence.
 
-    pattern: regular expression of its text. read: text -> value. show: value -> text.
-    low, high: what an integer of this slot may be. link: whether an earlier node's value may stand here.
+    pattern: regular expression of the value's text. read: text -> value. show: value -> text.
+    low, high: bounds, both included, of a value that comes from an earlier node.
+    link: whether an earlier node's value may fill this slot.
     """
 
     pattern: str
@@ -43,12 +47,12 @@ class Slot:
 
 
 def number(low: int, high: int, link: bool = False) -> Slot:
-    """A whole number; with `link`, also the letter of an earlier node."""
+    """A slot for a whole number; with `link`, also for the letter that stands for an earlier node's value."""
     return Slot(r"-?\d+", int, str, low, high, link)
 
 
 def quantity(dimension: str) -> Slot:
-    """A whole number of some unit of a dimension: {"n": 90, "unit": "minutes"}."""
+    """A slot for a whole number of a unit, {"n": 90, "unit": "minutes"}. Raises KeyError for an unknown dimension."""
     units = "|".join(UNITS[dimension])
 
     def read(text: str) -> dict[str, Any]:
@@ -82,13 +86,13 @@ BASKET = Slot(  # [[3, "fig"], [1, "plum"]]: "3 fig and 1 plum"
 
 
 def base_units(amount: Mapping[str, Any]) -> Fraction:
-    """A quantity in the base unit of its dimension."""
+    """A quantity {"n", "unit"} in the base unit of its dimension. Raises StopIteration for an unknown unit."""
     return amount["n"] * next(table[amount["unit"]] for table in UNITS.values() if amount["unit"] in table)
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """A kind of item: its wordings over its slots (in braces) and the trade's nouns (in angle brackets)."""
+    """A kind of item. Its wordings are templates with slots in braces and nouns of the trade in angle brackets."""
 
     wordings: tuple[str, ...]
     slots: dict[str, Slot]
@@ -96,15 +100,19 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """One kind of node.
+    """A kind of node.
 
-    wordings: of the sentence that opens it. wants: name -> noun phrase of the value, with {of} for the part of a want
-    behind its colon. most: how many items it may have.
-    draw(rng, size, fixed) -> (args, items): a random instance with about `size` items; `fixed` holds values of linked
-        slots. Raises ValueError where none was found.
-    extend(rng, args, items) -> items: the items and one more; None where only a new draw can be bigger.
-    solve(args, items) -> (values by want, steps). Raises ValueError for an instance that makes no sense.
-    check(args, items) -> values by want, found another way.
+    name, family: its own name, and that of the family it belongs to.
+    wordings: templates of the sentence that opens a node. slots: the slots of this sentence.
+    items: item kind -> its wordings and slots.
+    wants: name -> noun phrase for the value, where {of} stands for the part of a want after its colon.
+    most: the largest number of items.
+    draw(rng, size, fixed) -> (args, items): a random instance with about `size` items. `fixed` holds the values of
+        linked slots. Raises ValueError if no instance is found.
+    solve(args, items) -> (values by want, steps). Raises ValueError for an invalid instance.
+    check(args, items) -> values by want, computed by a second, independent method.
+    extend(rng, args, items) -> the items and one more. Raises ValueError if none is found. `extend` is None for
+        operations in which an instance cannot be extended and a larger one must be drawn anew.
     """
 
     name: str
@@ -121,14 +129,14 @@ class Operation:
 
     @property
     def links(self) -> list[str]:
-        """The slots that an earlier node's value may fill."""
+        """The names of the slots that an earlier node's value may fill."""
         return [name for name, slot in self.slots.items() if slot.link]
 
 
 def grown(
     rng: random.Random, size: int, args: Args, extend: Callable[[random.Random, Args, Items], list]
 ) -> tuple[Args, list]:
-    """(args, items) of `size` items, each added by `extend`."""
+    """(args, `size` items), each item added by `extend`. Raises ValueError if `extend` does."""
     items: list = []
     for _ in range(size):
         items = extend(rng, args, items)
@@ -136,7 +144,7 @@ def grown(
 
 
 def attempts(make: Callable[[], Any], count: int = 60) -> Any:
-    """The first result of `make` that raises no ValueError. Raises ValueError if none of `count` does."""
+    """The result of the first call of `make` that raises no ValueError. Raises ValueError if all `count` calls do."""
     for _ in range(count):
         try:
             return make()

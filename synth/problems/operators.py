@@ -1,6 +1,7 @@
-"""Operators: how a problem grows harder. Each takes (problem, rng, split, focus) and returns another problem.
+"""Operators: how a problem becomes harder. Each takes (problem, rng, split, focus) and returns a new problem.
 
-`focus` names the operation that failed problems went wrong at, or "". An operator that does not fit raises ValueError.
+`focus` names the operation at which the policy failed most often, or is "". An operator raises ValueError if it cannot
+be applied to the problem.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ MAX_DISTRACTORS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Operator:
-    """`answers`: the kinds of failure (synth/problems/charge.py) that call for it."""
+    """A way of changing a problem.
+
+    answers: the kinds of failure (synth/problems/charge.py) that suggest this operator.
+    apply: (problem, rng, split, focus) -> the new problem, see the module's docstring.
+    """
 
     name: str
     answers: tuple[str, ...]
@@ -30,7 +35,10 @@ class Operator:
 
 
 def _wanted(operation: Operation, args: dict, items: list, wish: str, rng: random.Random) -> str:
-    """A want of the same name as `wish` ("price" of "price:fig")."""
+    """The want `wish` ("price:fig") if the instance has it, else one with the same name before the colon ("price").
+
+    Raises ValueError if there is none.
+    """
     found, _ = operation.solve(args, items)
     options = [want for want in found if want.partition(":")[0] == wish.partition(":")[0]]
     if not options:
@@ -39,14 +47,24 @@ def _wanted(operation: Operation, args: dict, items: list, wish: str, rng: rando
 
 
 def draw_node(name: str, rng: random.Random, size: int, fixed: dict[str, Value]) -> Node:
-    """A random node of an operation, any of its wants asked for."""
+    """A random node of an operation, which asks for a random one of its wants.
+
+    Args:
+      name: the operation.
+      rng: the source of randomness.
+      size: about how many items the node gets.
+      fixed: slot -> value, for linked slots.
+    Raises:
+      KeyError: there is no such operation.
+      ValueError: no instance was found.
+    """
     operation = OPERATIONS[name]
     args, items = attempts(lambda: operation.draw(rng, size, fixed))
     return {"op": name, "args": args, "items": items, "want": rng.choice(list(operation.solve(args, items)[0]))}
 
 
 def _redrawn(problem: Problem, rng: random.Random, sizes: list[int]) -> Problem:
-    """The same graph with other numbers and `sizes[i]` items in node i."""
+    """The same graph with newly drawn numbers and `sizes[i]` items in node i. Raises ValueError if a draw fails."""
     nodes: list[Node] = []
     for node, size in zip(problem.nodes, sizes, strict=True):
         operation = OPERATIONS[node["op"]]
@@ -66,13 +84,16 @@ def _redrawn(problem: Problem, rng: random.Random, sizes: list[int]) -> Problem:
 
 
 def resample(problem: Problem, rng: random.Random, split: str = "", focus: str = "") -> Problem:
-    """Other numbers, words and clues; the same operations, sizes and links."""
+    """The problem with newly drawn numbers, words and clues, but the same operations, sizes and links.
+
+    Raises ValueError if no such problem is found.
+    """
     del split, focus
     return attempts(lambda: _redrawn(problem, rng, [len(node["items"]) for node in problem.nodes]))
 
 
 def _constrain(problem: Problem, rng: random.Random, split: str, focus: str) -> Problem:
-    """One more item in a node: in one of the operation that failed, if it has room."""
+    """Adds an item to a node, if possible to one of the operation `focus`."""
     del split
     room = [i for i, node in enumerate(problem.nodes) if len(node["items"]) < OPERATIONS[node["op"]].most]
     if not room:
@@ -98,7 +119,7 @@ def _constrain(problem: Problem, rng: random.Random, split: str, focus: str) -> 
 
 
 def _compose(problem: Problem, rng: random.Random, split: str, focus: str) -> Problem:
-    """A further node of another family that starts from the answer so far."""
+    """Adds a node of a family that the problem does not have yet. It starts from a value of the last node so far."""
     del split, focus
     if len(problem.nodes) >= MAX_NODES:
         raise ValueError(f"{MAX_NODES} nodes already")
@@ -125,7 +146,7 @@ def _compose(problem: Problem, rng: random.Random, split: str, focus: str) -> Pr
 
 
 def _unknown(problem: Problem, rng: random.Random, split: str, focus: str) -> Problem:
-    """Asks for another value of the last node."""
+    """Asks for a different value of the last node."""
     del split, focus
     others = list(graph.solve(problem).others)
     if not others:
@@ -134,7 +155,7 @@ def _unknown(problem: Problem, rng: random.Random, split: str, focus: str) -> Pr
 
 
 def _distract(problem: Problem, rng: random.Random, split: str, focus: str) -> Problem:
-    """Other numbers, and one more that matters for nothing."""
+    """Draws new numbers and adds a distractor: a number on which nothing depends."""
     told = [extra["kind"] for extra in problem.distractors]
     kinds = [kind for kind in trades.DISTRACTORS if kind not in told]
     if len(told) >= MAX_DISTRACTORS:
@@ -146,7 +167,7 @@ def _distract(problem: Problem, rng: random.Random, split: str, focus: str) -> P
 
 
 def _other_unit(value: Any) -> Any:
-    """A quantity in another unit of its dimension, where it is a whole number there; anything else as it is."""
+    """A quantity in another unit of its dimension, if it is a whole number there; any other value unchanged."""
     if not (isinstance(value, dict) and "unit" in value):
         return value
     table = next(table for table in UNITS.values() if value["unit"] in table)
@@ -157,7 +178,7 @@ def _other_unit(value: Any) -> Any:
 
 
 def _move(problem: Problem, rng: random.Random, split: str, focus: str) -> Problem:
-    """Other numbers, told by a persona of another trade and in other units."""
+    """Draws new numbers, and tells the problem by a persona of another trade and in other units."""
     other = resample(problem, rng, split, focus)
     options = [p for p in trades.personas(split) if p.trade != problem.persona.trade]
     nodes = copy.deepcopy(other.nodes)
@@ -180,7 +201,10 @@ OPERATORS: dict[str, Operator] = {
 
 
 def select(names: str) -> list[Operator]:
-    """The operators of a comma-separated list. Raises ValueError naming an unknown one."""
+    """The operators in a comma-separated list of names.
+
+    Raises ValueError for an empty list or unknown names (the message names them).
+    """
     wanted = [n.strip() for n in names.split(",") if n.strip()]
     unknown = [n for n in wanted if n not in OPERATORS]
     if unknown or not wanted:

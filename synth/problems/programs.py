@@ -1,6 +1,6 @@
-"""Problems as Python programs, a statement for every sentence: how a careful person would use the python tool.
+"""Problems as Python programs, with one statement per sentence: how a careful person would use the python tool.
 
-Only for problems of one operation that keeps running totals: a stock, an account, a load.
+Only problems with a single operation that keeps a running total are supported: a stock, an account or a load.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ACCOUNT: Lines = {
 }
 _EXACT = "from fractions import Fraction as F; "
 
-# (operation, want) -> the first statements, what an item of a kind adds (nothing if it is not there), the last one.
+# (operation, want) -> (first statements, item kind -> statement, last statement). Items of other kinds add nothing.
 _PROGRAMS: dict[tuple[str, str], tuple[str, Lines, str]] = {
     ("stock", "left"): ("s = {start}", _STOCK, "s"),
     ("stock", "peak"): ("s = {start}; p = s", {k: f"{line}; p = max(p, s)" for k, line in _STOCK.items()}, "p"),
@@ -44,7 +44,7 @@ _PROGRAMS: dict[tuple[str, str], tuple[str, Lines, str]] = {
 
 
 def program(problem: Problem) -> str:
-    """A program that ends in the problem's answer. Raises ValueError for a problem that it is not for."""
+    """A program whose last statement gives the problem's answer. Raises ValueError if the problem is not supported."""
     node = problem.nodes[0]
     known = _PROGRAMS.get((node["op"], node["want"]))
     if known is None or len(problem.nodes) > 1:
@@ -58,7 +58,7 @@ def program(problem: Problem) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """A mass in kilograms; anything else as it is."""
+    """A mass as a Python expression in kilograms; any other value unchanged."""
     if not isinstance(value, dict):
         return value
     return value["n"] if value["unit"] == "kilograms" else f"F({value['n']}, 1000)"

@@ -1,9 +1,12 @@
-"""The paper's own way to harder problems: a teacher rewrites what the policy failed, and its own agreement is the gate.
+"""The paper's own way to harder problems: a teacher rewrites problems that the policy failed, and solves them itself.
 
-Every failed question gives two candidates. "moved" only changes the persona and its world, so the answer stays what
-code knows it is; "harder" changes the structure first, and nobody knows its answer. The teacher solves each three
-times. What it does not agree on is dropped; what it agrees on against the known answer is dropped and counted: that
-count over the moved ones estimates how often agreement deceives in the harder ones.
+Every failed question gives two candidates:
+- "moved" only changes the persona and its world, so that the answer stays the known one;
+- "harder" also changes the structure before that, so that its answer is unknown.
+
+The teacher solves each candidate three times. A candidate is dropped if the three answers differ, or if they agree on
+an answer that is known to be wrong. The latter can only be noticed for "moved" candidates. Its frequency there
+estimates how often the teacher agrees on a wrong answer to a "harder" one.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from synth.problems import trades
 from synth.question import Question
 from synth.teachers import llm
 
-SOLVES = 3
+SOLVES = 3  # how many times the teacher solves each candidate
 KINDS = ("moved", "harder")
 
 Ask = Callable[[Sequence[llm.Question]], list[Any]]  # synth.teachers.llm.Client.ask_all
@@ -44,10 +47,13 @@ _SOLVE = (
 
 @dataclasses.dataclass
 class Tally:
-    """What became of the candidates of one kind.
+    """Counts of what became of the candidates of one kind.
 
-    unusable: the teacher gave no usable problem, or no usable solution. agreed_wrong: its solutions agree on what is
-    known to be wrong.
+    asked: all candidates.
+    unusable: the teacher gave no valid problem, or not all of its solutions were valid.
+    disagreed: the teacher's answers differ.
+    agreed_wrong: the teacher's answers agree, but the answer is known to be wrong.
+    kept: the teacher's answers agree, and the answer is not known to be wrong.
     """
 
     asked: int = 0
@@ -63,7 +69,7 @@ def _question(schema: llm.Schema, form: str, **parts: Any) -> llm.Question:
 
 
 def _problems(ask: Ask, asked: Mapping[str, llm.Question]) -> dict[str, str]:
-    """Candidate -> the problem that the teacher gave for it; those it gave none for are left out."""
+    """Candidate -> the problem that the teacher wrote for it. Candidates without a valid problem are left out."""
     answers = ask(list(asked.values()))
     return {name: answer["problem"] for name, answer in zip(asked, answers, strict=True) if answer is not None}
 
@@ -71,11 +77,17 @@ def _problems(ask: Ask, asked: Mapping[str, llm.Question]) -> dict[str, str]:
 def rewrite(
     failed: Sequence[Question], number: int, seed: int, ask: Ask, same: Same
 ) -> tuple[list[Question], dict[str, Tally]]:
-    """The candidates of round `number` that the teacher agrees on, and what became of all of them by kind.
+    """(the candidates of round `number` that are kept, sorted by id; kind of candidate -> counts).
 
     Args:
-      failed: questions of the round before; their roots and splits are inherited.
-      seed: of the personas.
+      failed: questions of the round before that the policy failed; candidates inherit their roots and splits.
+      number: the round.
+      seed: the seed from which personas are drawn.
+      ask: asks the teacher; answers are in the order of the questions, None for those that stayed malformed.
+      same: whether two answers are equal.
+    Raises:
+      ValueError: a root belongs to no split.
+      Exception: whatever `ask` raises, such as synth.teachers.llm.NoAnswer.
     """
     origin, kind_of = {}, {}
     for question in failed:
@@ -110,7 +122,7 @@ def rewrite(
 
 
 def _verdict(solutions: Sequence[dict[str, str] | None], known: str | None, same: Same) -> tuple[str, str]:
-    """(what becomes of a candidate: a field of Tally, its answer)."""
+    """(the field of Tally that counts the candidate, its answer or ""). `known`: its answer, None if unknown."""
     if None in solutions:
         return "unusable", ""
     first, *others = (solution["answer"] for solution in solutions)
@@ -122,9 +134,14 @@ def _verdict(solutions: Sequence[dict[str, str] | None], known: str | None, same
 
 
 def worst(questions: Sequence[Question], counts: dict[str, list], most: int) -> list[Question]:
-    """At most `most` problems that the policy failed, lowest pass rate first, one per pattern.
+    """Up to `most` problems that the policy failed at least once, lowest pass rate first, one per pattern.
 
-    counts: pattern id -> [episodes, passes, ...] of the round before.
+    Problems that a teacher has rewritten already are left out.
+
+    Args:
+      questions: questions of the round before.
+      counts: pattern id -> [episodes, passes, ...] of the round before.
+      most: the largest number of problems.
     """
     rates = {name: passes / episodes for name, (episodes, passes, *_) in counts.items() if passes < episodes}
     first: dict[str, Question] = {}

@@ -1,6 +1,6 @@
-"""Personas of problems: a name and a trade, whose nouns every sentence uses, and a way of putting things.
+"""Personas of problems: a name, a trade, an opening and a choice of wordings. Sentences use the nouns of the trade.
 
-Each combination belongs to exactly one split, so that no persona of a training problem ever tells a held-out one.
+Each combination belongs to exactly one split, so that no persona of a training problem tells a held-out one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from synth.personas import SPLITS
 NAMES = ("Ada", "Ben", "Chloe", "Dmitri", "Elif", "Farid", "Grace", "Hana", "Ivan", "Jun", "Kofi", "Lena", "Mateo",
          "Nadia", "Omar", "Priya", "Quinn", "Rosa", "Sven", "Tara", "Uma", "Viktor", "Wen", "Yusuf")  # fmt: skip
 
-# trade -> its nouns: where it works, what it counts, what that comes in, whom it works with, what it is paid in.
+# trade -> its nouns: the place of work, the things it counts, their containers, the people it works with, its money.
 TRADES: dict[str, dict[str, str]] = {
     "baker": {"place": "bakery", "items": "loaves", "boxes": "trays", "people": "apprentices", "coins": "euros"},
     "chemist": {"place": "laboratory", "items": "flasks", "boxes": "racks", "people": "assistants", "coins": "francs"},
@@ -38,7 +38,7 @@ OPENINGS = (
 )
 DEFINITIONS = ("Let {letter} be {phrase}.", "Call {phrase} {letter}.", "Write {letter} for {phrase}.")
 QUESTIONS = ("What is {phrase}?", "Find {phrase}.", "Work out {phrase}.", "Tell me {phrase}.")
-DISTRACTORS = {  # numbers that nothing depends on
+DISTRACTORS = {  # kind -> wordings of a sentence with a number on which nothing depends
     "windows": ("The <place> has {n} windows.",),
     "years": ("The <place> opened {n} years ago.",),
     "age": ("My oldest customer is {n} years old.",),
@@ -49,7 +49,10 @@ DISTRACTORS = {  # numbers that nothing depends on
 
 @dataclasses.dataclass(frozen=True)
 class Persona:
-    """Who tells a problem. wording: which of the alternatives this persona uses, everywhere."""
+    """Who tells a problem.
+
+    opening: template of the first sentence. wording: the number of the alternative that this persona uses everywhere.
+    """
 
     name: str
     trade: str
@@ -58,15 +61,15 @@ class Persona:
 
     @property
     def nouns(self) -> dict[str, str]:
-        """The trade's nouns."""
+        """The trade's nouns, {placeholder: noun}."""
         return TRADES[self.trade]
 
     def pick(self, alternatives: tuple[str, ...]) -> str:
-        """This persona's choice among wordings."""
+        """This persona's choice among alternative wordings."""
         return alternatives[self.wording % len(alternatives)]
 
     def to_dict(self) -> dict[str, str | int]:
-        """JSON data."""
+        """The persona as JSON data."""
         return dataclasses.asdict(self)
 
 
@@ -76,5 +79,5 @@ def personas(split: str) -> tuple[Persona, ...]:
     if split not in SPLITS:
         raise ValueError(f"personas: unknown split {split!r}, expected one of {', '.join(SPLITS)}")
     everyone = [Persona(*parts) for parts in itertools.product(NAMES, TRADES, OPENINGS, range(12))]
-    random.Random("problem personas").shuffle(everyone)  # a fixed partition, the same in every run
+    random.Random("problem personas").shuffle(everyone)  # a fixed seed, so that the partition is the same in every run
     return tuple(everyone[SPLITS.index(split) :: len(SPLITS)])

@@ -1,4 +1,4 @@
-"""What a teacher will cost: a client that sends nothing and counts what would be sent."""
+"""Estimates what a teacher will cost: a client that sends nothing and counts what would be sent."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from synth.teachers.llm import Question
 
 
 class Estimate:
-    """Stands where an llm.Client does. Answers that are not in the cache are None, as if they stayed malformed, so
-    the program's own proposals take their places.
+    """Replaces an llm.Client. It answers None where the cache has no answer, as for answers that stay malformed.
 
-    Answers in the cache, and those that were asked for before, cost nothing. Malformed answers, which cost a
-    repetition, and the chat format's own tokens are not foreseen.
+    So the program's own proposals take the place of the missing answers. Answers in the cache, and questions that were
+    asked before, cost nothing. The estimate includes neither repairs of malformed answers nor the tokens of the chat
+    format.
 
     Args:
-      model, cache, prices: as of the client. count: tokens of a text.
+      model, cache, prices: as in llm.Client.
+      count: text -> its number of tokens.
     """
 
     def __init__(self, model: str, cache: Path, count: Callable[[str], int], prices: llm.Prices = llm.Prices()):
-        self.ledger = llm.Ledger()  # what would be asked for, as if it had been
+        self.ledger = llm.Ledger()  # the requests that would be sent, counted as if they had been
         self._count, self._prices = count, prices
         self._kept = llm.Client(model, cache, offline=True)
         self._asked: set[str] = set()
@@ -33,7 +34,7 @@ class Estimate:
         return f"would take {self.ledger.told()}"
 
     def ask_all(self, questions: Sequence[Question]) -> list[Any]:
-        """Counts the questions that are not answered by the cache."""
+        """The cached answers, in order, None for all others; counts the questions that the cache does not answer."""
         return [self._answer(question) for question in questions]
 
     def _answer(self, question: Question) -> Any:

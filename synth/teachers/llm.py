@@ -1,8 +1,8 @@
-"""A client of any OpenAI-compatible endpoint whose answers are JSON of a given schema.
+"""A client of any OpenAI-compatible endpoint that asks for answers in JSON of a given schema.
 
-Every answer that was paid for is cached by the content of its request before anything is made of it, so a killed run
-pays nothing twice and a finished one is replayed without a network. Base URL and key come from the environment
-(OPENAI_BASE_URL, OPENAI_API_KEY) and are written nowhere.
+Every answer is written to a cache, under a hash of its request, before it is used. So a killed run does not pay for an
+answer twice, and a finished run can be replayed without a network. Base URL and key come from the environment
+(OPENAI_BASE_URL, OPENAI_API_KEY) and are never written to a file.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import openai
 Message = dict[str, str]
 Schema = dict[str, Any]
 Check = Callable[[Any], None]
-REPAIRS = 2  # times a malformed answer is sent back with what is wrong with it
-TRY_AGAIN = (408, 409, 429)  # statuses that may be others the next time, as all from 500 on may
-# What makes the body of a response an answer; everything else is a fault of the endpoint. Its usage may be absent.
+REPAIRS = 2  # how many times a malformed answer is sent back together with what is wrong with it
+TRY_AGAIN = (408, 409, 429)  # HTTP statuses that may be temporary, as are all from 500 on
+# The JSON schema of a response's body. Any other body is a fault of the endpoint. The field "usage" may be absent.
 COMPLETION = jsonschema.Draft202012Validator({
     "type": "object", "required": ["choices"],
     "properties": {"choices": {"type": "array", "minItems": 1, "items": {
@@ -37,14 +37,17 @@ COMPLETION = jsonschema.Draft202012Validator({
 
 
 class NoAnswer(Exception):
-    """The endpoint did not answer a request, or the cache does not hold it; the message says why."""
+    """The endpoint did not answer a request, or the cache of an offline client has no answer to it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What is asked: messages, the JSON schema of the answer, and a check that raises ValueError for what it misses.
+    """A question to the model.
 
-    typical: an answer of usual length, which tells what asking will cost.
+    messages: the conversation that asks it, as OpenAI chat messages.
+    schema: the JSON schema of the answer.
+    check: raises ValueError for an answer that fits the schema but is wrong otherwise.
+    typical: an answer of the usual length, from which the cost of asking is estimated; "" if none is known.
     """
 
     messages: list[Message]
@@ -55,45 +58,51 @@ class Question:
 
 @dataclasses.dataclass
 class Ledger:
-    """What was asked for. tokens: of answers that were not in the cache, as far as the endpoint counts them. cost: of
-    these tokens, where prices are known."""
+    """Counts of requests, tokens and cost.
+
+    Tokens are those of answers that were not in the cache, as far as the endpoint reports them. `cost` is their cost,
+    in the currency of the prices; 0 if the prices are not known.
+    """
 
     answers: int = 0  # requests the endpoint answered
     cached: int = 0  # requests answered from the cache
-    retries: int = 0  # requests repeated after a fault of the endpoint
-    repairs: int = 0  # malformed answers sent back
+    retries: int = 0  # requests that were repeated after a fault of the endpoint
+    repairs: int = 0  # malformed answers that were sent back
     failures: int = 0  # questions whose answers stayed malformed
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float = 0.0
 
     def add(self, prompt_tokens: int, completion_tokens: int, cost: float) -> None:
-        """Counts an answer of the endpoint."""
+        """Adds one answer of the endpoint."""
         self.answers += 1
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens
         self.cost += cost
 
     def told(self) -> str:
-        """The ledger in words, without what it has none of."""
+        """The ledger in words, without the counts that are 0; "nothing" if all are."""
         counts = dataclasses.asdict(self).items()
         return ", ".join(f"{round(count, 4)} {name.replace('_', ' ')}" for name, count in counts if count) or "nothing"
 
 
 @dataclasses.dataclass(frozen=True)
 class Prices:
-    """Prices of a million tokens; 0: not known."""
+    """Prices per million tokens; 0 if not known."""
 
     prompt: float = 0.0
     completion: float = 0.0
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """What so many tokens cost."""
+        """The cost of these numbers of tokens, in the currency of the prices."""
         return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
 
 
 class _Limit:
-    """How many requests may be under way: one more after each answer, half as many after a fault (AIMD)."""
+    """Limits the number of concurrent requests by additive increase, multiplicative decrease (AIMD).
+
+    A fault halves the limit, down to 1. An answer raises it by 1 / limit, up to `most`.
+    """
 
     def __init__(self, most: int):
         self._most, self._now, self._active = most, float(most), 0
@@ -113,25 +122,34 @@ class _Limit:
 
 
 class Client:
-    """Asks for JSON. Everything is a function of the requests and the cache, whatever the order of answers.
+    """Asks questions and returns JSON answers. The order in which answers arrive has no influence on the results.
 
     Args:
-      model: the endpoint's name of the model.
-      cache: folder of answers, one file per request.
-      concurrency: most requests under way at a time.
-      attempts: times a request is sent before a fault of the endpoint counts as its answer.
-      timeout: seconds a request may take. backoff: seconds before the first repetition, doubled each time; longer
-        where the endpoint asks for it, but no longer than a request may take.
-      offline: answer from the cache alone.
-      prices: of what is asked from now on.
+      model: the name of the model at the endpoint.
+      cache: folder of the cached answers, one file per request.
+      concurrency: the most requests that may be under way at a time.
+      attempts: how many times a request is sent before NoAnswer is raised.
+      timeout: seconds that a request may take.
+      backoff: seconds, on average, before a request is sent again; doubled each time. The client waits longer if the
+        endpoint asks for it, but for this reason never longer than `timeout`.
+      offline: whether to answer from the cache only.
+      prices: prices of the requests of this client.
     """
 
     def __init__(
-        self, model: str, cache: Path, concurrency: int = 8, attempts: int = 5, timeout: float = 120.0,
-        backoff: float = 1.0, offline: bool = False, prices: Prices = Prices(),
+        self,
+        model: str,
+        cache: Path,
+        concurrency: int = 8,
+        attempts: int = 5,
+        timeout: float = 120.0,
+        backoff: float = 1.0,
+        offline: bool = False,
+        prices: Prices = Prices(),
     ):
         self.ledger = Ledger()
-        self._asking = 0  # questions under way; they share what follows, which belongs to their event loop
+        # Questions under way. They share the endpoint, the limit and the locks, which belong to one event loop.
+        self._asking = 0
         self._endpoint: openai.AsyncOpenAI | None = None
         self._limit = _Limit(concurrency)
         self._under_way: dict[str, asyncio.Lock] = {}
@@ -139,7 +157,7 @@ class Client:
         self._concurrency, self._attempts, self._timeout, self._backoff = concurrency, attempts, timeout, backoff
 
     def total(self) -> Ledger:
-        """What the answers in the cache took when they were asked for, in this run and before."""
+        """The counts, tokens and cost of all answers in the cache, from this run and earlier ones."""
         found = Ledger()
         for path in sorted(self._cache.glob("*.json")):
             record = json.loads(path.read_text())
@@ -151,10 +169,12 @@ class Client:
         return f"{self.ledger.told()}; in all {self.total().told()}"
 
     def ask_all(self, questions: Sequence[Question]) -> list[Any]:
-        """The answers, in order; None where they stayed malformed (ledger.failures).
+        """The answers, in order; None for a question whose answers stayed malformed (counted in ledger.failures).
 
-        Raises NoAnswer if the endpoint failed to answer one, after the others have been answered and kept: asked again
-        later, the same answers come of it. Raises ValueError if the environment names no key and one is needed.
+        Raises:
+          NoAnswer: a question got no answer. All others have been answered by then and are in the cache, so asking
+            again later sends only what is missing.
+          ValueError: the endpoint is needed and the environment names no key.
         """
         return asyncio.run(self._ask_all(questions))
 
@@ -165,7 +185,7 @@ class Client:
         return found
 
     async def ask(self, question: Question) -> Any:
-        """One of the answers that `ask_all` gives, for callers with an event loop of their own. Raises as it does."""
+        """The answer to one question, for callers with their own event loop; None and errors are as in `ask_all`."""
         if not self._asking:
             self._endpoint, self._limit, self._under_way = None, _Limit(self._concurrency), {}
         self._asking += 1
@@ -177,7 +197,7 @@ class Client:
                 await self._endpoint.close()
 
     async def _ask(self, question: Question) -> Any:
-        """One question, its malformed answers sent back at most REPAIRS times."""
+        """The answer to one question. Malformed answers are sent back at most REPAIRS times, then it is None."""
         messages = question.messages
         for repair in range(REPAIRS + 1):
             text = await self._answer(messages)
@@ -192,11 +212,11 @@ class Client:
         return None
 
     async def _answer(self, messages: list[Message]) -> str:
-        """The text of one answer, from the cache or the endpoint. Raises NoAnswer."""
+        """The text of one answer, from the cache or the endpoint. Raises NoAnswer, and ValueError without a key."""
         request = {"model": self._model, "messages": messages}
         key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
         path = self._cache / f"{key}.json"
-        # Two equal requests at a time are one: the second finds the answer of the first.
+        # The lock makes the second of two equal requests wait, so that it finds the first one's answer in the cache.
         async with self._under_way.setdefault(key, asyncio.Lock()):
             if path.exists():
                 self.ledger.cached += 1
@@ -210,12 +230,12 @@ class Client:
         return text
 
     async def _send(self, request: dict[str, Any], rng: random.Random) -> tuple[str, int, int]:
-        """The endpoint's answer to a request, sent again after its faults: (text, prompt tokens, completion tokens).
+        """(text, prompt tokens, completion tokens) of the endpoint's answer. Faults of the endpoint lead to a retry.
 
-        Raises NoAnswer.
+        Raises NoAnswer if the endpoint refuses the request or all attempts fail, ValueError without a key.
         """
         require_key()
-        if self._endpoint is None:  # retries are ours, so that faults narrow the limit
+        if self._endpoint is None:  # max_retries=0, because the loop below retries and faults must lower the limit
             self._endpoint = openai.AsyncOpenAI(timeout=self._timeout, max_retries=0)
         create, form = self._endpoint.chat.completions.with_raw_response.create, {"type": "json_object"}
         wait = 0.0
@@ -232,11 +252,11 @@ class Client:
                     raise NoAnswer(f"the endpoint refuses: {error.message}") from error
                 problem, wait = error, min(_seconds(error.response.headers), self._timeout)
             except (openai.APIConnectionError, _NoCompletion) as error:
-                problem = error  # timeouts are connection errors too
+                problem = error  # APIConnectionError includes timeouts
         raise NoAnswer(f"{self._attempts} attempts: {problem}")
 
     def _keep(self, path: Path, request: dict[str, Any], text: str, usage: tuple[int, int, float]) -> None:
-        """Writes an answer, and what it took, to the cache in one rename."""
+        """Writes an answer with its tokens and cost to the cache, by a rename, so that no file is ever incomplete."""
         self._cache.mkdir(parents=True, exist_ok=True)
         partial, record = path.with_suffix(".partial"), {"request": request, "text": text}
         record |= zip(("prompt_tokens", "completion_tokens", "cost"), usage)
@@ -245,11 +265,11 @@ class Client:
 
 
 class _NoCompletion(Exception):
-    """What came is no answer at all."""
+    """The endpoint's response is not a chat completion."""
 
 
 def _read(body: str) -> tuple[str, int, int]:
-    """(text, prompt tokens, completion tokens) of a response's body. Raises _NoCompletion."""
+    """(text, prompt tokens, completion tokens) in a response's body. Raises _NoCompletion if it is malformed."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -259,27 +279,27 @@ def _read(body: str) -> tuple[str, int, int]:
     text = found["choices"][0]["message"].get("content") or ""
     usage = found["usage"] if isinstance(found.get("usage"), dict) else {}
     counts = (usage.get(name) for name in ("prompt_tokens", "completion_tokens"))
-    # A lone surrogate, which neither a file nor a further request can hold, becomes a question mark.
+    # A lone surrogate becomes a question mark, because it cannot be encoded in a file or a further request.
     return text.encode(errors="replace").decode(), *(count if isinstance(count, int) else 0 for count in counts)
 
 
 def _seconds(headers: Mapping[str, str]) -> float:
-    """For how long the endpoint asks not to be asked again (Retry-After; its other form, a date, counts as 0)."""
+    """The seconds in the header Retry-After; 0 if it is absent or a date."""
     asked = headers.get("retry-after", "")
     return float(asked) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", asked) else 0.0
 
 
 def require_key() -> None:
-    """Raises ValueError if the environment names no key."""
+    """Raises ValueError if the environment variable OPENAI_API_KEY is not set or empty."""
     if not os.environ.get("OPENAI_API_KEY"):
         raise ValueError("a language model is to be asked, but the environment variable OPENAI_API_KEY is not set")
 
 
 def _parse(text: str, question: Question) -> tuple[Any, str | None]:
-    """(the answer, None) or (None, what is wrong with it)."""
+    """(the answer, None), or (None, what is wrong with the text)."""
     try:
         answer = json.loads(text)
-        json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()  # what is made of it has to be written
+        json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()  # fails if it cannot be written to a file
     except (ValueError, RecursionError):
         return None, "it is not JSON in UTF-8"
     faults = jsonschema.Draft202012Validator(question.schema).iter_errors(answer)

@@ -1,8 +1,8 @@
-"""Teachers: what proposes domains, wordings and expansions. A teacher writes prose and structure; code decides truth.
+"""Teachers propose domains, wordings and expansions. A teacher writes texts and structure; code decides what is true.
 
-Whatever a teacher proposes is checked here and then goes through the same operators, inversion and gates as everything
-else. Where a model's answers stay malformed, the program's own proposal takes their place, so no tree is lost. Where
-the endpoint does not answer at all, the run stops: started again it goes on from the answers it has, to the same trees.
+All proposals are checked here, and then go through the same operators, inversion and gates as everything else. If a
+model's answers stay malformed, the program's own proposal replaces them, so that no tree is lost. If the endpoint does
+not answer at all, the run stops; started again, it continues from the cached answers and arrives at the same trees.
 """
 
 from __future__ import annotations
@@ -31,18 +31,22 @@ from synth.trees.workflow import Workflow
 
 
 class Teacher(Protocol):
-    """The interface of every teacher."""
+    """The interface of every teacher.
+
+    A teacher that asks an endpoint raises synth.teachers.llm.NoAnswer where the endpoint, or the cache of a replay,
+    gives no answer, and ValueError if the environment names no key.
+    """
 
     def domains(self, count: int) -> list[Domain]:
-        """Up to `count` domains beside the built-in ones."""
+        """Up to `count` domains to add to the built-in ones."""
         ...
 
     def word(self, workflows: Sequence[Workflow]) -> list[Workflow]:
-        """The round-0 workflows with the wording of their policies settled."""
+        """The round-0 workflows with the `wording` of their policy texts filled in; () stands for the built-in one."""
         ...
 
     def rank(self, trees: Sequence[tuple[Workflow, Outcome, Sequence[Operator]]]) -> Mapping[str, Sequence[str]]:
-        """Workflow id -> which of the operators that apply to grow it by, the best first; see selection.Rank."""
+        """Workflow id -> names of the operators to grow it by, the best first; see selection.Rank."""
         ...
 
     def expand(self, pairs: Sequence[tuple[Workflow, Operator]], seed: int) -> list[Workflow]:
@@ -50,39 +54,39 @@ class Teacher(Protocol):
         ...
 
     def speak(self, tasks: Sequence[Task]) -> list[Task]:
-        """The tasks with the wording of what their users say settled."""
+        """The tasks, with or without a new wording of what their users say."""
         ...
 
     def spent(self) -> str:
-        """What was asked for so far, in words; "" if nothing costs anything."""
+        """The requests and costs so far, in words; "" for a teacher that costs nothing."""
         ...
 
 
 class Program:
-    """The programmatic teacher: the built-in domains and wordings, conditions by lot."""
+    """The programmatic teacher: built-in domains and wordings, and randomly drawn conditions."""
 
     def domains(self, count: int) -> list[Domain]:
-        """None beside the built-in ones."""
+        """No further domains."""
         return []
 
     def word(self, workflows: Sequence[Workflow]) -> list[Workflow]:
-        """The built-in wordings, which are a function of the root."""
+        """The workflows unchanged, with the built-in wordings, which depend on the root alone."""
         return list(workflows)
 
     def rank(self, trees: Sequence[tuple[Workflow, Outcome, Sequence[Operator]]]) -> Mapping[str, Sequence[str]]:
-        """No opinion."""
+        """The empty ranking."""
         return selection.unranked(trees)
 
     def expand(self, pairs: Sequence[tuple[Workflow, Operator]], seed: int) -> list[Workflow]:
-        """Conditions drawn from the seed."""
+        """Each workflow grown by its operator, with conditions drawn from the seed."""
         return selection.expand(pairs, seed)
 
     def speak(self, tasks: Sequence[Task]) -> list[Task]:
-        """The persona's wording, which the tasks have."""
+        """The tasks unchanged: they already have the persona's wording."""
         return list(tasks)
 
     def spent(self) -> str:
-        """Nothing."""
+        """The empty text, because nothing is spent."""
         return ""
 
 
@@ -109,7 +113,8 @@ _TEMPLATE = {"type": "string", "maxLength": 120, "pattern": '^[^"\\n]+$'}
 PLACEHOLDERS = {
     "intro": {"domain"}, "rule": {"rule", "outcome"}, "owner_rule": {"owner", "rule", "outcome"}, "consent": set(),
 }  # fmt: skip
-# What has to stand in a template, in these words and in this order, so that it cannot be read the other way round.
+# Template -> (what it must contain, in words for error messages; as a regular expression). The order of the parts is
+# fixed, so that the template cannot mean the opposite.
 _RULE = ("{rule}, then 'else' or 'otherwise', then {outcome}", r"\{rule\}.*\b(else|otherwise)\b.*\{outcome\}")
 SAID = {"rule": _RULE, "owner_rule": _RULE, "consent": ("'consent'", r"\bconsent\b")}
 WORDING = _object(**{name: _TEMPLATE for name in PLACEHOLDERS})
@@ -117,18 +122,19 @@ _SYSTEM = {"role": "system", "content": "You design customer-service workflows. 
 
 
 class Llm:
-    """A language model as teacher, or an estimate of what one would cost."""
+    """A language model as teacher; with an Estimate as client, it only counts what the model would cost."""
 
     def __init__(self, client: Client | Estimate):
         self.client = client
-        self._proposed: dict[int, list[Domain]] = {}  # asked once: the question names the domains there are
+        # Count -> domains. Asked only once, because the question names the known domains and so would differ later.
+        self._proposed: dict[int, list[Domain]] = {}
 
     def domains(self, count: int) -> list[Domain]:
-        """Domains that the model proposes and `domains.check` accepts; those it does not are left out."""
+        """The domains that the model proposes and that `domains.check` accepts; at most `count`."""
         if count in self._proposed:
             return self._proposed[count]
         found: list[Domain] = []
-        for number in range(count):  # one after the other: each has to differ from those before it
+        for number in range(count):  # one after the other, because each has to differ from those before it
             taken = [*domains.DOMAINS, *(domain.name for domain in found)]
             text = (
                 f"Proposal {number + 1}: invent a line of business other than {', '.join(taken)}. A record "
@@ -143,7 +149,7 @@ class Llm:
         return found
 
     def word(self, workflows: Sequence[Workflow]) -> list[Workflow]:
-        """The model's wording of each policy; the built-in one where it has none."""
+        """The workflows with the model's wording, or the built-in one if the model gave no valid wording."""
         questions = []
         for workflow in workflows:
             text = (
@@ -159,13 +165,16 @@ class Llm:
         return [dataclasses.replace(workflow, wording=found) for workflow, found in zip(workflows, wordings)]
 
     def rank(self, trees: Sequence[tuple[Workflow, Outcome, Sequence[Operator]]]) -> Mapping[str, Sequence[str]]:
-        """The model's choice, tree by tree; no opinion where it has none."""
+        """The model's ranking for each tree; trees with one option, or without a valid answer, are left out."""
         asked = [tree for tree in trees if len(tree[2]) > 1]
         answers = self.client.ask_all([_rank_question(*tree) for tree in asked])
         return {tree[0].id: answer["operators"] for tree, answer in zip(asked, answers) if answer is not None}
 
     def expand(self, pairs: Sequence[tuple[Workflow, Operator]], seed: int) -> list[Workflow]:
-        """Rules with the model's conditions; operators that leave nothing to choose are the program's."""
+        """The workflows grown by their operators, with the model's conditions for the operators that add a rule.
+
+        The program carries out all other operators, and replaces missing or invalid conditions.
+        """
         asked = [(w, o) for w, o in pairs if o.name in operators.RULES]
         answers = self.client.ask_all([_rule_question(w, o) for w, o in asked])
         proposed = {w.id: answer for (w, _), answer in zip(asked, answers) if answer is not None}
@@ -179,7 +188,10 @@ class Llm:
         return found
 
     def speak(self, tasks: Sequence[Task]) -> list[Task]:
-        """The model's words where they carry the same facts (utterances.py), the persona's where none do."""
+        """The tasks with the model's wording, or the persona's if the model gave none with the same facts.
+
+        synth/inversion/utterances.py checks the facts.
+        """
         questions = []
         for task in tasks:
             said = utterances.of(task)
@@ -196,7 +208,7 @@ class Llm:
         return [task if words is None else utterances.reworded(task, words) for task, words in zip(tasks, answers)]
 
     def spent(self) -> str:
-        """The client's ledger, and what all its answers took in this run and before."""
+        """The client's ledger, and what all cached answers have cost in this run and before, in words."""
         return f"teacher: {self.client.told()}"
 
 
@@ -205,13 +217,13 @@ def _ask(text: str) -> list[Message]:
 
 
 def _said(names: Iterable[str]) -> dict[str, Any]:
-    """The schema of what a user says."""
+    """The JSON schema of an object with one line of text under each name."""
     line = {"type": "string", "minLength": 1, "maxLength": 300, "pattern": "^[^\\n]+$"}
     return _object(**dict.fromkeys(names, line))
 
 
 def _rank_question(workflow: Workflow, outcome: Outcome, options: Sequence[Operator]) -> Question:
-    """The question for how a tree should grow."""
+    """The question by which operators a tree should grow."""
     names = [operator.name for operator in options]
     schema = _object(operators={"type": "array", "items": {"enum": names}, "minItems": 1, "uniqueItems": True})
     drawn = "\n".join(preview.draw(workflow.tree))
@@ -226,7 +238,7 @@ def _rank_question(workflow: Workflow, outcome: Outcome, options: Sequence[Opera
 
 
 def _rule_question(workflow: Workflow, operator: Operator) -> Question:
-    """The question for a rule operator's condition."""
+    """The question which condition a rule operator should add."""
     kind = operators.RULES[operator.name]
     entity = getattr(workflow.spec, kind.entity)
     free = {c["field"]: entity.fields[c["field"].split(".")[1]] for c in operators.candidates(workflow, operator.name)}
@@ -251,12 +263,16 @@ def _rule_question(workflow: Workflow, operator: Operator) -> Question:
 
 
 def _answer_words(name: str) -> str:
-    """Which words an answer to a request for consent may have."""
+    """The instruction which words an answer to a request for consent may consist of."""
     return f'"{name}" has to say {name}, in these words alone: {" ".join(sorted(utterances.ANSWERS[name]))}.'
 
 
 def _check_wording(answer: dict[str, str]) -> None:
-    """Raises ValueError unless every template has its placeholders, bare and no others, and turns nothing round."""
+    """Raises ValueError unless each template has exactly its placeholders and cannot mean the opposite.
+
+    Placeholders must be plain names, without format or conversion. Words that negate are not allowed, except in the
+    consent template, and the parts in SAID must occur.
+    """
     for name, wanted in PLACEHOLDERS.items():
         parts = list(string.Formatter().parse(answer[name]))
         found = [field for _, field, _, _ in parts if field is not None]
@@ -264,7 +280,7 @@ def _check_wording(answer: dict[str, str]) -> None:
             raise ValueError(f"{name}: placeholders {found}, expected {sorted(wanted)}, with nothing but the name")
         utterances.check_line(name, answer[name])
         negated = utterances.refusals(answer[name])
-        if negated and (name, negated) != ("consent", ["no", "without"]):  # as in: no change without consent
+        if negated and (name, negated) != ("consent", ["no", "without"]):  # allows "no change without consent"
             raise ValueError(f"{name}: must do without {negated}")
         expected, pattern = SAID.get(name, ("", ""))
         if not re.search(pattern, answer[name]):
@@ -272,14 +288,17 @@ def _check_wording(answer: dict[str, str]) -> None:
 
 
 def _check_domain(taken: Collection[str], answer: dict[str, Any]) -> None:
-    """Raises ValueError unless the answer is a domain whose names are clear, its own among them."""
+    """Raises ValueError unless the answer is a domain with unambiguous names, and its own name is not taken."""
     domains.check(_domain(answer))
     if answer["name"] in taken:
         raise ValueError(f"domain {answer['name']!r}: there is another one of that name")
 
 
 def _domain(answer: dict[str, Any]) -> Domain:
-    """The domain that an answer of schema DOMAIN describes. Raises ValueError if its number is a field of words too."""
+    """The domain that an answer of the schema DOMAIN describes.
+
+    Raises ValueError if the numeric field has the name of one of the record's other fields.
+    """
     if answer["number"] in answer["record"]["fields"]:
         raise ValueError(f"the number {answer['number']!r} must be another name than those of the record's fields")
 
@@ -293,8 +312,8 @@ def _domain(answer: dict[str, Any]) -> Domain:
 
 
 def create(name: str, client: Callable[[bool], Client]) -> Teacher:
-    """The teacher of that name: "program", "llm" or "replay" (the model's answers from the cache alone).
+    """The teacher of that name: "program", "llm", or "replay", which takes the model's answers from the cache only.
 
-    client: makes the client; its argument says whether it may only use the cache.
+    client: makes the client. Its argument says whether the client must use the cache only.
     """
     return Program() if name == "program" else Llm(client(name == "replay"))

@@ -14,7 +14,7 @@ A guard's spec may also hold marks:
   boundary   a numeric rule; the value is drawn at its limit or right beside it
   urgent     a rule that comes before every other rule
   claim      the user says that the rule is met
-  exception  excuses the failed guard above it; the policy text states it together with that guard
+  exception  excuses the failed guard above it; if it fails as well, that guard's outcome follows
 A branch is a root-to-leaf path. Under `goals` a branch is a concatenation of such paths, one per request, each
 beginning with the goals node; it stops early at a path that ends in a transfer.
 Trees are immutable; `number` assigns node ids in preorder.
@@ -126,9 +126,7 @@ def _goals(root: Node) -> list[Branch]:
     found = paths
     for _ in range(root.spec["count"] - 1):
         found = [
-            [*path, *more]
-            for path in found
-            for more in (endings.values() if ending(path)[0] != "transfer" else [[]])
+            [*path, *more] for path in found for more in (endings.values() if ending(path)[0] != "transfer" else [[]])
         ]
     return found
 

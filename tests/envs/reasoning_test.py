@@ -197,7 +197,7 @@ def test_real_problem_sets(tmp_path):
         (b'{"question": null, "answer": "1"}', "expected question, .* got None"),
         (b'{"question": " ", "answer": "1"}', "expected question, .* got ' '"),
         (b'{"question": "x", "answer": true}', "expected answer, .* got True"),
-        (b'{"question": "x", "answer": "so 12 ####"}', "expected answer, which holds no final one: 'so 12 ####'"),
+        (b'{"question": "x", "answer": "so 12 ####"}', "expected answer to contain a final answer, got 'so 12 ####'"),
         (b'{"question": "caf\xe9", "answer": "1"}', "not JSON in UTF-8"),
         (b"[" * 100_000, "not JSON in UTF-8"),
         (b"[1]", "expected an object"),

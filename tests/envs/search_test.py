@@ -153,14 +153,14 @@ def test_a_users_own_corpus(tmp_path):
         (questions, without("question", " "), "line 1: expected question, .* got ' '"),
         (questions, without("answer", True), "line 1: expected answer, .* got True"),
         (questions, "[]", "line 1: expected an object"),
-        (questions, "\n", "no question in it"),
+        (questions, "\n", "the file has no questions"),
         (corpus, '{"id": "a", "title": "x"}', "line 1: expected a page"),
         (corpus, json.dumps({"id": "a", "title": "?", "text": ""}), "line 1: expected an id, and a word"),
         (corpus, json.dumps({**pages[0], "id": ""}), "line 1: expected an id, and a word"),
-        (corpus, json.dumps(pages[0]) + "\n" + json.dumps(pages[0]), "line 2: the id 'a' stands twice"),
+        (corpus, json.dumps(pages[0]) + "\n" + json.dumps(pages[0]), "line 2: the id 'a' occurs twice"),
         (corpus, "{", "line 1: not JSON"),
         (corpus, b'{"id": "a", "title": "caf\xe9", "text": ""}', "pages.jsonl, line 1: not JSON in UTF-8"),
-        (corpus, "", "no page in it"),
+        (corpus, "", "the file has no pages"),
     ):
         whole = file.read_bytes()
         file.write_bytes(text if isinstance(text, bytes) else text.encode())

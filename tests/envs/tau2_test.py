@@ -16,7 +16,7 @@ needs_checkout = pytest.mark.skipif(bool(MISSING), reason=f"no checkout of tau2-
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({}, "the package tau2 of the package index is another thing"),
+        ({}, "the package tau2 of the package index is a different package"),
         ({"TAU2_SRC": "empty", "TAU2_DATA_DIR": "empty"}, "is not of tau2-bench: there is no"),
         ({"TAU2_SRC": "other/src", "TAU2_DATA_DIR": "other/data"}, "whose pyproject.toml says 0.2.1-dev, found 9.9"),
     ],

@@ -35,6 +35,7 @@ def _command(folder, workdir, *more):
     return [*keys, f"--workdir={workdir}", "--stage=compare", *more]
 
 
+@pytest.mark.slow
 def test_algorithms_that_differ_by_a_factor_have_one_direction(tmp_path, capsys, monkeypatch):
     one = jax.devices()[:1]  # programs for eight would take long to compile
     monkeypatch.setattr(jax, "devices", lambda: one)

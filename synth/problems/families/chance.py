@@ -1,4 +1,4 @@
-"""Probability: fair dice and conditions on what they show."""
+"""Probability: rolls of fair dice that meet conditions."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ def _fits(roll: tuple[int, ...], item: dict) -> bool:
 
 
 def _check(args: Args, items: Items) -> dict[str, Value]:
-    """By listing every roll."""
+    """Lists all rolls."""
     rolls = list(itertools.product(range(1, args["faces"] + 1), repeat=args["dice"]))
     good = sum(all(_fits(roll, item) for item in items) for roll in rolls)
     return {"chance": Fraction(good, len(rolls)), "rolls": good, "miss": 1 - Fraction(good, len(rolls))}
 
 
 def _count(args: Args, items: Items) -> int:
-    """Rolls that meet the conditions, die by die: a state is (sum so far, faces shown that are asked for)."""
+    """The number of rolls that meet the conditions, by dynamic programming over the dice.
+
+    A state is (the sum so far, the faces so far that a "shows" condition asks for).
+    """
     wanted = {item["n"] for item in items if item["kind"] == "shows"}
     top = min([args["faces"], *(item["n"] for item in items if item["kind"] == "none_above")])
     states = Counter({(0, frozenset()): 1})

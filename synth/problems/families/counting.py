@@ -1,4 +1,4 @@
-"""Combinatorics: teams chosen one after the other, people in a row with conditions."""
+"""Combinatorics: teams that are chosen one after the other, and people in a row under conditions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _solve_teams(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:
 
 
 def _check_teams(args: Args, items: Items) -> dict[str, Value]:
-    """By factorials of the whole: n! / (left! and k! of each unordered team)."""
+    """A single quotient of factorials: n! / (left! times k! for each unordered team)."""
     left = args["n"] - sum(item["k"] for item in items)
     unordered = sympy.prod([sympy.factorial(item["k"]) for item in items if item["kind"] == "team"])
     return {"ways": int(sympy.factorial(args["n"]) / sympy.factorial(left) / unordered), "left": left}
@@ -57,13 +57,13 @@ def _fits(row: tuple[str, ...], item: dict) -> bool:
 
 
 def _check_row(args: Args, items: Items) -> dict[str, Value]:
-    """By listing every order."""
+    """Lists all orders."""
     rows = [row for row in itertools.permutations(args["names"]) if all(_fits(row, item) for item in items)]
     return {"orders": len(rows), **{f"first:{name}": sum(row[0] == name for row in rows) for name in args["names"]}}
 
 
 def _solve_row(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:
-    """By a recursion over (who stands already, who stands last), from left to right."""
+    """Fills the row from left to right, by a recursion over (who has a place, who has the last place)."""
     everyone = frozenset(args["names"])
     befores = [(item["a"], item["b"]) for item in items if item["kind"] == "before"]
     apart = {frozenset((item["a"], item["b"])) for item in items if item["kind"] == "apart"}
@@ -80,7 +80,8 @@ def _solve_row(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:
                 continue
             if any(b == name and a not in placed for a, b in befores):
                 continue
-            # Whoever must stand beside somebody who is placed already has to stand there now.
+            # If one of a pair of neighbours has a place, the other must come right after it. `torn`: the last person
+            # still waits for a partner who is not `name`. `late`: `name` has a partner further to the left.
             torn = any(len(pair & placed) == 1 and pair != {last, name} and last in pair for pair in pairs)
             late = any(name in pair and len(pair & placed) == 1 and last not in pair for pair in pairs)
             if not torn and not late:

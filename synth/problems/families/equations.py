@@ -1,4 +1,4 @@
-"""Systems of linear equations: bills for baskets of wares of unknown price."""
+"""Systems of linear equations: bills for baskets of wares whose prices are unknown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _wares(items: Items) -> list[str]:
 
 
 def _rows(args: Args, items: Items) -> list[list[Fraction]]:
-    """The augmented matrix [bills, wares + 1]."""
+    """The augmented matrix, shape [bills, wares + 1]: counts of each ware, then the total without the fee."""
     wares = _wares(items)
     counts = [{ware: count for count, ware in item["basket"]} for item in items]
     return [
@@ -51,17 +51,17 @@ def _wants(prices: dict[str, Value]) -> dict[str, Value]:
 
 
 def _check(args: Args, items: Items) -> dict[str, Value]:
-    """sympy solves the bills as they are told."""
+    """Solves the bills, written as sympy expressions, with sympy.linsolve."""
     price = {ware: sympy.Symbol(ware) for item in items for _, ware in item["basket"]}
     bills = [sum(count * price[ware] for count, ware in item["basket"]) + args["fee"] - item["total"] for item in items]
-    (found,) = sympy.linsolve(bills, *price.values())  # one point: the solution is unique
+    (found,) = sympy.linsolve(bills, *price.values())  # the set has one element, in which free symbols may be left
     if any(value.free_symbols for value in found):
         raise ValueError("the bills do not settle the prices")
     return _wants({ware: Fraction(str(value)) for ware, value in zip(price, found, strict=True)})
 
 
 def _draw(rng: random.Random, size: int, fixed: Args) -> tuple[Args, list]:
-    """Prices first, then bills that settle them."""
+    """Draws prices first, then bills that determine them."""
     args = {"fee": rng.randint(0, 5), **fixed}
     wares = rng.sample(WARES, min(max(size, 2), len(WARES)))
     prices = {ware: rng.randint(1, 12) for ware in wares}

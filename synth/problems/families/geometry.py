@@ -20,12 +20,15 @@ def _edges(points: list[Point]) -> list[tuple[Point, Point]]:
 
 
 def _turn(a: Point, b: Point, c: Point) -> int:
-    """Twice the signed area of a triangle."""
+    """Twice the signed area of a triangle; positive if a, b, c are in anticlockwise order."""
     return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
 
 
 def _solve(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:
-    """Area by the shoelace formula, inner points by Pick's theorem. Corners must go round a convex shape."""
+    """Area by the shoelace formula, inner points by Pick's theorem.
+
+    Raises ValueError unless the corners go round a convex polygon in anticlockwise order.
+    """
     points = _points(items)
     if len(points) < 3 or any(_turn(points[i - 2], points[i - 1], points[i]) <= 0 for i in range(len(points))):
         raise ValueError("the corners go round no convex shape")
@@ -40,7 +43,7 @@ def _solve(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:
 
 
 def _check(args: Args, items: Items) -> dict[str, Value]:
-    """Lattice points counted one by one; the area from triangles seen from the first corner (side lengths, Heron)."""
+    """Counts lattice points one by one; adds the areas of the triangles at the first corner, by Heron's formula."""
     points = _points(items)
     xs, ys = zip(*points, strict=True)
     inner = on_edges = 0
@@ -54,7 +57,7 @@ def _check(args: Args, items: Items) -> dict[str, Value]:
 
 
 def _heron(a: Point, b: Point, c: Point) -> Fraction:
-    """16 area^2 = 4 p q - (p + q - r)^2 for squared sides p, q, r."""
+    """The area of a triangle from its squared sides p, q, r: 16 area^2 = 4 p q - (p + q - r)^2."""
     p, q, r = ((u[0] - v[0]) ** 2 + (u[1] - v[1]) ** 2 for u, v in ((a, b), (b, c), (a, c)))
     squared = 4 * p * q - (p + q - r) ** 2
     return Fraction(math.isqrt(squared), 4)

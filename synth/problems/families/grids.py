@@ -1,4 +1,4 @@
-"""Logic grids: who lives in which house with which animal; clues leave exactly one possibility."""
+"""Logic grids: who lives in which house with which animal. The clues leave exactly one possibility."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _true(world: World, clue: dict, first: int) -> bool:
 
 
 def _values(worlds: list[World], args: Args) -> dict[str, Value]:
-    """What can be asked, if the clues leave one world. Raises ValueError if not."""
+    """The values by want of the one world that the clues leave. Raises ValueError if there is not exactly one."""
     if len(worlds) != 1:
         raise ValueError(f"the clues leave {len(worlds)} possibilities")
     houses, animals = worlds[0]
@@ -43,7 +43,7 @@ def _values(worlds: list[World], args: Args) -> dict[str, Value]:
 
 
 def _holds(people: tuple[str, ...], animals: tuple[str, ...], clue: dict, first: int) -> bool:
-    """Whether a clue is true of who and what is in the houses from left to right."""
+    """Whether a clue is true. `people`, `animals`: those in the houses, from left to right."""
     kind, a, x = clue["kind"], clue.get("a"), clue.get("x")
     if kind in ("keeps", "keeps_not"):
         return ((a, x) in zip(people, animals)) == (kind == "keeps")
@@ -56,9 +56,9 @@ def _holds(people: tuple[str, ...], animals: tuple[str, ...], clue: dict, first:
 
 
 def _check(args: Args, items: Items) -> dict[str, Value]:
-    """By trying every street, house by house; shares nothing with `_solve`."""
+    """Tries all orders of people and animals. To be independent, it shares no code with `_solve`."""
     first = args["first"]
-    (street,) = [  # ValueError if the clues leave another number
+    (street,) = [  # raises ValueError if the clues do not leave exactly one possibility
         (people, animals)
         for people in itertools.permutations(args["names"])
         for animals in itertools.permutations(args["animals"])
@@ -69,7 +69,11 @@ def _check(args: Args, items: Items) -> dict[str, Value]:
 
 
 def _search(args: Args, items: Items) -> Iterator[World]:
-    """Backtracking: places persons, then animals, and gives up as soon as a clue whose parts are all placed fails."""
+    """Yields the worlds in which all clues are true, by backtracking.
+
+    It places the people, then the animals. It abandons a partial world as soon as a clue whose parts are all placed is
+    false.
+    """
     people, animals = args["names"], args["animals"]
     parts = [{part for key in ("a", "b", "x") if (part := clue.get(key))} for clue in items]
 
@@ -95,7 +99,7 @@ def _solve(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:
 
 
 def _draw(rng: random.Random, size: int, fixed: Args) -> tuple[Args, list]:
-    """Clues of a random world until one possibility is left; then those that are not needed go."""
+    """Adds true clues of a random world until one possibility is left, then removes the clues that are not needed."""
     count = 3 if size <= 3 else 4
     args = {
         "names": rng.sample(PEOPLE, count),

@@ -1,4 +1,4 @@
-"""Number theory: remainders and divisors; and a way to make a small whole number of any earlier one."""
+"""Number theory: remainders, divisors, and a wheel, which reduces any earlier value to a small whole number."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from synth.problems.operation import Args, Item, Items, Operation, Steps, Value,
 
 
 def _solve_congruences(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:
-    """Sieving: each condition thins out the candidates that the ones before left (constructive CRT)."""
+    """A sieve (constructive Chinese remainder theorem): each condition restricts the candidates left so far."""
     value, step, steps = args["low"] + 1, 1, []
     for item in items:
         for _ in range(item["m"]):
@@ -62,7 +62,7 @@ def _solve_divisors(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:
 
 
 def _check_divisors(args: Args, items: Items) -> dict[str, Value]:
-    """By prime factors."""
+    """Computes all values from prime factors."""
     numbers = [sympy.factorint(n) for n in (args["n"], *(item["n"] for item in items))]
     primes = sorted({p for factors in numbers for p in factors})
     low = {p: min(factors.get(p, 0) for factors in numbers) for p in primes}

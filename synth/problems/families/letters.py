@@ -1,4 +1,4 @@
-"""String manipulation: a word that is turned, shifted and cut."""
+"""Strings: a word whose letters are moved, replaced, removed, doubled and added."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def _solve(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:
 
 
 def _check(args: Args, items: Items) -> dict[str, Value]:
-    """Letter by letter on a list of alphabet places."""
+    """Works letter by letter on a list of places in the alphabet, 0 for "a"."""
     places = [ord(letter) - 97 for letter in args["word"]]
     for item in [{"kind": "turn", "n": args["n"]}, *items]:
         kind, n = item["kind"], item.get("n", 0)
         if kind == "reverse":
             places = [places[-1 - i] for i in range(len(places))]
-        elif kind in ("turn", "rotate"):  # the first letter n times over, or the first n letters
+        elif kind in ("turn", "rotate"):  # move the first letter to the end n times, or the first n letters at once
             if kind == "rotate" and n > len(places):
                 raise ValueError(f"there are no {n} letters to move")
             for _ in range(n % len(places)):

@@ -39,7 +39,7 @@ def _solve_account(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:
 
 
 def _check_account(args: Args, items: Items) -> dict[str, Value]:
-    """Every payment carried to the end on its own by the factors that follow it."""
+    """Multiplies each payment by all factors that follow it, and adds up the results."""
     factors = []
     for item in items:
         sign = {"interest": 1, "cut": -1}.get(item["kind"], 0)
@@ -48,7 +48,7 @@ def _check_account(args: Args, items: Items) -> dict[str, Value]:
     payments += [{"deposit": 1, "fee": -1}.get(item["kind"], 0) * sympy.Integer(item["n"]) for item in items]
 
     def balance(count: int) -> sympy.Rational:
-        """After the first `count` items."""
+        """The balance after the first `count` items."""
         return sum(payments[i] * sympy.prod(factors[i:count]) for i in range(count + 1))
 
     gained = sum(balance(i) * (factors[i] - 1) for i in range(len(items)) if items[i]["kind"] == "interest")
@@ -79,7 +79,7 @@ def _solve_load(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:
 
 
 def _check_load(args: Args, items: Items) -> dict[str, Value]:
-    """In grams."""
+    """Computes in grams instead of kilograms."""
     grams = sum(i["n"] * i["each"]["n"] * (1000 if i["each"]["unit"] == "kilograms" else 1) for i in items)
     boxes = [box for item in items for box in range(item["n"])]
     return {"mass": Fraction(grams + 1000 * args["empty"], 1000), "goods": Fraction(grams, 1000), "boxes": len(boxes)}

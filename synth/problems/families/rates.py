@@ -1,4 +1,4 @@
-"""Rates: journeys of several legs, and people who work side by side."""
+"""Rates: journeys with several legs, and people who work at the same time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _solve_journey(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:
 
 
 def _check_journey(args: Args, items: Items) -> dict[str, Value]:
-    """In metres and minutes."""
+    """Computes in metres and minutes instead of kilometres and hours."""
     minutes = [item["t"]["n"] * {"hours": 60, "minutes": 1}[item["t"]["unit"]] for item in items]
     metres = sum(Fraction(1000 * item.get("v", 0) * spent, 60) for item, spent in zip(items, minutes, strict=True))
     total = Fraction(sum(minutes), 60)
@@ -67,7 +67,7 @@ def _solve_work(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:
 
 
 def _check_work(args: Args, items: Items) -> dict[str, Value]:
-    """By solving the equation of the work done."""
+    """Solves the equation "work done in so many hours = jobs"."""
     hours = sympy.Symbol("hours", positive=True)
     signs = {"worker": 1, "undoes": -1}
     done = sum(signs[item["kind"]] * hours / item["n"] for item in items)

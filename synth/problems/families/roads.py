@@ -1,4 +1,4 @@
-"""Graph walks: towns and roads, shortest ways and counts of ways."""
+"""Graphs: towns and roads; shortest ways and numbers of walks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ def _towns(items: Items) -> list[str]:
 
 
 def _roads(args: Args, items: Items) -> dict[tuple[str, str], int]:
-    """(from, to) -> kilometres, both ways. Raises ValueError for two roads between the same towns."""
+    """(from, to) -> kilometres with the toll added, in both directions.
+
+    Raises ValueError for two roads between the same towns, or a road from a town to itself.
+    """
     found = {}
     for item in items:
         if item["a"] == item["b"] or (item["a"], item["b"]) in found:
@@ -28,7 +31,7 @@ def _roads(args: Args, items: Items) -> dict[tuple[str, str], int]:
 
 
 def _solve(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:
-    """Dijkstra from every town; walks of three roads by dynamic programming."""
+    """Shortest ways by Dijkstra's algorithm from every town; walks over three roads by dynamic programming."""
     roads, towns = _roads(args, items), _towns(items)
     values: dict[str, Value] = {}
     for start in towns:
@@ -53,7 +56,7 @@ def _solve(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:
 
 
 def _check(args: Args, items: Items) -> dict[str, Value]:
-    """Floyd and Warshall's recursion over the towns a way may pass; walks listed one by one."""
+    """Shortest ways by the Floyd-Warshall recursion over the towns that a way may pass; walks by enumeration."""
     roads = {frozenset((item["a"], item["b"])): item["d"] + args["toll"] for item in items}
     if len(roads) < len(items) or min(map(len, roads)) < 2:
         raise ValueError("two roads between the same towns, or one that leads nowhere")
@@ -77,7 +80,7 @@ def _check(args: Args, items: Items) -> dict[str, Value]:
 
 
 def _extend(rng: random.Random, args: Args, items: Items) -> list:
-    """A road to a new town, or between two that have none yet."""
+    """Adds a road to a new town, or between two towns that are not yet joined by a road."""
 
     def make() -> list:
         known = _towns(items)

@@ -1,4 +1,4 @@
-"""Scheduling: tasks that may run side by side, some only after others."""
+"""Scheduling: tasks that may run at the same time, some of which wait for others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TASKS = ("wash", "sort", "dry", "pack", "weigh", "label", "press", "paint")
 
 
 def _solve(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:
-    """Earliest ends, in the order in which the tasks are told: each only waits for tasks told before it."""
+    """Computes the earliest ends in the order of the text, in which a task only waits for earlier tasks."""
     ends: dict[str, int] = {}
     starts, steps = {}, []
     for item in items:
@@ -24,7 +24,7 @@ def _solve(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:
 
 
 def _check(args: Args, items: Items) -> dict[str, Value]:
-    """By listing every chain of tasks that wait for each other; the longest decides."""
+    """Lists all chains of tasks that wait for each other; the longest chain determines the time."""
     tasks = {item["task"]: item for item in items}
 
     def chains(name: str) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""Sequences: two starting terms, a linear recurrence, and places where it is disturbed."""
+"""Sequences: two starting terms, a linear recurrence, and places at which a number is added to the term."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ def _wants(terms: list[int]) -> dict[str, Value]:
 
 
 def _check(args: Args, items: Items) -> dict[str, Value]:
-    """By superposition: powers of the companion matrix carry the start and every jump to each place."""
+    """Superposition: each term is the sum of what the start and the jumps contribute to it.
+
+    Powers of the companion matrix give these contributions.
+    """
     companion = sympy.Matrix([[args["p"], args["q"]], [1, 0]])
     powers = [sympy.eye(2)]
     for _ in range(args["last"]):

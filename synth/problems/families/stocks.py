@@ -1,4 +1,4 @@
-"""Arithmetic: a stock of things that comes and goes."""
+"""Arithmetic: a stock of things that grows and shrinks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _solve(args: Args, items: Items) -> tuple[dict[str, Value], Steps]:
 
 
 def _affine(item: dict) -> sympy.Matrix:
-    """The item as a matrix on (stock, 1)."""
+    """The item as a 2 x 2 matrix that acts on the vector (stock, 1)."""
     n, kind = sympy.Integer(item["n"]), item["kind"]
     scale = {"times": n, "share": 1 / n}.get(kind, sympy.Integer(1))
     shift = {"gain": n, "loss": -n, "crates": n * item.get("m", 0)}.get(kind, 0)
@@ -49,7 +49,7 @@ def _affine(item: dict) -> sympy.Matrix:
 
 
 def _check(args: Args, items: Items) -> dict[str, Value]:
-    """By products of affine maps."""
+    """Multiplies the matrices of the items, which are affine maps."""
     product, stocks, came = sympy.eye(2), [args["start"]], 0
     for item in items:
         matrix = _affine(item)

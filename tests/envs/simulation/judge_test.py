@@ -158,7 +158,7 @@ def test_marked_tasks_need_a_model_and_say_so_in_their_record():
     task = dataclasses.replace(LINEAR, reward_source="llm")
     assert json.loads(task.to_json())["reward_source"] == "llm" and type(task).from_json(task.to_json()) == task
     assert "reward_source" not in LINEAR.to_json() and type(task).from_json(LINEAR.to_json()) == LINEAR
-    with pytest.raises(ValueError, match=f"{re.escape(task.id)}: a language model rewards it, .*rl.reward"):
+    with pytest.raises(ValueError, match=f"{re.escape(task.id)}: needs a language model as judge, .*rl.reward"):
         registry.make(task)
 
 

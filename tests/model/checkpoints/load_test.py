@@ -115,6 +115,7 @@ def test_old_config_layout_has_theta_at_the_top_level(tmp_path):
     assert hf_config.read(tmp_path).rope_theta == 7.0  # as transformers reads it
 
 
+@pytest.mark.slow
 def test_random_initialisation_is_a_function_of_the_seed_on_any_mesh(tmp_path):
     our_folder(tmp_path)
     (tmp_path / "model.safetensors").unlink()  # only config.json is read

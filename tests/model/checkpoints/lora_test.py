@@ -107,6 +107,7 @@ def test_forward_gradient_and_files_are_those_of_peft(policy, adapters, tmp_path
         np.testing.assert_allclose(again[name], x, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_gradients_are_split_like_the_weights_and_the_same_on_any_mesh(policy, adapters, batch):
     def gradients(**sizes):
         mesh = sharding.make_mesh(sizes, jax.devices()[: int(np.prod(list(sizes.values()), dtype=int))])

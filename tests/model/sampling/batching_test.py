@@ -108,7 +108,9 @@ def test_turns_are_the_same_to_the_bit_whatever_the_order_and_the_company(seed):
     assert engine.stats.prefill_tokens + engine.stats.shared_tokens == given + read_back
 
 
-@pytest.mark.parametrize("config", [CONFIG, MIXTURE], ids=["dense", "mixture of experts"])
+@pytest.mark.parametrize(
+    "config", [CONFIG, pytest.param(MIXTURE, marks=pytest.mark.slow)], ids=["dense", "mixture of experts"]
+)
 def test_every_slot_gives_the_same(config):
     """One prompt and one key in all of many slots, each prefilling for itself: wherever a row lies in a product, it is
     the same to the bit."""

@@ -281,6 +281,7 @@ def test_no_recompilation_after_warm_up():
     assert sampler.compilations() == warm
 
 
+@pytest.mark.slow
 def test_sharded_engine_equals_one_device():
     """Slots over data and fsdp, heads over tensor, parameters in the learner's layout; a prompt that several slots have
     is computed once on each device that they lie on."""

@@ -204,6 +204,7 @@ def trainer(policy):
     return learner.make_train_step(policy, optimiser, mesh, Objective(temperature=TEMPERATURE)), optimiser, mesh
 
 
+@pytest.mark.slow
 def test_twice_the_devices_or_micro_batches_are_the_same_training(policy, episodes, reference, trainer):
     """The gradient that the first moment of step 1 holds is that of one device, and five steps come to the same update.
 

@@ -122,7 +122,7 @@ def _mesh(**sizes):
     return sharding.make_mesh(sizes, jax.devices()[: int(np.prod(list(sizes.values()), dtype=int))])
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", [pytest.param("gspo", marks=pytest.mark.slow), "cispo"])
 def test_one_gradient_however_the_batch_is_cut(name):
     """Rows of their own on devices in micro-batches, and shared prefixes, against packed rows in one micro-batch;
     for cispo packed rows throughout, because which tokens Clip-Cov draws depends on where they stand."""

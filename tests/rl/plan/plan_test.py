@@ -258,6 +258,7 @@ def test_a_small_plan(tmp_path):
     assert 1 <= 4 * step["flops"] / step["model_flops"] < 2
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_says_which_key_to_change():
     flags = ["--config.plan.topology=v5e:1x1", "--config.rl.rows=16384", "--config.rl.row_length=512"]
     result = plan(*flags, "--config.sampler.slots=524288")
