@@ -210,6 +210,17 @@ def test_every_page_is_in_the_index():
     assert [page.name for page in DOCS if f"({page.name})" not in index] == ["README.md"]
 
 
+def test_the_architecture_page_names_every_module():
+    """In the row of its folder; modules of problem families are too many to name."""
+    rows = re.findall(r"^\| `([\w/]+)/`.*$", text := (REPOSITORY / "docs" / "architecture.md").read_text(), re.M)
+    named = {row: re.search(rf"^\| `{row}/`.*$", text, re.M)[0] for row in rows}
+    modules = [
+        f.relative_to(REPOSITORY) for p in ("model", "synth", "envs", "rl") for f in (REPOSITORY / p).rglob("*.py")
+    ]
+    modules = [m for m in modules if m.stem != "__init__" and m.parent.name != "families"]
+    assert [str(m) for m in modules if f"`{m.name}`" not in named.get(m.parent.as_posix(), "")] == []
+
+
 def test_no_two_commands_want_different_configs_in_one_workdir(monkeypatch):
     """The second of them would be refused, as main.check_workdir does; so would a reader's who follows the pages."""
     monkeypatch.setenv("OPENAI_API_KEY", "none")
