@@ -4,7 +4,7 @@
 
 Each combination is one run of main.py in DIR/<key=value,...>. Giving the same command again continues: finished runs
 are skipped, killed ones resume. A run that fails is reported and the others go on. At the end one table is printed and
-written to DIR/sweep.md and DIR/sweep.json.
+written to DIR/sweep.md and DIR/sweep.json. --only_check_args checks every combination and runs nothing.
 """
 
 from __future__ import annotations
@@ -127,6 +127,8 @@ def main(argv: Sequence[str]) -> int:
     except ValueError as error:
         print(f"rl.reports.sweep: {error}", file=sys.stderr)
         return 2
+    if command_line.parse(argv, FLAGS).only_check_args:
+        return 0
     rows = [(combination, run(combination, workdir, given, rounds)) for combination, given, rounds in runs]
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "sweep.md").write_text(table(rows) + "\n")

@@ -120,6 +120,11 @@ def test_prepare_checks_every_combination_before_anything_runs(argv, tmp_path):
         sweep.prepare([*argv, "--stage=sft"])
 
 
+def test_only_checking_runs_and_writes_nothing(argv, tmp_path, capsys):
+    assert sweep.main([*argv, "--only_check_args"]) == 0
+    assert capsys.readouterr().out == "" and not (tmp_path / "sweep").exists()
+
+
 def test_a_config_without_a_sweep_is_named(argv):
     default = f"--config={REPOSITORY / 'configs' / 'default.py'}"
     with pytest.raises(ValueError, match=r"default.py: the file defines no sweep\(add\)"):
