@@ -16,6 +16,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import config_dict
+from transformers import PreTrainedTokenizerFast
 
 from envs import registry
 from envs.base import Env
@@ -192,7 +193,8 @@ class Parts:
         c = self.config
         if tokenizer.load(c.rl.teacher).get_vocab() != self.chat.tokenizer.get_vocab():
             raise ValueError(f"rl.teacher = {c.rl.teacher!r}: its tokenizer's vocabulary differs from the policy's")
-        policy, _ = load.from_pretrained(c.rl.teacher, dtype=jnp.dtype(c.model.dtype), mesh=self.mesh)
+        policy, architecture = load.from_pretrained(c.rl.teacher, dtype=jnp.dtype(c.model.dtype), mesh=self.mesh)
+        check_vocabulary("rl.teacher", c.rl.teacher, self.chat.tokenizer, architecture)
         score = learner.make_scorer(policy, self.mesh, c.sampler.temperature, c.rl.logits_chunk)
         return functools.partial(score, nnx.state(policy))
 
@@ -324,4 +326,19 @@ def build(config: config_dict.ConfigDict, workdir: Path = Path()) -> Parts:
         seed=config.seed,
         remat=config.model.remat,
     )
+    check_vocabulary("model.checkpoint", config.model.checkpoint, chat.tokenizer, architecture)
     return Parts(config, chat, policy, architecture, mesh, answers=workdir / "answers")
+
+
+def check_vocabulary(
+    key: str, folder: str, vocabulary: PreTrainedTokenizerFast, architecture: transformer.Config
+) -> None:
+    """Raises ValueError if the tokenizer has ids for which the model has no row: JAX would take the last row for them.
+
+    A model with more rows than the tokenizer has ids is common (they are padded to a round number) and all right.
+    """
+    if (size := max(vocabulary.get_vocab().values()) + 1) > architecture.vocab_size:
+        raise ValueError(
+            f"{key} = {folder!r}: the tokenizer has {size} ids, but the model has only {architecture.vocab_size} rows "
+            "(vocab_size in config.json); resize the model's embedding, or use the tokenizer it was trained with"
+        )

@@ -21,6 +21,8 @@ def records(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
                 if not text.strip():
                     continue
                 record = json.loads(text)
+                # Python reads more than JSON: NaN, numbers beyond any float, and halves of characters ("\\ud83d").
+                json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}, line {number}: not JSON in UTF-8 ({error})") from error
             if not isinstance(record, dict):

@@ -12,6 +12,7 @@ import datetime
 import decimal
 import functools
 import json
+import math
 import os
 import resource
 import signal
@@ -88,9 +89,21 @@ class Database:
             cursor.execute("select setseed(0.5)")  # so that random() repeats
             cursor.execute(sql, parameters)
             names = [column[0] for column in cursor.description or []]
-            return names, *_fetch(cursor)
+            return _distinct(names), *_fetch(cursor)
         finally:
             cursor.close()
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names, with a number behind those that came before: each is to be a key of a row."""
+    found: list[str] = []
+    for name in names:
+        number, free = 1, name
+        while free in found:
+            number += 1
+            free = f"{name}_{number}"
+        found.append(free)
+    return found
 
 
 def _fetch(cursor: duckdb.DuckDBPyConnection) -> tuple[list[list[Any]], bool]:
@@ -109,6 +122,8 @@ def _fetch(cursor: duckdb.DuckDBPyConnection) -> tuple[list[list[Any]], bool]:
 
 def _plain(value: Any) -> Any:
     """Converts a value to JSON data: whole decimals to integers, dates and unknown types to text."""
+    if isinstance(value, (float, decimal.Decimal)) and not math.isfinite(value):
+        return str(value).lower()  # JSON has no NaN and no infinity
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, decimal.Decimal):
@@ -155,7 +170,10 @@ def _fill_from_folder(connection: duckdb.DuckDBPyConnection, path: str) -> dict[
                 raise ValueError(f"{file}: an empty file")
         table, reader = file.stem.replace('"', '""'), READERS[file.suffix.lower()]
         try:
-            connection.execute(f'create table "{table}" as select * from {reader}(?)', [str(file)])
+            # By its descriptor: DuckDB reads a path as a pattern, and a folder "a=b" as a column.
+            with file.open("rb") as opened:
+                path_of_file = f"/proc/self/fd/{opened.fileno()}"
+                connection.execute(f'create table "{table}" as select * from {reader}(?)', [path_of_file])
         except duckdb.Error as error:
             raise ValueError(f"{file}: {' '.join(str(error).split())[:300]}") from error
     return {}

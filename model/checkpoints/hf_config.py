@@ -45,9 +45,13 @@ UNUSED: dict[str, tuple[Any, ...]] = {
     "quantization_config": (None,),
     "is_encoder_decoder": (False, None),
     "chunk_size_feed_forward": (0, None),
+    "pretraining_tp": (1, None),
 }
+# Beginnings of keys in which tools keep notes for themselves.
+NOTES = ("_", "unsloth_")
 # Keys that do not affect what the network computes.
 IGNORED = {
+    "attn_implementation",
     "architectures", "dtype", "torch_dtype", "transformers_version", "_name_or_path", "_attn_implementation",
     "initializer_range", "use_cache", "pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "id2label",
     "label2id", "problem_type", "return_dict", "output_attentions", "output_hidden_states", "output_router_logits",
@@ -92,6 +96,11 @@ def _parse(raw: dict[str, Any]) -> transformer.Config:
         if key in UNUSED:
             if value not in UNUSED[key]:
                 raise ValueError(f"{key}: only {UNUSED[key][0]!r} is implemented, found {value!r}")
+        elif key == "use_qk_norm":  # what the family does anyway
+            if value not in (family != "qwen2", None):
+                raise ValueError(f"{key}: only {family != 'qwen2'} is implemented for {family}, found {value!r}")
+        elif key.startswith(NOTES):
+            continue
         elif ALIASES.get(key, key) not in {*KEYS[family], *SPECIAL, *IGNORED} and value not in (None, False):
             raise ValueError(f"{key}: not a key of {family} that is implemented (its value is {value!r})")
     given = {ALIASES.get(key, key): value for key, value in raw.items()}

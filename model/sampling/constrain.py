@@ -39,7 +39,8 @@ class Turn:
     def allowed(self) -> np.ndarray | None:
         """A bitmask uint32 [W]: bit v % 32 of word v // 32 is set if token v may come next. None: any token may."""
         if self._matcher is not None:
-            return np.frombuffer(self._matcher.compute_bitmask(), np.uint32)
+            # llguidance gives V // 32 + 1 words, one too many where 32 divides V.
+            return np.frombuffer(self._matcher.compute_bitmask(), np.uint32)[: len(self._calls.no_call)]
         return None if self._names else self._calls.no_call
 
     def consume(self, token: int) -> None:

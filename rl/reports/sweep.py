@@ -10,6 +10,7 @@ written to DIR/sweep.md and DIR/sweep.json. --only_check_args checks every combi
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -23,11 +24,14 @@ MAIN = Path(__file__).resolve().parents[2] / "main.py"
 FLAGS = (("workdir", None, "the folder of the sweep, for example --workdir=runs/sweep"),)
 RESULTS = ("initial %", "before %", "after %", "mean gain", "seconds")
 
+LONGEST_NAME = 255  # bytes, on all file systems in common use
+
 Combination = dict[str, Any]  # config key -> value
 
 
 def combinations(sweep: Callable[[Callable[..., None]], None]) -> list[Combination]:
-    """The combinations that `sweep` adds, in order. Raises ValueError if there is none or one is added twice."""
+    """The combinations that `sweep` adds, in order. Raises ValueError if there is none, if one is added twice,
+    or if the name of its folder would be too long."""
     added: list[Combination] = []
     sweep(lambda **values: added.append(values))
     if not added:
@@ -36,6 +40,12 @@ def combinations(sweep: Callable[[Callable[..., None]], None]) -> list[Combinati
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"sweep(add) adds {', '.join(repeated)} more than once")
+    for name in names:
+        if (size := len(os.fsencode(name))) > LONGEST_NAME:
+            raise ValueError(
+                f"sweep(add) adds a combination whose folder's name has {size} bytes, and {LONGEST_NAME} are possible: "
+                f"{name[:80]}...; use shorter values, or set the long one for all runs"
+            )
     return added
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,17 @@ from synth import jsonl
 from synth.problems import latex
 from synth.question import Question
 
+_GROUPED = re.compile(r"(?<![\d,.])\d{1,3}(,\d{3})+(?![\d,])")
+
 
 def final(answer: str) -> str:
     """The final answer in a worked solution: after "####" (GSM8K), in the last \\boxed{} (MATH), or the whole text.
 
-    After "####", commas are removed, because GSM8K writes them into numbers.
+    After "####", commas between groups of three digits are removed, because GSM8K writes them into numbers. Others
+    separate the numbers of a list.
     """
     if "####" in answer:
-        return answer.rpartition("####")[2].strip().replace(",", "")
+        return _GROUPED.sub(lambda m: m[0].replace(",", ""), answer.rpartition("####")[2].strip())
     return latex.box(answer) or answer.strip()
 
 

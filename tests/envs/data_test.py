@@ -166,7 +166,8 @@ def test_results_are_bounded_and_say_so():
         ("timestamptz '2020-01-01 02:00:00+02'", "2020-01-01T00:00:00+00:00"),
         ("170141183460469231731687303715884105727::hugeint", 2**127 - 1),
         ("'9'::bignum", "9"),
-        ("-1e308 * 10", -float("inf")),
+        ("-1e308 * 10", "-inf"),
+        ("['nan'::double, 1.5]", ["nan", 1.5]),
         ("[{'a': 1.5::decimal(4, 2)}]", ["{'a': Decimal('1.50')}"]),
         ("date '4000-01-01 (BC)'", "4000-01-01 (BC)"),
         ("blob 'x'", "b'x'"),
@@ -175,11 +176,33 @@ def test_results_are_bounded_and_say_so():
     ],
 )
 def test_values_of_every_type_become_json(value, told):
-    said = json.loads(result(TASKS["train"][0], query(f"select {value}")))
+    said = json.loads(result(TASKS["train"][0], query(f"select {value}")), parse_constant=pytest.fail)
     if told is None:
         assert said["error"].endswith("cast it to varchar")
     else:
         assert said["rows"] == [[told]]
+
+
+def test_columns_of_one_name_are_told_apart():
+    columns, rows, _ = sql.Database(TASKS["train"][0].source["tables"]).query("select 1 as x, 2 as x, 3 as x_2, 4 as x")
+    assert (columns, rows) == (["x", "x_2", "x_2_2", "x_3"], [[1, 2, 3, 4]])
+
+
+@pytest.mark.parametrize(
+    "name", ["sales[24]", "q*", "q?", "a=b", "{a,b}", "**", "it's", 'a"b', "~", "%20", "$HOME", "s3:", "é", "a b"]
+)
+@pytest.mark.parametrize("place", ["file", "folder"])
+def test_a_users_path_is_no_pattern(tmp_path, name, place):
+    """Beside the file or folder lie others that the name as a pattern would find."""
+    folder, table = (tmp_path / "f", name) if place == "file" else (tmp_path / name, "t")
+    for near in ("sales2", "sales4", "q1", "qq", "a", "b"):
+        other = folder / f"{near}.csv" if place == "file" else tmp_path / near / "t.csv"
+        other.parent.mkdir(parents=True, exist_ok=True)
+        other.write_text("x\n8\n9\n")
+    folder.mkdir(exist_ok=True)
+    (folder / f"{table}.csv").write_text("x\n1\n")
+    quoted = table.replace('"', '""')
+    assert sql.Database(str(folder)).query(f'select * from "{quoted}"')[:2] == (["x"], [[1]])
 
 
 def test_every_type_of_duckdb_can_be_shown():

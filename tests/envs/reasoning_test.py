@@ -191,6 +191,18 @@ def test_real_problem_sets(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("told", "answer"),
+    [
+        ("1,005", "1005"), ("-1,234,567.50", "-1234567.50"), ("$12,000", "$12000"), ("10,000 figs", "10000 figs"),
+        ("1,2", "1,2"), ("3, 5", "3, 5"), ("(1, 2)", "(1, 2)"), ("1,23", "1,23"), ("1234,567", "1234,567"),
+        ("1,2345", "1,2345"), ("12,345,67", "12,345,67"),
+    ],
+)  # fmt: skip
+def test_commas_are_taken_from_numbers_and_not_from_lists(told, answer):
+    assert files.final(f"so\n#### {told}") == answer
+
+
+@pytest.mark.parametrize(
     ("line", "message"),
     [
         (b'{"question": "x"}', "expected answer, a text that is not empty or a number, got None"),
@@ -201,6 +213,10 @@ def test_real_problem_sets(tmp_path):
         (b'{"question": "caf\xe9", "answer": "1"}', "not JSON in UTF-8"),
         (b"[" * 100_000, "not JSON in UTF-8"),
         (b"[1]", "expected an object"),
+        (b'{"question": "\\ud83d apples?", "answer": "1"}', "not JSON in UTF-8"),
+        (b'{"question": "x", "answer": "\\udc00"}', "not JSON in UTF-8"),
+        (b'{"question": "x", "answer": NaN}', "not JSON in UTF-8"),
+        (b'{"question": "x", "answer": "1", "more": [1e999]}', "not JSON in UTF-8"),
     ],
 )
 def test_what_is_wrong_with_a_problem_set_is_named(tmp_path, line, message):

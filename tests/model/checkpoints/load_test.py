@@ -175,6 +175,8 @@ def test_tied_checkpoint_may_repeat_the_embedding_as_head_but_no_other(tmp_path)
         ({"hidden_size": "32"}, "hidden_size: expected int"),
         ({"tie_word_embeddings": 1}, "tie_word_embeddings: expected bool"),
         ({"num_key_value_heads": 3}, "num_key_value_heads"),
+        ({"use_qk_norm": False}, "use_qk_norm: only True"),
+        ({"pretraining_tp": 2}, "pretraining_tp"),
     ],
     ids=str,
 )
@@ -183,6 +185,14 @@ def test_config_that_is_not_implemented_is_refused(tmp_path, changes, message):
     edit_config(tmp_path, **changes)
     with pytest.raises(ValueError, match=f"config.json.*{message}"):
         load.from_pretrained(tmp_path)
+
+
+def test_notes_of_tools_in_the_config_change_nothing(tmp_path):
+    our_folder(tmp_path)
+    before = hf_config.read(tmp_path)
+    notes = {"_attn_implementation_autoset": True, "_commit_hash": "0", "unsloth_version": "2025.9.7"}
+    edit_config(tmp_path, **notes, attn_implementation="sdpa", use_qk_norm=True, pretraining_tp=1, use_mla=False)
+    assert hf_config.read(tmp_path) == before
 
 
 @pytest.mark.parametrize(

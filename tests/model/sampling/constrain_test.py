@@ -37,6 +37,18 @@ def check(message):
     assert call["function"]["name"] in NAMES and isinstance(json.loads(call["function"]["arguments"]), dict)
 
 
+@pytest.mark.parametrize("V", [320, 321, 351, 352, 353, 384, 1536, 151936, 152064])
+def test_bitmasks_are_as_wide_as_the_vocabulary(V):
+    """Inside a call and outside, whether or not 32 divides V; no id beyond V is allowed."""
+    chat, _, _ = parts()
+    calls = constrain.Calls(chat.tokenizer, V)
+    turn = calls.turn(TOOLS)
+    turn.consume(calls.open)
+    bits_W = turn.allowed()
+    assert bits_W.shape == calls.turn([]).allowed().shape == (-(-V // 32),)
+    assert 0 < len(ids(bits_W, V)) < 50 and np.unpackbits(bits_W.view(np.uint8), bitorder="little")[V:].sum() == 0
+
+
 @settings(max_examples=30)
 @given(st.randoms(use_true_random=False))
 def test_whatever_is_drawn_a_call_that_ends_parses(random):

@@ -76,6 +76,20 @@ def test_empty_and_repeated_combinations_are_refused():
         sweep.combinations(twice)
 
 
+@pytest.mark.parametrize(("value", "possible"), [("x" * 241, True), ("x" * 242, False), ("é" * 121, False)])
+def test_folders_whose_name_no_file_system_holds_are_refused(value, possible):
+    """The name is "synth.domains=" and the value: 14 bytes and the value's, of 255."""
+
+    def add_one(add):
+        add(**{"synth.domains": value})
+
+    if possible:
+        assert len(sweep.combinations(add_one)) == 1
+    else:
+        with pytest.raises(ValueError, match="has 256 bytes, and 255 are possible: synth.domains="):
+            sweep.combinations(add_one)
+
+
 def test_run_name_is_one_folder():
     name = sweep.run_name({"rl.learning_rate": 1e-4, "rl.clip_high": 0.28})
     assert name == "rl.learning_rate=0.0001,rl.clip_high=0.28"
