@@ -94,8 +94,9 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 	$(PIP) -r requirements-dev.txt
 	@touch $@
 
-$(VENV)/.notebook: requirements-dev.txt $(VENV)/.runtime
+$(VENV)/.notebook: requirements-notebook.txt $(VENV)/.runtime
 	$(PIP) -r requirements-notebook.txt
+	@touch $@
 	@touch $@
 
 # Beside the environment and not in it: with libtpu installed jax looks for a TPU, and complains when there is none.
