@@ -97,7 +97,6 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 $(VENV)/.notebook: requirements-notebook.txt $(VENV)/.runtime
 	$(PIP) -r requirements-notebook.txt
 	@touch $@
-	@touch $@
 
 # Beside the environment and not in it: with libtpu installed jax looks for a TPU, and complains when there is none.
 $(VENV)/.tpu: requirements-tpu.txt $(VENV)/.dev
