@@ -29,7 +29,7 @@ from typing import Any
 from flax import nnx
 from ml_collections import config_dict
 
-from model.checkpoints import load, lora
+from model.checkpoints import generation, load, lora
 from model.text import tokenizer
 from rl import checkpoint, hosts, setup, train
 from rl.evaluation import pass_rates
@@ -242,7 +242,9 @@ class Flywheel:
             settings = setup.adapters(self.config)
             lora.save(self.trainer.state.adapters, settings, base, self.workdir / "policy_adapter")
         if hosts.first():
-            tokenizer.save(self.parts.chat.tokenizer, self.workdir / "policy")
+            chat, source = self.parts.chat, self.parts.config.model.checkpoint
+            tokenizer.save(chat.tokenizer, self.workdir / "policy")
+            generation.save(self.workdir / "policy", source, chat.stop_ids, chat.tokenizer.pad_token_id)
 
     def policy(self) -> nnx.Module:
         """The policy module with the current parameters."""

@@ -168,15 +168,20 @@ def save_pretrained(
         weight_map |= dict.fromkeys(names, file)
         host = {name: tensors[name].to_hf(fetch(params[tensors[name].path], tensors[name].index)) for name in names}
         if first:
-            safetensors.numpy.save_file(host, path / f"{file}.tmp", metadata={"format": "pt"})
-            (path / f"{file}.tmp").replace(path / file)
+            partial = path / f"{file}.tmp"
+            partial.unlink(missing_ok=True)
+            partial.touch()  # to see which mode a new file gets: safetensors lets nobody but the owner read
+            mode = partial.stat().st_mode
+            safetensors.numpy.save_file(host, partial, metadata={"format": "pt"})
+            partial.chmod(mode)
+            partial.replace(path / file)
             written |= {file}
     if first:
         if len(shards) > 1:
             index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
-            _write_json(path / INDEX_FILE, index)
+            write_json(path / INDEX_FILE, index)
             written |= {INDEX_FILE}
-        _write_json(path / CONFIG_FILE, record)
+        write_json(path / CONFIG_FILE, record)
         for file in path.glob("model*.safetensors*"):  # left by an earlier save; they would be read, too
             if file.name not in written:
                 file.unlink()
@@ -208,7 +213,7 @@ def _part(whole: NamedSharding) -> Callable[..., jax.Array]:
     return jax.jit(lambda param, *index: param[index], out_shardings=whole)
 
 
-def _write_json(file: pathlib.Path, record: dict[str, Any]) -> None:
+def write_json(file: pathlib.Path, record: dict[str, Any]) -> None:
     """Writes a JSON file in one rename."""
     partial = file.with_name(f"{file.name}.tmp")
     partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")

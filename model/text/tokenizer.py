@@ -126,7 +126,9 @@ def load(path: str | os.PathLike[str]) -> PreTrainedTokenizerFast:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         if not os.path.isfile(os.path.join(folder, name)):
             raise ValueError(f"tokenizer folder {folder!r} has no {name}: expected a folder saved by transformers")
-    return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    found = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    found.init_kwargs.pop("local_files_only", None)  # `save` would write it as a property of the tokenizer
+    return found
 
 
 def save(tokenizer: PreTrainedTokenizerFast, path: str | os.PathLike[str]) -> None:

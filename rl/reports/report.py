@@ -1,10 +1,10 @@
 """Reads a run's workdir: metrics, summary and rollouts as plain data, as text, and as figures.
 
     ./run -m rl.reports.report --workdir=DIR [--random=N [--seed=S] | --rollout=N] [--round=K]
-        [--phase=train|initial|before|after|current] [--outcome=any|pass|fail]
+        [--phase=train|initial|before|after|current|initial_greedy|...] [--outcome=any|pass|fail]
 
-prints the table of the rounds and, if asked, N conversations drawn at random, or the N-th one. For the conversations of
-stage=evaluate pass --workdir=DIR/evaluation.
+prints the table of the rounds, or how far the run is while it has none, and, if asked, N conversations drawn at random,
+or the N-th one. For the conversations of stage=evaluate pass --workdir=DIR/evaluation.
 
 Files of a workdir: metrics.jsonl (one flat dict per line), summary.json, rollouts/*.jsonl (one episode per line: the
 fields of rl.trajectory.Trajectory, "round" and other tags of the loop).
@@ -125,6 +125,28 @@ def table(rounds: Sequence[Record]) -> str:
         rates = (_interval(entry[key]) for key in ("pass_initial", "pass_before", "pass_after"))
         rows.append((*map(str, counts), *means, *rates, f"{100 * gain(entry):+.1f}"))
     return _aligned(rows)
+
+
+def overview(workdir: str | Path) -> str:
+    """What there is to say of a run: the tables of its rounds and, while it has none, its last RL step.
+
+    Raises FileNotFoundError if the folder is missing or holds nothing of a run.
+    """
+    folder = Path(workdir)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    if (folder / "summary.json").exists():
+        rounds = summary(folder)["rounds"]
+        return "\n\n".join(filter(None, (table(rounds), world_table(rounds))))
+    rows = metrics(folder) if (folder / "metrics.jsonl").exists() else []
+    if rows := [row for row in rows if "step" in row]:  # the others are evaluations
+        last = rows[-1]
+        told = f"{folder}: no round is finished; {len(rows)} RL steps so far, the last in round {last['round']}"
+        return told + (f" with reward {last['reward']:.3f}" if last.get("reward") is not None else "")
+    known = ("config.json", "tasks", "sft", "rollouts", "report.json")
+    if not any((folder / name).exists() for name in known):
+        raise FileNotFoundError(f"{folder}: no run has written into this folder")
+    return f"{folder}: no RL step is finished"
 
 
 def world_table(rounds: Sequence[Record]) -> str:
@@ -250,19 +272,22 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_integer("random", 0, "Print N matching rollouts drawn at random.", 0, flag_values=values)
     flags.DEFINE_integer("seed", 0, "Seed of the draw.", flag_values=values)
     flags.DEFINE_integer("round", None, "Only rollouts of this round.", 0, flag_values=values)
-    phases = ["train", "initial", "before", "after", "current"]
+    measured = ["initial", "before", "after", "current"]
+    phases = ["train", *measured, *(f"{name}_greedy" for name in measured)]
     flags.DEFINE_enum("phase", None, phases, "Only these.", flag_values=values)
     flags.DEFINE_enum("outcome", "any", ["any", "pass", "fail"], "Only rollouts that end so.", flag_values=values)
     try:
         values(["", *argv])
-        if (Path(values.workdir) / "summary.json").exists():
-            rounds = summary(values.workdir)["rounds"]
-            print(*filter(None, (table(rounds), world_table(rounds))), sep="\n\n")
+        print(overview(values.workdir))
         if values.random or values.rollout is not None:
             records = list(select(rollouts(values.workdir, values.round, values.phase), values.outcome))
+            if not records:
+                wanted = {"round": values.round, "phase": values.phase, "outcome": values.outcome}
+                asked = ", ".join(f"--{name}={value}" for name, value in wanted.items() if value not in (None, "any"))
+                raise ValueError(f"{values.workdir}: no rollout matches {asked or 'the request'}")
+            one = values.rollout is not None
             if values.rollout is not None and values.rollout >= len(records):
                 raise ValueError(f"--rollout={values.rollout}: there are {len(records)} matching rollouts")
-            one = values.rollout is not None
             chosen = [records[values.rollout]] if one else sample(records, values.random, values.seed)
             print("\n" + "\n\n".join(format_trajectory(record) for record in chosen))
     except (flags.Error, FileNotFoundError, ValueError) as error:

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import config_dict
 
-from model.checkpoints import load
+from model.checkpoints import generation, load
 from model.text import tokenizer
 from rl import checkpoint, hosts, setup
 from rl.learn import optimiser
@@ -124,6 +124,8 @@ def run(config: config_dict.ConfigDict, workdir: Path) -> Path:
     load.save_pretrained(nnx.merge(nnx.split(parts.policy)[0], state.params), parts.architecture, partial)
     if hosts.first():
         tokenizer.save(parts.chat.tokenizer, partial)
+        source, pad_id = parts.config.model.checkpoint, parts.chat.tokenizer.pad_token_id
+        generation.save(partial, source, parts.chat.stop_ids, pad_id)
         partial.rename(policy_dir)
     hosts.wait("warm start")
     return policy_dir

@@ -169,3 +169,29 @@ def test_command(workdir, capsys):
     wrong = [sys.executable, "-m", "rl.reports.report", f"--workdir={workdir}", "--rollout=99"]
     done = subprocess.run(wrong, capture_output=True, text=True, cwd=REPOSITORY)
     assert (done.returncode, done.stderr) == (1, "rl.reports.report: --rollout=99: there are 12 matching rollouts\n")
+
+
+def test_overview_of_a_run_without_a_finished_round(workdir):
+    (workdir / "summary.json").unlink()
+    assert report.overview(workdir).endswith(
+        "no round is finished; 6 RL steps so far, the last in round 1 with reward 0.500"
+    )
+    (workdir / "metrics.jsonl").write_text("")
+    assert report.overview(workdir).endswith("no RL step is finished")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--workdir={}/missing"], "missing: no such folder"),
+        (["--workdir={}/empty"], "empty: no run has written into this folder"),
+        (["--workdir={}", "--random=1", "--round=9"], "no rollout matches --round=9"),
+        (["--workdir={}", "--random=1", "--phase=after_greedy", "--outcome=pass"],
+         "no rollout matches --phase=after_greedy, --outcome=pass"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_nothing_to_show_is_an_error_that_says_so(workdir, flags, said):
+    (workdir / "empty").mkdir()
+    with pytest.raises(SystemExit, match=said):
+        report.main([flag.format(workdir) for flag in flags])
