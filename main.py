@@ -18,6 +18,7 @@ line and runs nothing. --help=SECTION prints the config keys of a section, with 
 --help=all prints those of every section.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -29,6 +30,7 @@ from ml_collections import config_dict
 
 from configs import describe, validate
 from rl import command_line
+from rl import workdir as runs
 from synth import operators, question
 from synth.inversion import script
 from synth.trees import domains
@@ -95,12 +97,13 @@ def check_workdir(config: config_dict.ConfigDict, workdir: Path, stage: str) -> 
 
     These may change: those of FREE (but for checkpoint.every with rl.max_staleness, whose results depend on it),
     rl.rounds upwards, synth.teacher between llm and replay, which gives the same answers, and evaluate.* for
-    stage=evaluate.
+    stage=evaluate. Everything may, as long as nothing has been produced in the workdir. Also raises ValueError if its
+    config.json cannot be read.
     """
-    path = workdir / "config.json"
-    if not path.exists():
+    made_with = runs.config(workdir)
+    if made_with is None:
         return
-    old, new = (dict(validate.leaves(c)) for c in (json.loads(path.read_text()), config))
+    old, new = (dict(validate.leaves(c)) for c in (made_with, config))
     free = (*FREE, "evaluate.") if stage == "evaluate" else FREE
     changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and not k.startswith(free))
     if new["rl.max_staleness"] and old.get("checkpoint.every") != new["checkpoint.every"]:
@@ -119,7 +122,7 @@ def save_config(config: config_dict.ConfigDict, workdir: Path) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     partial = workdir / ".config.json"
     partial.write_text(json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n")
-    os.replace(partial, workdir / "config.json")
+    os.replace(partial, workdir / runs.CONFIG_FILE)
 
 
 def stage_function(stage: str) -> Callable[[config_dict.ConfigDict, Path], None]:
@@ -169,16 +172,23 @@ def main(argv: Sequence[str]) -> int:
             print(f"main.py: {error}", file=sys.stderr)
             return 2
     reads = stage in ("evaluate", "compare", "serve")
-    leaves_as_it_was = stage == "plan" or config.synth.dry_run or (reads and (workdir / "config.json").exists())
-    if not leaves_as_it_was and hosts.first():
-        save_config(config, workdir)
-    flags.FLAGS.mark_as_parsed()  # libraries that define absl flags see their defaults
-    logging.set_verbosity(logging.WARNING)
-    from rl import compile_cache  # imports jax as well
+    leaves_as_it_was = stage == "plan" or config.synth.dry_run or (reads and (workdir / runs.CONFIG_FILE).exists())
+    with contextlib.ExitStack() as held:
+        if stage not in ("plan", "serve") and not config.synth.dry_run and hosts.first():
+            try:
+                held.enter_context(runs.locked(workdir, stage))
+            except ValueError as error:
+                print(f"main.py: {error}", file=sys.stderr)
+                return 2
+        if not leaves_as_it_was and hosts.first():
+            save_config(config, workdir)
+        flags.FLAGS.mark_as_parsed()  # libraries that define absl flags see their defaults
+        logging.set_verbosity(logging.WARNING)
+        from rl import compile_cache  # imports jax as well
 
-    # A plan reads what the compiler says of a program, which one from the cache does not carry.
-    compile_cache.enable("" if stage == "plan" else config.compile_cache)
-    stage_function(stage)(config, workdir)
+        # A plan reads what the compiler says of a program, which one from the cache does not carry.
+        compile_cache.enable("" if stage == "plan" else config.compile_cache)
+        stage_function(stage)(config, workdir)
     return 0
 
 

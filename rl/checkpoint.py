@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -132,13 +133,16 @@ class Checkpoints:
 
 
 def _matching(root: pathlib.Path, patterns: Sequence[str]) -> dict[str, pathlib.Path]:
-    """{path relative to root, with forward slashes: path} of the files under `root` that match a glob pattern."""
-    paths = (path for pattern in patterns for path in root.glob(pattern) if path.is_file())
-    return {path.relative_to(root).as_posix(): path for path in sorted(paths)}
+    """{path relative to root, with forward slashes: path} of the files in `root` or a folder of it that match a pattern
+    (a regular expression for the whole of that relative path)."""
+    paths = (path for depth in ("*", "*/*") for path in root.glob(depth) if path.is_file())
+    found = {path.relative_to(root).as_posix(): path for path in sorted(paths)}
+    return {name: path for name, path in found.items() if any(re.fullmatch(pattern, name) for pattern in patterns)}
 
 
 def file_sizes(root: str | os.PathLike[str], patterns: Sequence[str]) -> dict[str, int]:
-    """{path relative to `root`: size in bytes} of the files under `root` that match one of the glob `patterns`.
+    """{path relative to `root`: size in bytes} of the files under `root` that match one of `patterns`, regular
+    expressions for the whole relative path, which has at most one slash.
 
     Store the result in a checkpoint's meta. Flush the files first.
     """

@@ -32,6 +32,7 @@ from ml_collections import config_dict
 from model.checkpoints import generation, load, lora
 from model.text import tokenizer
 from rl import checkpoint, hosts, setup, train
+from rl import workdir as workdirs
 from rl.evaluation import pass_rates
 from rl.reports import report, show
 from rl.rollouts import measure, rollout
@@ -46,7 +47,8 @@ from synth.task import Task
 from synth.teachers.teacher import Teacher
 from synth.trees.workflow import Workflow
 
-FILES = ("metrics.jsonl", "rollouts/*.jsonl")  # appended to while running, cut back on resume
+# Files that the run appends to and cuts back on resume, as patterns of whole names; a person's files beside them stay.
+FILES = ("metrics[.]jsonl", r"rollouts/round_\d+(_heldout_(initial|before|after)(_greedy)?)?[.]jsonl")
 SPLITS = agentic.SPLITS
 
 
@@ -202,8 +204,24 @@ class Flywheel:
             self.progress, files = Progress(**meta["progress"]), meta["files"]
             print(f"resuming at round {self.progress.round}, step {self.progress.step}", flush=True)
         if not self.read_only and hosts.first():
+            if restored is None:
+                self._set_aside()
             checkpoint.cut_back(self.workdir, files, FILES)
         self.before = self.progress.seconds
+
+    def _set_aside(self) -> None:
+        """Moves the records of a run whose checkpoints are gone into a folder of their own, and says so.
+
+        A run saves its first checkpoint before its first RL step. So a line of metrics without a checkpoint means that
+        the checkpoints were lost; without one, what there is comes again, the same to the bit.
+        """
+        metrics = self.workdir / "metrics.jsonl"
+        if not metrics.exists() or not any(report.read_lines(metrics)):
+            return
+        names = [*checkpoint.file_sizes(self.workdir, FILES), "summary.json", "policy", "policy_adapter"]
+        folder = workdirs.set_aside(self.workdir, names)
+        print(f"no checkpoint in {self.workdir / 'checkpoints'}: starting anew; the records found here are now in "
+              f"{folder}", flush=True)  # fmt: skip
 
     def save(self) -> None:
         """Saves a checkpoint: the train state, the progress and the sizes of the files that are appended to."""

@@ -72,6 +72,7 @@ ROOMS = {
     "rl": {
         "trajectory": "",
         "hosts": "",
+        "workdir": "",
         "checkpoint": "",
         "command_line": "",
         "compile_cache": "",
@@ -85,7 +86,7 @@ ROOMS = {
         "plan": "learn setup",
         "train": "trajectory learn rollouts setup evaluation",
         "rounds": "trajectory hosts reports train",
-        "flywheel": "trajectory hosts checkpoint rollouts reports setup evaluation warmstart train rounds",
+        "flywheel": "trajectory hosts workdir checkpoint rollouts reports setup evaluation warmstart train rounds",
         "compare": "trajectory hosts learn rollouts reports setup flywheel",
         "stages": "hosts reports setup evaluation warmstart serving plan rounds flywheel compare",
     },

@@ -26,7 +26,8 @@ from synth import operators
 from synth.inversion import script
 from synth.trees import domains, workflow
 
-FILES = ("sft_metrics.jsonl",)
+METRICS = "sft_metrics.jsonl"
+FILES = ("sft_metrics[.]jsonl",)
 NUMBERS = 0.3  # see drills.comparisons
 MIXTURE = ("comparisons", "copies", "exercise", "exercise")  # kinds of the drills that are mixed with transcripts
 MAX_GROWTH = 3  # most operators that are applied to a demonstrated workflow
@@ -113,7 +114,7 @@ def run(config: config_dict.ConfigDict, workdir: Path) -> Path:
             metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
             metrics |= {"step": index, "seconds": time.perf_counter() - began}
             if hosts.first():
-                with open(workdir / FILES[0], "a", encoding="utf-8") as file:
+                with open(workdir / METRICS, "a", encoding="utf-8") as file:
                     file.write(json.dumps(metrics) + "\n")
             if index % 20 == 0:
                 show.line(f"sft  step {index:>5}/{steps}  loss {metrics['loss']:.4f}  {metrics['seconds']:.2f} s")

@@ -298,6 +298,7 @@ def test_no_misspelt_key_gets_through(key, position, letter):
 def test_a_workdir_keeps_its_config(base, tmp_path):
     config, workdir, *_ = main.parse(base)
     main.save_config(config, workdir)
+    (workdir / "metrics.jsonl").touch()  # something was produced
     assert json.loads((workdir / "config.json").read_text()) == config.to_dict()
     main.parse(base)
     main.parse([*base, "--config.rl.rounds=9", "--config.checkpoint.every=1"])

@@ -148,7 +148,7 @@ def test_a_kill_at_any_moment_leaves_the_last_save_whole(tmp_path):
 
 def test_cut_back(tmp_path):
     """Longer files are truncated, unknown ones deleted, what no pattern matches is left alone."""
-    patterns = ("*.jsonl", "rollouts/*.jsonl")
+    patterns = (r"\w+[.]jsonl", r"rollouts/\d+[.]jsonl")
     (tmp_path / "rollouts").mkdir()
     (tmp_path / "metrics.jsonl").write_text('{"a": 1}\n')
     (tmp_path / "rollouts/0.jsonl").write_text("ü\n")
@@ -163,7 +163,9 @@ def test_cut_back(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text() == '{"a": 1}\n'
     assert (tmp_path / "rollouts/0.jsonl").read_text() == "ü\n"
     assert not (tmp_path / "rollouts/1.jsonl").exists() and (tmp_path / "config.json").read_text() == "{} "
+    (tmp_path / "rollouts/0_mine.jsonl").write_text("mine\n")  # a person's: no pattern matches the whole name
     checkpoint.cut_back(tmp_path, {}, patterns)
+    assert (tmp_path / "rollouts/0_mine.jsonl").read_text() == "mine\n"
     assert checkpoint.file_sizes(tmp_path, patterns) == {}
 
 
@@ -177,5 +179,5 @@ def test_cut_back_refuses_a_file_that_lost_data(tmp_path, damage):
     else:
         (tmp_path / "a.jsonl").unlink()
     with pytest.raises(ValueError, match="a.jsonl (has 6 bytes|is missing), the checkpoint expects"):
-        checkpoint.cut_back(tmp_path, sizes, ["*.jsonl"])
+        checkpoint.cut_back(tmp_path, sizes, [r"\w+[.]jsonl"])
     assert (tmp_path / "b.jsonl").exists()  # nothing was changed

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import nbclient
@@ -235,3 +236,20 @@ def test_the_notebook_opens_a_run(run, monkeypatch):
     text = "".join(output.get("text", "") for output in outputs)
     for wanted in ("initial %", "-- reward 1.00", "[user]", "n0 action", "rollout_seconds"):
         assert wanted in text, wanted
+
+
+def test_records_without_their_checkpoints_are_set_aside(run, tmp_path, capsys):
+    """The same command on a finished run whose checkpoints are gone starts anew and deletes nothing."""
+    workdir = tmp_path / "run"
+    shutil.copytree(run.workdir, workdir)
+    shutil.rmtree(workdir / "checkpoints")
+    (workdir / "rollouts" / "mine.jsonl").write_text("a person's\n")
+    before = {path.relative_to(workdir): path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    again = flywheel.Flywheel(run.config, workdir)
+    assert again.progress.round == 0 and f"are now in {workdir / 'set_aside_1'}" in capsys.readouterr().out
+    for name, content in before.items():
+        moved = workdir / "set_aside_1" / name
+        place = moved if moved.exists() else workdir / name
+        assert place.read_bytes() == content, name
+    assert (workdir / "set_aside_1" / "metrics.jsonl").exists() and not (workdir / "metrics.jsonl").exists()
+    assert (workdir / "rollouts" / "mine.jsonl").exists() and not (workdir / "policy").exists()
