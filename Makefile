@@ -1,6 +1,6 @@
 # make demo       the whole loop on the tiny config (installs what it needs first)
 # make test       what every change has to pass (ditto)
-# make test-slow  what repeats the same at scale, with all of the compiler's optimisations: every kill point, every odd architecture, runs of several processes
+# make test-slow  what repeats the same at scale, fully optimised: every kill point, architecture, runs of several processes
 # make lint       ruff's checks and format, and the type checker
 # make notebook   opens notebooks/inspect_run.ipynb in the browser
 # make base       remakes the base checkpoint of the tiny config, which ships with the repository
