@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import functools
 import re
+import unicodedata
 from fractions import Fraction
 
 from envs.sandbox.python_tool import Limits, PythonTool
@@ -20,7 +21,19 @@ _SEVERAL = re.compile(  # "7 or 8", "7, 8", "7|8", "7...8": several answers
     r"\bor(?![a-z])|;|\d\s*\|\s*-?\d|\.\.|\d\s*,\s+\S|\d\s+-?\d", re.IGNORECASE
 )
 _BRACKETED = re.compile(r"\$?\\?[(\[{].*[)\]}]\$?")  # one tuple, interval or set
-_PLAIN = re.compile(r"-?\d+(?:\.\d+)?(?:/\d+)?")
+_PLAIN = re.compile(r"-?\d+(?:\.\d+)?(?:/\d+|[eE][+-]?\d{1,2})?")
+_MIXED = re.compile(r"(-?)(\d+)\s+(\d+)/(\d+)")  # "3 1/2"
+_VULGAR = re.compile(r"(-?)(\d*)\s*([¼-¾⅐-⅞])")  # "½", "3½"
+_THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+")
+# A unit after a number. Powers only of lengths: "12x^2" is no 12.
+_LENGTH = r"(?:[mcdk]?m|in|ft|yd|mi|units?|inch(?:es)?|feet|foot|miles?|yards?|(?:centi|milli|kilo)?met(?:er|re)s?)"
+_UNIT = re.compile(
+    r"(-?[\d.,/]+)\s*(?:"
+    r"[A-Za-z€£° ]+|\\(?:text|mathrm)\{[A-Za-z ]+\}"
+    r"|(?:\^\s*)?\{?\\circ\}?"
+    rf"|(?:{_LENGTH}|\\(?:text|mathrm)\{{\s*{_LENGTH}\s*\}})\s*(?:\^\{{?[23]\}}?|[²³])"
+    r")"
+)
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[^\W\d_]+|[^\s\d]")  # anything but digits
 _ARITHMETIC = frozenset(". , + - * / ^ ( ) [ ] { } % ! \\% \\! \\, \\{ \\} \\( \\) \\$ − × π e pi sqrt frac "
                         r"\frac \dfrac \tfrac \sqrt \pi \cdot \times \left \right".split())  # fmt: skip
@@ -60,7 +73,7 @@ def _several(answer: str) -> bool:
 
 
 def number(text: str) -> Fraction | None:
-    """The value of a plain integer, decimal or fraction; None for any other text."""
+    """The value of a plain integer, decimal, power of ten (1e6) or fraction; None for any other text."""
     if not _PLAIN.fullmatch(text):
         return None
     numerator, _, divisor = text.partition("/")
@@ -90,7 +103,7 @@ def same(gold: str, given: str) -> bool:
     """
     if _word(gold) == _word(given):
         return True
-    gold, given = _EQUATED.sub("", gold.strip()), _bare(given)
+    gold, given = _listed(_EQUATED.sub("", gold.strip()), _bare(given))
     if not _expression(gold) or not _whole(given) or not _tokens(given) <= _ARITHMETIC | _tokens(gold):
         return False
     left, right = number(gold), number(given)
@@ -131,12 +144,37 @@ def _bare(text: str) -> str:
     """An answer without box, dollar signs, an "x =" before it and a unit after a number ("12 euros")."""
     text = _SIZING.sub(" ", _EQUATED.sub("", _unboxed(text))).strip()
     text = re.sub(r"√(\d+)", r"\\sqrt{\1}", text.replace("·", r"\cdot "))  # math-verify ignores these characters
-    text = re.sub(r"^(-?[\d.,/]+)\s*(?:[A-Za-z€£° ]+|\\text\{[A-Za-z ]+\})$", r"\1", text)
-    return text if "\\" in text else text.replace("%", r"\%")
+    if unit := _UNIT.fullmatch(text):
+        text = unit[1]
+    return _improper(text) if "\\" in text else _improper(text).replace("%", r"\%")
+
+
+def _improper(text: str) -> str:
+    """A mixed number ("3 1/2", "3½") as one fraction; any other text as it is."""
+    if vulgar := _VULGAR.fullmatch(text):
+        sign, whole, part = vulgar.groups()
+        text = f"{sign}{whole or 0} {unicodedata.normalize('NFKC', part).replace(chr(0x2044), '/')}"
+    mixed = _MIXED.fullmatch(text)
+    if mixed is None or not int(mixed[3]) < int(mixed[4]):
+        return text
+    return f"{mixed[1]}{int(mixed[2]) * int(mixed[4]) + int(mixed[3])}/{mixed[4]}"
+
+
+def _listed(gold: str, given: str) -> tuple[str, str]:
+    """Both without spaces around commas, if the right answer is a list and the given one has as many members.
+
+    So the verdict does not depend on spaces. Left alone: other answers, in which a comma and a space mean a bet, and
+    lists that would read as one number ("100, 200").
+    """
+    tight = [re.sub(r"\s*,\s*", ",", text) for text in (gold, given)]
+    if not gold.count(",") == given.count(",") > 0 or any(map(_THOUSANDS.fullmatch, tight)):
+        return gold, given
+    return tight[0], tight[1]
 
 
 def _word(text: str) -> str:
     """A word or name, case-folded and without quotes, markup, box, brackets ("(B)") and full stop."""
+    text = unicodedata.normalize("NFC", text)  # an accent of its own, or one with its letter
     inner = re.sub(r"\\(?:text|mathrm|textbf)\{([^{}]*)\}", r"\1", _unboxed(text))
     return re.sub(r"^\((\w+)\)$", r"\1", inner.strip(" \t\"'`*$").rstrip(".")).casefold()
 

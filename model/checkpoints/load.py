@@ -220,21 +220,28 @@ def write_json(file: pathlib.Path, record: dict[str, Any]) -> None:
     partial.replace(file)
 
 
-def _weight_files(path: pathlib.Path) -> list[pathlib.Path]:
-    """The safetensors files of a folder: the single file if it exists, else the files that the index names."""
+def _weight_files(path: pathlib.Path) -> dict[pathlib.Path, set[str] | None]:
+    """Safetensors file -> the tensors to take from it: those that the index lists, or all (None) of a single file.
+
+    Raises ValueError, naming the index, if it is malformed, names missing files, or names anything outside the folder.
+    """
     if (path / WEIGHTS_FILE).is_file():
-        return [path / WEIGHTS_FILE]
+        return {path / WEIGHTS_FILE: None}
     index = path / INDEX_FILE
     if not index.is_file():
         raise ValueError(f"model checkpoint: {path} holds neither {WEIGHTS_FILE} nor {INDEX_FILE}")
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        weight_map = dict(json.loads(index.read_text())["weight_map"])
+        names = sorted(set(weight_map.values()))
+        outside = [name for name in names if pathlib.PurePath(name).name != name]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{index}: expected a JSON object with a 'weight_map' of tensor name -> file name") from error
+    if outside:
+        raise ValueError(f"{index}: expected names of files in its own folder, found {outside}")
     missing = [name for name in names if not (path / name).is_file()]
     if missing:
         raise ValueError(f"{index}: names files that are missing: {missing}")
-    return [path / name for name in names]
+    return {path / name: {tensor for tensor, file in weight_map.items() if file == name} for name in names}
 
 
 def _open(file: pathlib.Path) -> Any:
@@ -275,7 +282,10 @@ def _read_params(path: pathlib.Path, config: transformer.Config, dtype: Any, sha
     never holds more than its shards. Devices do not communicate, so in a multi-process run each process fills its own
     devices.
     """
-    found = {name: file for file in map(_open, _weight_files(path)) for name in file.keys()}
+    found = {}
+    for file, listed in _weight_files(path).items():
+        opened = _open(file)
+        found |= {name: opened for name in opened.keys() if listed is None or name in listed}
     if config.tie_word_embeddings:
         _drop_tied_head(path, found)
     expected = hf_tensors(config)
@@ -289,8 +299,19 @@ def _read_params(path: pathlib.Path, config: transformer.Config, dtype: Any, sha
         keys = tuple(parameter_path.split("."))
         place = SingleDeviceSharding(jax.devices()[0]) if places is None else places[keys].get_value()
         tensors = by_path[parameter_path]
-        flat[keys] = nnx.Param(_assemble(found, tensors, parameter.shape, dtype, place))
+        try:
+            flat[keys] = nnx.Param(_assemble(found, tensors, parameter.shape, dtype, place))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
     return nnx.from_flat_state(flat)
+
+
+def _check_finite(name: str, tensor: np.ndarray) -> None:
+    """Raises ValueError, naming the tensor, if a value is NaN or infinite: such a policy could only sample nonsense."""
+    finite = np.isfinite(tensor)
+    if not finite.all():
+        count = finite.size - np.count_nonzero(finite)
+        raise ValueError(f"tensor {name}: {count} of {finite.size} values are NaN or infinite")
 
 
 def _assemble(
@@ -313,7 +334,9 @@ def _assemble(
             if not all(0 <= i < stop - start for i, (start, stop) in zip(at, ranges[:lead], strict=True)):
                 continue  # a layer or expert that this device does not hold
             if host is None:
-                host = tensor.to_ours(found[name].get_tensor(name))
+                host = found[name].get_tensor(name)
+                _check_finite(name, host)
+                host = tensor.to_ours(host)
             piece = host[tuple(slice(*r) for r in ranges[lead:])].astype(dtype)
             shards[device] = _write(shards[device], jax.device_put(piece, device), *at)
     return jax.make_array_from_single_device_arrays(shape, place, list(shards.values()))

@@ -472,6 +472,11 @@ class Engine:
             kept_MK = jax.device_get(decoding.kept(self._state, np.int32(i))) if self._program.truncation.top_k else ()
             kept = [ids[ids != draw.NOTHING].tolist() for ids in kept_MK[:count]]
             sample = Sample(tokens_BM[i, :count].tolist(), logprobs_BM[i, :count].tolist(), reason, kept)
+            if not np.isfinite(sample.logprobs).all():
+                raise FloatingPointError(
+                    "the policy's logits are not finite, so what it samples means nothing: its parameters have grown "
+                    "beyond what their type can hold; lower rl.learning_rate, or start from an earlier checkpoint"
+                )
             slot.status, slot.length, slot.last, slot.request = IDLE, int(lengths_B[i]), sample.tokens[-1:], None
             samples.append((i, sample))
         return samples

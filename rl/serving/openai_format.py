@@ -7,6 +7,7 @@ could distort what a client measures.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,11 +15,31 @@ from model.text.chat import Chat, Message
 from rl.serving.batcher import Progress
 
 MOST_STOPS = 4
-_NEUTRAL = {  # unsupported field -> its values that ask for nothing and are accepted
+# Every field of a request is of one of three kinds. Any other is refused, because it may be a misspelt one or ask for
+# another way of sampling than the one that is measured.
+_READ = frozenset(
+    """
+    model messages tools tool_choice temperature top_p max_tokens max_completion_tokens seed stop n logprobs stream
+    stream_options
+""".split()
+)  # fields that `parse` reads
+# They change nothing about the answer.
+_HARMLESS = frozenset(
+    """
+    user metadata store service_tier safety_identifier prompt_cache_key prompt_cache_retention prompt_cache_options
+    request_id
+""".split()
+)
+_NEUTRAL = {  # unsupported field, of OpenAI, vLLM or SGLang -> its values that ask for nothing and are accepted
     "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},), "top_logprobs": (0,),
     "response_format": ({"type": "text"},), "tool_choice": ("auto", "none"), "parallel_tool_calls": (True,),
     "functions": (), "function_call": (), "audio": (), "prediction": (), "modalities": (["text"],),
-    "reasoning_effort": ("none",), "web_search_options": (),
+    "reasoning_effort": ("none",), "web_search_options": (), "moderation": (), "verbosity": ("medium",),
+    "top_k": (0, -1), "min_p": (0,), "repetition_penalty": (1,), "length_penalty": (1,), "min_tokens": (0,),
+    "stop_token_ids": ([],), "ignore_eos": (False,), "skip_special_tokens": (True,), "best_of": (1,),
+    "use_beam_search": (False,), "add_generation_prompt": (True,), "continue_final_message": (False,), "echo": (False,),
+    "chat_template_kwargs": ({}, {"enable_thinking": False}), "bad_words": ([],), "logits_processors": ([],),
+    "structured_outputs": (), "guided_json": (), "guided_regex": (), "guided_choice": (), "guided_grammar": (),
 }  # fmt: skip
 
 
@@ -74,6 +95,8 @@ def parse(body: Any, limits: Limits) -> Request:
     if fields.get("model") != limits.model:
         message = f"there is no model {fields.get('model')!r} here, only {limits.model!r}"
         raise BadRequestError(message, "model", "model_not_found", 404)
+    for name in sorted(fields.keys() - _READ - _HARMLESS - _NEUTRAL.keys()):
+        raise BadRequestError(f"there is no field {name!r}{_meant(name)}", name, "unknown_parameter")
     for name, neutral in _NEUTRAL.items():
         if name in fields and fields[name] not in neutral:
             raise BadRequestError(f"{name} = {fields[name]!r} is not supported", name)
@@ -97,6 +120,12 @@ def parse(body: Any, limits: Limits) -> Request:
         stream=stream,
         stream_usage=_boolean(options, "include_usage"),
     )
+
+
+def _meant(name: str) -> str:
+    """The end of an error message: the known field that an unknown one resembles, if there is one."""
+    near = difflib.get_close_matches(name, sorted(_READ | _HARMLESS | _NEUTRAL.keys()), 1, 0.8)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _number(fields: Mapping[str, Any], name: str, low: float, high: float) -> float | None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -237,3 +238,35 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="config.json: not JSON"):
         load.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value, dtype):
+    policy = transformer.Transformer(CONFIG, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))
+    policy.layers.gate[...] = policy.layers.gate[...].at[1, 2, 3].set(value)
+    load.save_pretrained(policy, CONFIG, tmp_path)
+    with pytest.raises(ValueError, match=r"tensor model\.layers\.1\.mlp\.gate_proj\.weight: 1 of \d+ values are NaN"):
+        load.from_pretrained(tmp_path)
+
+
+def test_an_index_decides_where_a_tensor_is_and_stays_in_its_folder(tmp_path):
+    folder, policy = tmp_path / "policy", transformer.Transformer(CONFIG, rngs=nnx.Rngs(0))
+    load.save_pretrained(policy, CONFIG, folder, max_shard_bytes=30_000)
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    files = sorted(set(index["weight_map"].values()))
+    name = next(tensor for tensor, file in index["weight_map"].items() if file == files[0])
+    tensors = safetensors.numpy.load_file(folder / files[-1])  # a stale copy in a later file
+    stale = safetensors.numpy.load_file(folder / files[0])[name] + 1
+    safetensors.numpy.save_file({**tensors, name: stale}, folder / files[-1])
+    found, _ = load.from_pretrained(folder)
+    for a, b in zip(jax.tree.leaves(nnx.state(found)), jax.tree.leaves(nnx.state(policy)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    shutil.copy(folder / files[0], tmp_path / "outside.safetensors")
+    for outside in ("../outside.safetensors", str(tmp_path / "outside.safetensors")):
+        index["weight_map"][name] = outside
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        with pytest.raises(
+            ValueError, match=r"index\.json: expected names of files in its own folder, found .*outside"
+        ):
+            load.from_pretrained(folder)

@@ -379,3 +379,11 @@ def test_impossible_requests_change_nothing():
     sample = engine.turn(engine.place(params), [request(3, [1] * (CONTEXT - 1), temperature=0.0)])[0]
     assert len(sample.tokens) == 1 and sample.finish_reason in ("context", "stop")
     assert engine.room(3) == -1
+
+
+def test_parameters_beyond_their_type_are_an_error_and_not_a_sample():
+    """As after a step with a learning rate of 1e38: each parameter is finite, the logits are not."""
+    graphdef, params = tiny()
+    policy = nnx.merge(graphdef, jax.tree.map(lambda x: jnp.full_like(x, 1e38), params))
+    with pytest.raises(FloatingPointError, match="logits are not finite"):
+        sampler.generate(policy, [[1, 2, 3]], max_new_tokens=4)

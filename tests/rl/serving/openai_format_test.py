@@ -1,0 +1,71 @@
+"""Which fields of a request pass: what this server would not do is refused by name, whoever invented the field."""
+
+import inspect
+import typing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.types.chat import completion_create_params
+
+from rl.serving import openai_format
+
+LIMITS = openai_format.Limits("policy", 96, 8, 1.0)
+BASE = {"model": "policy", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def parse(**fields):
+    return openai_format.parse({**BASE, **fields}, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("top_k", 20), ("min_p", 0.1), ("repetition_penalty", 1.1), ("chat_template_kwargs", {"enable_thinking": True}),
+        ("stop_token_ids", [5]), ("structured_outputs", {"json": {}}), ("guided_json", {}), ("min_tokens", 5),
+        ("continue_final_message", True), ("ignore_eos", True), ("temprature", 0.0), ("max_token", 5),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_would_change_the_answer_is_refused_by_name(name, value):
+    with pytest.raises(openai_format.BadRequestError, match=name) as caught:
+        parse(**{name: value})
+    assert (caught.value.param, caught.value.status) == (name, 400)
+
+
+def test_a_misspelt_field_is_told_the_right_name():
+    with pytest.raises(openai_format.BadRequestError, match="'temprature'; did you mean 'temperature'"):
+        parse(temprature=0.0)
+
+
+def test_what_changes_nothing_passes():
+    plain = parse()
+    assert parse(user="u", metadata={"a": "b"}, store=True, service_tier="auto", prompt_cache_key="k") == plain
+    assert parse(top_k=-1, min_p=0.0, repetition_penalty=1.0, chat_template_kwargs={"enable_thinking": False}) == plain
+    assert parse(top_k=None, anything=None) == plain  # null asks for nothing
+
+
+def test_every_field_of_the_openai_client_is_known():
+    """A client that sends a field of the official library is told about its value, not that there is no such field."""
+    fields = typing.get_type_hints(completion_create_params.CompletionCreateParamsBase).keys()
+    assert len(fields) > 25 and "messages" in fields
+    unknown = []
+    for name in fields:
+        try:
+            openai_format.parse({**BASE, name: BASE.get(name, object())}, LIMITS)
+        except openai_format.BadRequestError as error:
+            unknown += [name] if error.code == "unknown_parameter" else []
+    assert not unknown, unknown
+
+
+def test_fields_that_parse_reads_are_those_that_are_listed():
+    source = inspect.getsource(openai_format.parse)
+    assert [name for name in openai_format._READ if f'"{name}"' not in source] == []
+
+
+@given(st.text(max_size=12), st.sampled_from([0, 1, 0.5, True, "x", [], {}]))
+def test_no_unknown_field_is_ignored(name, value):
+    known = openai_format._READ | openai_format._HARMLESS | openai_format._NEUTRAL.keys()
+    if name not in known:
+        with pytest.raises(openai_format.BadRequestError):
+            parse(**{name: value})
