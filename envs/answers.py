@@ -146,6 +146,8 @@ def _bare(text: str) -> str:
     text = re.sub(r"√(\d+)", r"\\sqrt{\1}", text.replace("·", r"\cdot "))  # math-verify ignores these characters
     if unit := _UNIT.fullmatch(text):
         text = unit[1]
+    if _PLAIN.fullmatch(text):
+        return text.lower()  # 1E6
     return _improper(text) if "\\" in text else _improper(text).replace("%", r"\%")
 
 
