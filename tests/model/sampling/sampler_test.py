@@ -381,9 +381,10 @@ def test_impossible_requests_change_nothing():
     assert engine.room(3) == -1
 
 
-def test_parameters_beyond_their_type_are_an_error_and_not_a_sample():
-    """As after a step with a learning rate of 1e38: each parameter is finite, the logits are not."""
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_that_are_not_finite_are_an_error_and_not_a_sample(value):
+    """As after a step that made a parameter NaN or infinite; from files such a policy is not even loaded."""
     graphdef, params = tiny()
-    policy = nnx.merge(graphdef, jax.tree.map(lambda x: jnp.full_like(x, 1e38), params))
+    policy = nnx.merge(graphdef, jax.tree.map(lambda x: jnp.full_like(x, value), params))
     with pytest.raises(FloatingPointError, match="logits are not finite"):
         sampler.generate(policy, [[1, 2, 3]], max_new_tokens=4)

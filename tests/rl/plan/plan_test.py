@@ -236,6 +236,7 @@ def plan(*flags):
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=900)
 
 
+@pytest.mark.slow
 def test_a_small_plan(tmp_path):
     flags = ["--config.plan.topology=v5e:2x2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2", "--config.rl.rows=2"]
     flags += ["--config.rl.row_length=512", "--config.model.dtype=bfloat16", "--config.rl.offload_optimiser=True"]
