@@ -174,7 +174,7 @@ def main(argv: Sequence[str]) -> int:
     reads = stage in ("evaluate", "compare", "serve")
     leaves_as_it_was = stage == "plan" or config.synth.dry_run or (reads and (workdir / runs.CONFIG_FILE).exists())
     with contextlib.ExitStack() as held:
-        if stage not in ("plan", "serve") and not config.synth.dry_run and hosts.first():
+        if stage not in runs.UNLOCKED and not config.synth.dry_run and hosts.first():
             try:
                 held.enter_context(runs.locked(workdir, stage))
             except ValueError as error:

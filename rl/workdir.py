@@ -16,9 +16,10 @@ from typing import Any
 
 CONFIG_FILE = "config.json"
 LOCK_FILE = ".lock"
-# Stages that only read the run and write into a folder of their own: each has its own lock, so that one can measure a
-# run that is training. Without a lock: serve, which writes nothing.
-APART = ("evaluate", "compare")
+APART = {
+    "evaluate": "evaluation"
+}  # writes only into this folder and locks only that: one can measure a run that trains
+UNLOCKED = ("plan", "serve", "compare")  # they write nothing, or one file in one rename
 
 
 @contextlib.contextmanager
@@ -29,8 +30,8 @@ def locked(workdir: Path, stage: str) -> Iterator[None]:
     between machines if the shared file system knows POSIX locks (NFS does).
     Raises ValueError, naming the host and process that hold the lock.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
-    path = workdir / (f".{stage}.lock" if stage in APART else LOCK_FILE)
+    path = workdir / APART.get(stage, "") / LOCK_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,8 +67,8 @@ def config(workdir: Path) -> dict[str, Any] | None:
 
 def _produced(workdir: Path) -> bool:
     """Whether the workdir holds a file that a stage has made."""
-    own = {CONFIG_FILE, f".{CONFIG_FILE}"}
-    return any(name not in own and not name.endswith(".lock") for _, _, names in os.walk(workdir) for name in names)
+    own = {CONFIG_FILE, f".{CONFIG_FILE}", LOCK_FILE}
+    return any(name not in own for _, _, names in os.walk(workdir) for name in names)
 
 
 def set_aside(workdir: Path, names: Sequence[str]) -> Path:
