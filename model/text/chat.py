@@ -49,7 +49,8 @@ class Chat:
     """Encodes and parses conversations for one tokenizer. Stateless except for its caches.
 
     Raises ValueError if the tokenizer has no chat template or lacks <|im_end|>, <tool_call> or </tool_call> as single
-    tokens. The methods raise ValueError if the template is not ChatML with Hermes tool calls or a message is malformed.
+    tokens. The methods raise ValueError if the template is not ChatML with Hermes tool calls, if it refuses a
+    conversation, or if a message is malformed.
 
     stop_ids: the ids that end a turn (<|im_end|>, <|endoftext|> and the tokenizer's eos).
     """
@@ -222,10 +223,14 @@ class Chat:
         return self._segments(turn + ended, [has_content] + [True] * 2 * calls)
 
     def _render(self, messages: list[Message], tools: list[dict] | None, generation: bool) -> str:
-        """Renders the template to text, in non-thinking mode if it has one."""
-        return self.tokenizer.apply_chat_template(
-            messages, tools=tools, add_generation_prompt=generation, tokenize=False, enable_thinking=False
-        )
+        """Renders the template to text, in non-thinking mode if it has one. Raises ValueError if the template
+        refuses the conversation."""
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages, tools=tools, add_generation_prompt=generation, tokenize=False, enable_thinking=False
+            )
+        except Exception as error:  # templates raise errors of their own, and any other on tools that they cannot read
+            raise ValueError(f"chat template: {type(error).__name__}: {error}") from error
 
     def _segments(self, text: str, filled: Sequence[bool]) -> tuple[_Segment, ...]:
         """Splits rendered text at its special tokens. Raises ValueError unless hole i occurs filled[i] times."""

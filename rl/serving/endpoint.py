@@ -1,5 +1,7 @@
 """An OpenAI-compatible HTTP endpoint for a policy: /v1/chat/completions, /v1/models, /health.
 
+Whatever goes wrong is answered with an error of OpenAI's shape, since clients read nothing else.
+
 A conversation arrives as messages, which are encoded as in a rollout (model/text/chat.py). The server remembers the
 tokens of the turns it sampled. If a client sends such a turn back unchanged, the conversation continues from the
 sampled tokens, not from a new tokenisation of the text.
@@ -18,11 +20,13 @@ import hmac
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -94,9 +98,11 @@ class Endpoint:
         routes = [
             Route("/health", self._health),
             Route("/v1/models", self._models),
+            Route("/v1/models/{name:path}", self._models),
             Route("/v1/chat/completions", self._completions, methods=["POST"]),
         ]
-        app = Starlette(routes=routes, lifespan=lifespan)
+        handlers: dict[Any, Any] = {HTTPException: _no_route, Exception: _broken}
+        app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
         app.state.batcher = self._batcher
         return app
 
@@ -110,11 +116,15 @@ class Endpoint:
         return JSONResponse(body)
 
     async def _models(self, http: HttpRequest) -> Response:
-        """/v1/models: the one model that is served."""
+        """/v1/models: a list of the one model that is served. /v1/models/NAME: that model, if it has this name."""
         if refusal := self._refusal(http):
             return refusal
+        name = http.path_params.get("name")
+        if name and name != self._limits.model:
+            message = f"there is no model {name!r} here, only {self._limits.model!r}"
+            return _failure(404, message, "invalid_request_error", "model", "model_not_found")
         model = {"id": self._limits.model, "object": "model", "created": self._started, "owned_by": "agenticqwen"}
-        return JSONResponse({"object": "list", "data": [model]})
+        return JSONResponse(model if name else {"object": "list", "data": [model]})
 
     def _refusal(self, http: HttpRequest) -> Response | None:
         """The error for a client without the right key; None if the key is right or none is needed."""
@@ -141,6 +151,8 @@ class Endpoint:
             return _failure(429, str(full), "rate_limit_error", code="overloaded")
         except StoppedError as stopped:
             return _failure(503, str(stopped), "server_error")
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody reads this
         if request.stream:
             return StreamingResponse(answer.stream(), media_type="text/event-stream")
         return await answer.whole(http)
@@ -269,11 +281,23 @@ class _Answer:
 
 
 async def _body(http: HttpRequest) -> Any:
-    """The request's decoded JSON body. Raises BadRequestError if it is too long or not JSON."""
-    if int(http.headers.get("content-length") or 0) > MOST_BYTES:
+    """The request's decoded JSON body.
+
+    Raises BadRequestError if it is too long or not JSON, ClientDisconnect if the client leaves before its end.
+    """
+    told = http.headers.get("content-length", "")
+    length, parts = int(told) if told.isdecimal() else 0, []
+    if length <= MOST_BYTES:
+        length = 0
+        async for part in http.stream():  # counted, since a chunked body does not tell its length
+            length += len(part)
+            if length > MOST_BYTES:
+                break
+            parts.append(part)
+    if length > MOST_BYTES:
         raise BadRequestError(f"the request has more than {MOST_BYTES} bytes", status=413)
     try:
-        return json.loads(await http.body())
+        return json.loads(b"".join(parts))
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"the body is not JSON: {error}") from error
 
@@ -289,6 +313,27 @@ def _event(body: dict[str, Any]) -> str:
     return f"data: {json.dumps(body)}\n\n"
 
 
-def _failure(status: int, message: str, kind: str, param: str | None = None, code: str | None = None) -> Response:
+async def _no_route(http: HttpRequest, error: HTTPException) -> Response:
+    """The answer to a path (404) or method (405) that this server does not have."""
+    message = f"{http.method} {http.url.path}: {error.detail}"
+    return _failure(error.status_code, message, "invalid_request_error", headers=error.headers)
+
+
+async def _broken(http: HttpRequest, error: Exception) -> Response:
+    """The answer when the server itself has failed. Starlette raises the error again, so it is logged."""
+    del http
+    return _failure(500, f"the server failed: {type(error).__name__}", "server_error")
+
+
+def _failure(
+    status: int,
+    message: str,
+    kind: str,
+    param: str | None = None,
+    code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
     """An error response; see openai_format.error."""
-    return JSONResponse(openai_format.error(message, kind, param, code), status)
+    # In ASCII: what is quoted from a request may hold lone surrogates, which UTF-8 cannot express.
+    body = json.dumps(openai_format.error(message, kind, param, code))
+    return Response(body, status, headers, media_type="application/json")

@@ -15,6 +15,7 @@ from model.text.chat import Chat, Message
 from rl.serving.batcher import Progress
 
 MOST_STOPS = 4
+MOST_LEVELS = 100  # of lists and objects within each other in a field; far below what JSON and templates can recurse
 # Every field of a request is of one of three kinds. Any other is refused, because it may be a misspelt one or ask for
 # another way of sampling than the one that is measured.
 _READ = frozenset(
@@ -92,6 +93,9 @@ def parse(body: Any, limits: Limits) -> Request:
     if not isinstance(body, dict):
         raise BadRequestError("the body must be a JSON object")
     fields = {name: value for name, value in body.items() if value is not None}
+    for name, value in fields.items():  # first, because nobody can print or render what is nested too deeply
+        if _levels(value) > MOST_LEVELS:
+            raise BadRequestError(f"{name} has more than {MOST_LEVELS} lists and objects within each other", name)
     if fields.get("model") != limits.model:
         message = f"there is no model {fields.get('model')!r} here, only {limits.model!r}"
         raise BadRequestError(message, "model", "model_not_found", 404)
@@ -120,6 +124,18 @@ def parse(body: Any, limits: Limits) -> Request:
         stream=stream,
         stream_usage=_boolean(options, "include_usage"),
     )
+
+
+def _levels(value: Any) -> int:
+    """How many lists and objects of a decoded JSON value lie within each other; stops counting above MOST_LEVELS."""
+    level, inner = 0, [value]
+    while level <= MOST_LEVELS:
+        inner = [part for part in inner if isinstance(part, (list, dict))]
+        if not inner:
+            break
+        level += 1
+        inner = [part for outer in inner for part in (outer.values() if isinstance(outer, dict) else outer)]
+    return level
 
 
 def _meant(name: str) -> str:
@@ -168,7 +184,7 @@ def _tools(value: Any) -> list[dict] | None:
     """The function schemas, None if there are none. Raises BadRequestError."""
     if value is None or value == []:
         return None
-    for tool in value if isinstance(value, list) else [value]:
+    for tool in value if isinstance(value, list) else [None]:
         function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise BadRequestError('tools must be a list of {"type": "function", "function": {"name", ...}}', "tools")
@@ -204,8 +220,12 @@ def _message(value: Any, place: str) -> Message:
         except (TypeError, KeyError) as error:
             text = f"{place}.tool_calls: a call has a function's name and arguments"
             raise BadRequestError(text, "messages") from error
-        if not all(isinstance(text, str) for call in message["tool_calls"] for text in call["function"].values()):
-            raise BadRequestError(f"{place}.tool_calls: name and arguments must be texts", "messages")
+        for call in message["tool_calls"]:
+            function = call["function"]
+            if not all(isinstance(text, str) for text in function.values()):
+                raise BadRequestError(f"{place}.tool_calls: name and arguments must be texts", "messages")
+            if not function["arguments"].strip():  # what some clients send for a call without arguments
+                function["arguments"] = "{}"
     return message
 
 
