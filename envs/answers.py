@@ -25,19 +25,19 @@ _PLAIN = re.compile(r"-?\d+(?:\.\d+)?(?:/\d+|[eE][+-]?\d{1,2})?")
 _MIXED = re.compile(r"(-?)(\d+)\s+(\d+)/(\d+)")  # "3 1/2"
 _VULGAR = re.compile(r"(-?)(\d*)\s*([¼-¾⅐-⅞])")  # "½", "3½"
 _THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+")
-# A unit after a number. Powers only of lengths: "12x^2" is no 12.
+# A unit after a number. Powers only of lengths: "12x^2" is no 12. No unit is what multiplies a number: "5x", "5 pi".
 _LENGTH = r"(?:[mcdk]?m|in|ft|yd|mi|units?|inch(?:es)?|feet|foot|miles?|yards?|(?:centi|milli|kilo)?met(?:er|re)s?)"
 _UNIT = re.compile(
-    r"(-?[\d.,/]+)\s*(?:"
-    r"[A-Za-z€£° ]+|\\(?:text|mathrm)\{[A-Za-z ]+\}"
-    r"|(?:\^\s*)?\{?\\circ\}?"
+    r"(-?(?:\d+\s+\d+/\d+|\d*\s*[¼-¾⅐-⅞]|[\d.,/]+))\s*(?:"
+    r"(?! *(?:[einxyz]|pi|squared|cubed|factorial) *$)[A-Za-z€£° ]+|\\(?:text|mathrm)\{[A-Za-z ]+\}"
+    r"|(?:(?:\^\s*)?\{?\\circ\}?|\\degree)\s*(?:[CF]|\\(?:text|mathrm)\{\s*[CF]\s*\})?"
     rf"|(?:{_LENGTH}|\\(?:text|mathrm)\{{\s*{_LENGTH}\s*\}})\s*(?:\^\{{?[23]\}}?|[²³])"
     r")"
 )
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[^\W\d_]+|[^\s\d]")  # anything but digits
 _ARITHMETIC = frozenset(". , + - * / ^ ( ) [ ] { } % ! \\% \\! \\, \\{ \\} \\( \\) \\$ − × π e pi sqrt frac "
                         r"\frac \dfrac \tfrac \sqrt \pi \cdot \times \left \right".split())  # fmt: skip
-_SIZING = re.compile(r"\\(?:left|right)(?![a-z])|\\[,!]")  # sizes of brackets, and small spaces
+_SIZING = re.compile(r"\\(?:left|right)(?![a-z])|\\[,!;: ]|~")  # sizes of brackets, and small spaces
 _GAP = re.compile(r"\d[\s()\[\]{}%!$\\]+\d")  # two numbers without an operator between them
 _LACK = re.compile(r"[-+*/^,]\s*\\?[+*/^,!%]|!\s*\^|\.(?!\d)")  # two operators without a number between them
 _DATE = re.compile(r".*:.*|\d+-\d+|\d+(?:[-/.]\d+){2,}")  # a time, ratio, score or date: not arithmetic
@@ -103,7 +103,13 @@ def same(gold: str, given: str) -> bool:
     """
     if _word(gold) == _word(given):
         return True
-    gold, given = _listed(_EQUATED.sub("", gold.strip()), _bare(given))
+    gold, given = _listed(_written_out(_EQUATED.sub("", gold.strip())), _bare(given))
+    ours, theirs = ([], []) if _THOUSANDS.fullmatch(gold) else (_members(gold), _members(given))
+    if ours and theirs:
+        if ours == theirs:
+            return True
+        if all(member.denominator == 1 for member in ours + theirs):
+            return False
     if not _expression(gold) or not _whole(given) or not _tokens(given) <= _ARITHMETIC | _tokens(gold):
         return False
     left, right = number(gold), number(given)
@@ -146,20 +152,30 @@ def _bare(text: str) -> str:
     text = re.sub(r"√(\d+)", r"\\sqrt{\1}", text.replace("·", r"\cdot "))  # math-verify ignores these characters
     if unit := _UNIT.fullmatch(text):
         text = unit[1]
-    if _PLAIN.fullmatch(text):
-        return text.lower()  # 1E6
-    return _improper(text) if "\\" in text else _improper(text).replace("%", r"\%")
+    text = _written_out(text)
+    return text if "\\" in text else text.replace("%", r"\%")
 
 
-def _improper(text: str) -> str:
-    """A mixed number ("3 1/2", "3½") as one fraction; any other text as it is."""
+def _written_out(text: str) -> str:
+    """A mixed number ("3 1/2", "3½") as one fraction and a power of ten (1e6) as digits; any other text as it is.
+
+    math-verify takes the e of 1e6 for Euler's number.
+    """
+    text = text.replace("⁄", "/")
     if vulgar := _VULGAR.fullmatch(text):
         sign, whole, part = vulgar.groups()
-        text = f"{sign}{whole or 0} {unicodedata.normalize('NFKC', part).replace(chr(0x2044), '/')}"
-    mixed = _MIXED.fullmatch(text)
-    if mixed is None or not int(mixed[3]) < int(mixed[4]):
-        return text
-    return f"{mixed[1]}{int(mixed[2]) * int(mixed[4]) + int(mixed[3])}/{mixed[4]}"
+        text = f"{sign}{whole or 0} {unicodedata.normalize('NFKC', part).replace('⁄', '/')}"
+    if mixed := _MIXED.fullmatch(text):
+        sign, whole, numerator, divisor = mixed[1], *map(int, mixed.group(2, 3, 4))
+        return f"{sign}{whole * divisor + numerator}/{divisor}" if numerator < divisor else text
+    return str(number(text)) if "e" in text.lower() and _PLAIN.fullmatch(text) else text
+
+
+def _members(text: str) -> list[Fraction]:
+    """The numbers of a list with commas, in ascending order; [] for any other text."""
+    parts = text.split(",")
+    found = [value for part in parts if (value := number(part.strip())) is not None]
+    return sorted(found) if len(found) == len(parts) > 1 else []
 
 
 def _listed(gold: str, given: str) -> tuple[str, str]:
@@ -177,6 +193,7 @@ def _listed(gold: str, given: str) -> tuple[str, str]:
 def _word(text: str) -> str:
     """A word or name, case-folded and without quotes, markup, box, brackets ("(B)") and full stop."""
     text = unicodedata.normalize("NFC", text)  # an accent of its own, or one with its letter
+    text = re.sub(r"\^\{([23])\}", r"^\1", text.replace("²", "^2").replace("³", "^3"))
     inner = re.sub(r"\\(?:text|mathrm|textbf)\{([^{}]*)\}", r"\1", _unboxed(text))
     return re.sub(r"^\((\w+)\)$", r"\1", inner.strip(" \t\"'`*$").rstrip(".")).casefold()
 
