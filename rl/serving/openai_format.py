@@ -34,12 +34,15 @@ _HARMLESS = frozenset(
 _NEUTRAL = {  # unsupported field, of OpenAI, vLLM or SGLang -> its values that ask for nothing and are accepted
     "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},), "top_logprobs": (0,),
     "response_format": ({"type": "text"},), "tool_choice": ("auto", "none"), "parallel_tool_calls": (True,),
-    "functions": (), "function_call": (), "audio": (), "prediction": (), "modalities": (["text"],),
+    "functions": ([],), "function_call": (), "audio": (), "prediction": (), "modalities": (["text"],),
     "reasoning_effort": ("none",), "web_search_options": (), "moderation": (), "verbosity": ("medium",),
     "top_k": (0, -1), "min_p": (0,), "repetition_penalty": (1,), "length_penalty": (1,), "min_tokens": (0,),
     "stop_token_ids": ([],), "ignore_eos": (False,), "skip_special_tokens": (True,), "best_of": (1,),
     "use_beam_search": (False,), "add_generation_prompt": (True,), "continue_final_message": (False,), "echo": (False,),
     "chat_template_kwargs": ({}, {"enable_thinking": False}), "bad_words": ([],), "logits_processors": ([],),
+    "top_a": (0,), "typical_p": (1,), "include_stop_str_in_output": (False,), "no_stop_trim": (False,),
+    "add_special_tokens": (False,), "spaces_between_special_tokens": (True,), "return_tokens_as_token_ids": (False,),
+    "return_token_ids": (False,), "priority": (0,), "allowed_token_ids": (), "stop_regex": (), "regex": (), "ebnf": (),
     "structured_outputs": (), "guided_json": (), "guided_regex": (), "guided_choice": (), "guided_grammar": (),
 }  # fmt: skip
 

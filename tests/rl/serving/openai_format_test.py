@@ -45,6 +45,26 @@ def test_what_changes_nothing_passes():
     assert parse(top_k=None, anything=None) == plain  # null asks for nothing
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name, values in openai_format._NEUTRAL.items() for value in values]
+    + [(name, "x") for name in openai_format._HARMLESS]
+    + [
+        ("n", 1), ("presence_penalty", 0), ("frequency_penalty", 0.0), ("parallel_tool_calls", True), ("top_p", 1),
+        ("tools", []), ("functions", []), ("stop", []), ("stream_options", {"include_usage": False}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_asks_for_nothing_passes(name, value):
+    """A neutral value is taken; of a field with neutral values, any other is refused by the field's name."""
+    neutral = openai_format._NEUTRAL.get(name)
+    assert parse(**{name: value}) == parse()
+    if neutral is not None:
+        with pytest.raises(openai_format.BadRequestError, match=name) as caught:
+            parse(**{name: "something else"})
+        assert (caught.value.param, caught.value.status) == (name, 400)
+
+
 def test_every_field_of_the_openai_client_is_known():
     """A client that sends a field of the official library is told about its value, not that there is no such field."""
     fields = typing.get_type_hints(completion_create_params.CompletionCreateParamsBase).keys()
