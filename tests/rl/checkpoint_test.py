@@ -3,6 +3,7 @@
 import logging
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -181,3 +182,104 @@ def test_cut_back_refuses_a_file_that_lost_data(tmp_path, damage):
     with pytest.raises(ValueError, match="a.jsonl (has 6 bytes|is missing), the checkpoint expects"):
         checkpoint.cut_back(tmp_path, sizes, [r"\w+[.]jsonl"])
     assert (tmp_path / "b.jsonl").exists()  # nothing was changed
+
+
+def _saved(folder, keep=3):
+    """Three checkpoints, whose arrays are filled with their index."""
+    saver = checkpoint.Checkpoints(folder, keep=keep)
+    for index in range(3):
+        saver.save(index, {"a": jnp.full((300,), index), "b": np.full((4,), index)}, {"index": index})
+    saver.close()
+    return {"a": jnp.zeros((300,), jnp.int32), "b": np.zeros((4,), int)}
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_damage_to_any_file_is_noticed(tmp_path, capsys):
+    """Each file of the newest checkpoint with a bit flipped, cut, emptied and deleted: the one before counts."""
+    example, folder = _saved(tmp_path / "c"), tmp_path / "c" / "2"
+    reader = checkpoint.Checkpoints(tmp_path / "c", keep=3, read_only=True)
+    harms = {
+        "flip": _flip,
+        "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        "empty": lambda path: path.write_bytes(b""),
+        "gone": lambda path: path.unlink(),
+    }
+    for name in _names(folder):
+        content = (folder / name).read_bytes()
+        for harm, do in harms.items():
+            if not content and harm != "gone" or name == checkpoint.DIGESTS and harm in ("cut", "gone"):
+                continue  # an empty file has nothing to lose, nor its last line end; a killed save leaves no digests
+            do(folder / name)
+            state, meta = reader.restore(example)
+            assert meta == {"index": 1} and state["a"].tolist() == [1] * 300, (name, harm)
+            told = capsys.readouterr().out
+            assert told.startswith(f"checkpoint {folder} is damaged and passed over: ") and told.count("\n") == 1
+            assert name in told or name == checkpoint.DIGESTS
+            (folder / name).write_bytes(content)
+    (folder / "note.txt").write_text("a person's")
+    assert reader.restore(example)[1] == {"index": 2} and not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("gone", ["state", "meta", "state/_METADATA", "state/d", "state/manifest.ocdbt", "."])
+def test_damage_without_digests(tmp_path, capsys, gone):
+    """Checkpoints of before there were digests, or of a save that was killed before it wrote them."""
+    example = _saved(tmp_path)
+    for index in range(3):
+        (tmp_path / str(index) / checkpoint.DIGESTS).unlink()
+    assert checkpoint.Checkpoints(tmp_path, keep=3).restore(example)[1] == {"index": 2}
+    damaged = tmp_path / "2" / gone
+    damaged.unlink() if damaged.is_file() else shutil.rmtree(damaged)
+    (tmp_path / "2").mkdir(exist_ok=True)
+    state, meta = checkpoint.Checkpoints(tmp_path, keep=3).restore(example)
+    assert meta == {"index": 1} and state["b"].tolist() == [1] * 4
+    told = capsys.readouterr().out
+    assert f"checkpoint {tmp_path / '2'} is damaged and passed over: cannot be read (" in told
+    assert told.endswith("it is now 2.damaged\n")
+
+
+def test_a_run_goes_on_from_the_one_before(tmp_path, capsys):
+    """The damaged ones are kept under another name, and their numbers can be saved again, and be damaged again."""
+    example = _saved(tmp_path)
+    for again in ("", "_2"):
+        kept = {}
+        for index in (1, 2):
+            _flip(tmp_path / str(index) / "meta" / "metadata")
+            kept[index] = (tmp_path / str(index) / "meta" / "metadata").read_bytes()
+        saver = checkpoint.Checkpoints(tmp_path, keep=3)
+        state, meta = saver.restore(example)
+        assert meta == {"index": 0} and saver.latest() == 0
+        assert capsys.readouterr().out.count("meta/metadata is not what was written") == 2
+        for index in (1, 2):
+            assert (tmp_path / f"{index}.damaged{again}" / "meta" / "metadata").read_bytes() == kept[index]
+            saver.save(index, state, {"index": index})
+        saver.close()
+    assert checkpoint.Checkpoints(tmp_path, keep=3).restore(example)[1] == {"index": 2}
+
+
+def test_without_a_whole_checkpoint_nothing_is_touched(tmp_path):
+    example = _saved(tmp_path)
+    for index in range(3):
+        _flip(tmp_path / str(index) / "state" / "_METADATA")
+    before = _names(tmp_path)
+    with pytest.raises(ValueError, match=r"no checkpoint is whole \(2: state/_METADATA is not what .*; 0: state/_M"):
+        checkpoint.Checkpoints(tmp_path, keep=3).restore(example)
+    assert _names(tmp_path) == before
+
+
+def test_another_model_is_no_damage(tmp_path):
+    """With digests and without: refused by name, not passed over."""
+    _saved(tmp_path)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"checkpoint 2: missing arrays"):
+            checkpoint.Checkpoints(tmp_path, keep=3).restore({"c": jnp.zeros(())})
+        (tmp_path / "2" / checkpoint.DIGESTS).unlink(missing_ok=True)
+    assert (tmp_path / "2").exists()
