@@ -156,6 +156,21 @@ def test_killed_at_every_point_and_started_again(start, reference, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_damaged_checkpoint_changes_no_result(start, reference, tmp_path):
+    """One flipped bit in the newest checkpoint: the run goes on from the one before and ends the same."""
+    killed = start(tmp_path, kill=("open .*rollouts/round_1[.]jsonl", 1))
+    assert killed.returncode == -signal.SIGKILL, killed.stdout
+    newest = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit())
+    array = max((tmp_path / "checkpoints" / str(newest) / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(array.read_bytes())
+    content[len(content) // 2] ^= 1
+    array.write_bytes(content)
+    result = start(tmp_path)
+    assert result.returncode == 0 and f"it is now {newest}.damaged" in result.stdout, result.stdout
+    assert_same(contents(tmp_path), reference)
+
+
+@pytest.mark.slow
 def test_stage_by_stage(start, reference, tmp_path):
     """synth, rl, one round, one more round: as if all had been asked for at once; evaluate changes none of it."""
 
