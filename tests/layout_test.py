@@ -73,7 +73,7 @@ ROOMS = {
         "trajectory": "",
         "hosts": "",
         "workdir": "",
-        "checkpoint": "",
+        "checkpoint": "hosts",
         "command_line": "",
         "compile_cache": "",
         "learn": "trajectory",
