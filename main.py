@@ -177,6 +177,7 @@ def main(argv: Sequence[str]) -> int:
         if stage not in runs.UNLOCKED and not config.synth.dry_run and hosts.first():
             try:
                 held.enter_context(runs.locked(workdir, stage))
+                check_workdir(config, workdir, stage)  # again: until now another process may have written there
             except ValueError as error:
                 print(f"main.py: {error}", file=sys.stderr)
                 return 2

@@ -16,9 +16,8 @@ from typing import Any
 
 CONFIG_FILE = "config.json"
 LOCK_FILE = ".lock"
-APART = {
-    "evaluate": "evaluation"
-}  # writes only into this folder and locks only that: one can measure a run that trains
+# Stages that write only into a folder of their own, and lock only that: one can measure a run that is training.
+APART = {"evaluate": "evaluation"}
 UNLOCKED = ("plan", "serve", "compare")  # they write nothing, or one file in one rename
 
 
@@ -28,16 +27,18 @@ def locked(workdir: Path, stage: str) -> Iterator[None]:
 
     The lock belongs to this process and ends with it, however it ends; children do not inherit it. It also holds
     between machines if the shared file system knows POSIX locks (NFS does).
-    Raises ValueError, naming the host and process that hold the lock.
+    Raises ValueError, naming the host and process that hold the lock, or if the file system has no locks.
     """
     path = workdir / APART.get(stage, "") / LOCK_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):  # which of the two differs between systems
             file.seek(0)
             raise ValueError(f"--workdir={workdir}: in use by {file.read().strip() or 'another process'}") from None
+        except OSError as error:  # a file system without locks
+            raise ValueError(f"{path}: cannot be locked ({error.strerror})") from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()} (stage {stage})\n")
         file.flush()

@@ -1,5 +1,6 @@
 """One writer per workdir, whatever ends it; a config that produced nothing binds nobody; records are never lost."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -102,3 +103,28 @@ def test_set_aside_takes_a_new_folder_each_time(tmp_path):
         )
         assert (tmp_path / f"set_aside_{number}" / "rollouts" / "round_0.jsonl").read_text() == str(number)
     assert not (tmp_path / "policy").exists() and not list((tmp_path / "rollouts").iterdir())
+
+
+def test_a_config_that_another_process_wrote_meanwhile_is_not_overwritten(made, monkeypatch, capsys):
+    """The first check passed; before the lock was free, a run with another config had written and ended."""
+    command, workdir = made
+    (workdir / "metrics.jsonl").write_text("{}\n")
+    before = (workdir / "config.json").read_bytes()
+    config = main.parse([*command, "--only_check_args"])[0]
+    config.seed = 1
+    monkeypatch.setattr(main, "parse", lambda argv: (config, workdir, "flywheel", False))
+    monkeypatch.chdir(REPOSITORY)
+    assert main.main(command) == 2 and "another config: seed " in capsys.readouterr().err
+    assert (workdir / "config.json").read_bytes() == before
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def lockf(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(runs.fcntl, "lockf", lockf)
+    with (
+        pytest.raises(ValueError, match=r"\.lock: cannot be locked \(No locks available\)"),
+        runs.locked(tmp_path, "rl"),
+    ):
+        pass

@@ -173,39 +173,39 @@ def test_chunked_bodies_have_the_limit_of_others(web, monkeypatch):
             refused(web.post(ASKED, content=content), status, kind or "invalid_request_error")
 
 
+def status_of(receive):
+    """The status of the answer to a request whose body comes from `receive`, straight from the application."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    limits = openai_format.Limits("policy", 96, 8, 1.0)
+    app = endpoint.Endpoint(Busy(), Chat(tokenizer.load(FOLDER)), limits, "", "0").app()
+    scope = {"type": "http", "method": "POST", "path": ASKED, "headers": [], "query_string": b""}
+    asyncio.run(app(scope, receive, send))
+    return sent[0]["status"]
+
+
 def test_a_chunked_body_is_read_no_further_than_the_limit(monkeypatch):
     """An endless one is answered, too."""
     monkeypatch.setattr(endpoint, "MOST_BYTES", 1000)
-    read, sent = [], []
+    read = []
 
     async def receive():
         read.append(100)
         return {"type": "http.request", "body": b" " * 100, "more_body": True}
 
-    async def send(message):
-        sent.append(message)
-
-    limits = openai_format.Limits("policy", 96, 8, 1.0)
-    app = endpoint.Endpoint(Busy(), Chat(tokenizer.load(FOLDER)), limits, "", "0").app()
-    scope = {"type": "http", "method": "POST", "path": ASKED, "headers": [], "query_string": b""}
-    asyncio.run(app(scope, receive, send))
-    assert sum(read) == 1100 and sent[0]["status"] == 413
+    assert status_of(receive) == 413 and sum(read) == 1100
 
 
 def test_a_client_that_leaves_while_it_sends_breaks_nothing():
-    sent, parts = [], [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+    parts = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
 
     async def receive():
         return parts.pop(0)
 
-    async def send(message):
-        sent.append(message)
-
-    limits = openai_format.Limits("policy", 96, 8, 1.0)
-    app = endpoint.Endpoint(Busy(), Chat(tokenizer.load(FOLDER)), limits, "", "0").app()
-    scope = {"type": "http", "method": "POST", "path": ASKED, "headers": [], "query_string": b""}
-    asyncio.run(app(scope, receive, send))
-    assert sent[0]["status"] == 499
+    assert status_of(receive) == 499
 
 
 def test_a_fault_of_the_server_says_so_and_no_more():
