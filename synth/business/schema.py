@@ -77,6 +77,13 @@ class Field(Record):
         return self
 
 
+ADDRESS = {
+    "street": Field(type="text", values=["-"]),
+    "city": Field(type="text", values=["-"]),
+    "postcode": Field(type="postcode"),
+}  # the parts of every address
+
+
 class Collection(Record):
     """Records of one kind. `id`: how identifiers look (# a digit, @ a capital letter). `describe`: for the tools."""
 
@@ -333,7 +340,7 @@ def field_at(fields: dict[str, Field], path: str) -> Field | None:
             return None
         if part.endswith("[]"):
             found = found.of
-        fields = found.fields if found else {}
+        fields = {} if found is None else ADDRESS if found.type == "address" else found.fields
     return found
 
 
@@ -363,7 +370,6 @@ def problems(b: Business):
     shorts = [name.partition(".")[2] for name in b.attributes]
     if len(set(shorts)) < len(shorts):
         yield f"attributes: two have the same name after the kind: {sorted(s for s in shorts if shorts.count(s) > 1)}"
-    paths = [a.path for a in b.attributes.values() if a.path]
     for name, action in b.actions.items():
         for effect in action.effects:
             on = {"record": b.record, "owner": b.owner, "link": b.link}[effect.on]
@@ -389,7 +395,6 @@ def problems(b: Business):
         for path in re.findall(r"\{([^}]*)\}", template):
             if field_at(fields[b.record], path) is None:
                 yield f"it: {b.record} has no {path!r}"
-    del paths
 
 
 def _refs(fields: dict[str, Field]):
