@@ -3,7 +3,7 @@ evaluated as code.
 
 Effects, by "kind":
 - {"kind": "read", "collection", "key"}: one record.
-- {"kind": "search", "collection", "by": {argument: path}, "require", "show": [path]}: the records that meet all criteria.
+- {"kind": "search", "collection", "by": {argument: path}, "require", "show": [path]}: records that meet all criteria.
 - {"kind": "calculate"}: + - * / and brackets over numbers.
 - {"kind": "write", "collection", "key", "program": [effect], "rows": {"owner": [collection, key], "link": ...},
   "free": [argument]}: the changes of synth.business.schema.Effect. A free argument changes nothing.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import math
 import operator
 from typing import Any
 
@@ -56,6 +57,8 @@ def calculate(expression: str) -> int | float:
         found = _value(ast.parse(expression, mode="eval").body)
     except (SyntaxError, ZeroDivisionError, OverflowError, RecursionError, MemoryError) as error:
         raise ValueError(f"cannot calculate {expression!r}: {error}") from None
+    if not math.isfinite(found):
+        raise ValueError(f"cannot calculate {expression!r}: the result is not a number")
     return int(found) if found == int(found) else round(found, 6)
 
 
