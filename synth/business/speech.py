@@ -15,6 +15,9 @@ from synth.business import clauses
 from synth.business.paths import get
 from synth.business.schema import Argument, Business
 
+_JOINING = frozenset(
+    "at because by for from in into on to until with".split()
+)  # a detail that begins so is added to the wish
 _MONTHS = ("January February March April May June July August September October November December").split()
 
 
@@ -205,9 +208,10 @@ def opening(
       identity: (what identifies the customer, its value), if the customer gives it at once.
       rng: draws the words.
     """
-    wish = rng.choice(voice.wishes).format(want=want)
+    joined = [said for said in details if said.split()[0] in _JOINING]
+    wish = rng.choice(voice.wishes).format(want=" ".join([want, *joined]))
     parts = [rng.choice(voice.openings).format(name=name), wish]
-    parts += [f"{said[0].upper()}{said[1:]}." for said in details]
+    parts += [f"{said[0].upper()}{said[1:]}." for said in details if said not in joined]
     if identity:
         told = rng.choice(voice.identities).format(fact=identity[0], value=identity[1])
         parts.insert(rng.randint(1, len(parts)), told[0].upper() + told[1:])

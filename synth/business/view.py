@@ -93,27 +93,38 @@ class Service(Domain):
                 found[name] = paths.amount(argument.formula, rows, now)
         return found
 
-    def changed(
+    def written(
         self, action: Action, state: interpreter.State, arguments: dict[str, Any], now: str
     ) -> interpreter.State:
-        """The state after the write; `state` is not changed."""
-        after = copy.deepcopy(state)
-        interpreter.write(self._write_effect(action.verb), after, arguments, now)
-        return after
+        """The records that a write may change, as they are after it. `state` itself is not changed."""
+        effect = self._write_effect(action.verb)
+        rows = self.rows(state, arguments[effect["key"]])
+        touched: interpreter.State = {}
+        for kind, row in rows.items():
+            collection = self.business.of_kind[kind]
+            touched[collection] = {row[self.business.collections[collection].key]: copy.deepcopy(row)}
+        interpreter.write(effect, touched, arguments, now)
+        return touched
 
     def draw_wish(self, action: Action, now: str, rng: random.Random) -> dict[str, Any]:
         """What a customer wants: a value for each argument that only the customer knows."""
         arguments = self.write(action).args.items()
         return {name: draw_argument(a, now, rng) for name, a in arguments if a.comes == "user"}
 
-    def others(self, action: Action, wish: Any, now: str) -> list[Any]:
-        """Up to four other values that the customer might have wanted for the slot."""
-        rng, found = random.Random(f"{action.verb}/{wish}"), []
+    def wishes(self, action: Action, wanted: Any, now: str) -> list[Any]:
+        """Up to five values of the slot that a customer might want, `wanted` the last of them."""
+        rng, found = random.Random(f"{action.verb}/{wanted}"), []
         for _ in range(50):
             value = draw_argument(self.write(action).args[action.slot], now, rng)
-            if value != wish and value not in found:
+            if value != wanted and value not in found:
                 found.append(value)
-        return found[:4]
+        return [*found[:4], wanted]
+
+    def guesses(self, action: Action, right: Any) -> list[Any]:
+        """Values that an agent might make up for the first argument that follows from the records; the last is right."""
+        if isinstance(right, int):
+            return [right + 100, max(0, right - 50) if right else 50, right * 2 + 1, 0 if right else 999, right]
+        return ["unknown", "default", right]
 
     def _write_effect(self, verb: str) -> dict[str, Any]:
         b = self.business

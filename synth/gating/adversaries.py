@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from synth.inversion import script
@@ -16,12 +16,12 @@ class _SkipRead(Judgement):
     """Decides everything rightly but reads no record. The values that it makes up are wrong."""
 
     def __init__(self, case: Case):
-        self._true = set(case.values.values())
+        self._true = [*case.values.values(), case.args[case.action.copied]]
 
     def reads(self, entity: str) -> bool:
         return False
 
-    def guess(self, options: tuple) -> Any:
+    def guess(self, options: Sequence) -> Any:
         return next(o for o in options if o not in self._true)
 
 
@@ -39,7 +39,7 @@ class _SkipAsk(Judgement):
     def asks(self) -> bool:
         return False
 
-    def guess(self, options: tuple) -> Any:
+    def guess(self, options: Sequence) -> Any:
         return self._choice
 
 
@@ -91,18 +91,19 @@ def steps(task: Task) -> dict[str, list[Step]]:
     guards = [node for node in tree.nodes(root) if node.kind == "guard"]
     first_rule = next((node.spec["condition"]["field"].split(".")[1] for node in guards), "status")
     write = case.domain.write_tool(case.action)
-    before = [s for s in task.oracle if s.get("call") not in (write, "decline", "transfer")]
+    decline, transfer = case.domain.control("decline"), case.domain.control("transfer")
+    before = [s for s in task.oracle if s.get("call") not in (write, decline, transfer)]
     before = [s for s in before if s.get("say") not in script.CLOSINGS.values()]
     about = {case.domain.record.key: case.record_id} if case.later else {}
-    refusal = {"call": "decline", "args": {"reason": first_rule, **about}, "say": ""}
+    refusal = {"call": decline, "args": {"reason": first_rule, **about}, "say": ""}
     found = {
         "no_op": [{"say": script.CLOSINGS["write"]}],
         "always_refuse": [refusal, {"say": script.CLOSINGS["decline"]}],
-        "always_transfer": [{"call": "transfer", "args": {"reason": first_rule}, "say": ""}],
+        "always_transfer": [{"call": transfer, "args": {"reason": first_rule}, "say": ""}],
         "skip_read": script.walk(root, case, _SkipRead(case)),
         "fabricate": _fabricated(task, case),
-        "every_write": [*before, *_writes(case, case.action.slot, case.action.choices)],
-        "retry_spam": [*before, *_writes(case, case.action.copied, case.domain.record.fields[case.action.copied])],
+        "every_write": [*before, *_writes(case, case.action.slot, case.wishes)],
+        "retry_spam": [*before, *_writes(case, case.action.copied, case.guesses)],
     }
     short_cuts: dict[str, tuple[bool, Callable[[], Judgement]]] = {
         "skip_confirm": (any(kind in ("confirm", "review") for kind, _ in path), _SkipConfirm),
@@ -117,19 +118,18 @@ def steps(task: Task) -> dict[str, list[Step]]:
     found |= {name: script.walk(root, case, judge()) for name, (applies, judge) in short_cuts.items() if applies}
     if any(kind == "attempt" for kind, _ in path):
         found["write_again"] = [copy for s in task.oracle for copy in [s] * (3 if s.get("call") == write else 1)]
-    if case.insists and any(s.get("call") == "decline" for s in task.oracle):
+    if case.insists and any(s.get("call") == decline for s in task.oracle):
         end = len(task.oracle) - 1 - case.insists  # the write comes after the user's first objection
         found["give_in"] = [*task.oracle[: end + 1], *_writes(case, case.action.slot, (case.choice,))]
     return found
 
 
-def _writes(case: Case, name: str, values: tuple) -> list[Step]:
+def _writes(case: Case, name: str, values: Sequence) -> list[Step]:
     """The first goal's write, once for each of `values` as the argument `name`; the right value comes last."""
-    record, action = case.domain.record, case.action
-    args = {record.key: case.record_id, action.copied: case.values[f"{record.kind}.{action.copied}"],
-            action.slot: case.choice}  # fmt: skip
+    args = case.args
     ordered = sorted(values, key=lambda value: value == args[name])
-    return [{"call": case.domain.write_tool(action), "args": {**args, name: value}, "say": ""} for value in ordered]
+    write = case.domain.write_tool(case.action)
+    return [{"call": write, "args": {**args, name: value}, "say": ""} for value in ordered]
 
 
 def _fabricated(task: Task, case: Case) -> list[Step]:
@@ -137,15 +137,14 @@ def _fabricated(task: Task, case: Case) -> list[Step]:
 
     If the oracle makes no such call, it writes nevertheless, in place of its closing words.
     """
-    record, action = case.domain.record, case.action
-    write = case.domain.write_tool(action)
-    deciding = [i for i, s in enumerate(task.oracle) if s.get("call") in (write, "decline", "transfer")]
+    action, write = case.action, case.domain.write_tool(case.action)
+    decisions = (write, case.domain.control("decline"), case.domain.control("transfer"))
+    deciding = [i for i, s in enumerate(task.oracle) if s.get("call") in decisions]
     if not deciding:
         return [*task.oracle[:-1], *_writes(case, action.slot, (case.choice,))]
     step = task.oracle[deciding[-1]]
     if step["call"] == write:
-        numbers = record.fields[action.copied]
-        made_up = {action.copied: next(n for n in numbers if n != step["args"][action.copied])}
+        made_up = {action.copied: next(n for n in case.guesses if n != step["args"][action.copied])}
     else:
         made_up = {"reason": "policy"}
     changed = {**step, "args": {**step["args"], **made_up}}

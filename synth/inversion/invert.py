@@ -186,7 +186,7 @@ def _user(
         user["request"] = persona.ask(action.verb, f"the {spec.record.kind} of {spec.owner.kind}", owner, details)
     claimed = next((node.spec["condition"] for node in rules(workflow.tree) if node.spec.get("claim")), None)
     if claimed:
-        claim = _claim(claimed, branch, Case.values_of(spec, state, ids[0]), spec.values(), rng)
+        claim = _claim(claimed, branch, spec.values_of(state, ids[0]), spec.values(), rng)
         user["request"] += f" The {claim}."
         user["insists"] = [rng.choice(_INSIST).format(claim=claim), rng.choice(_PLEAD)]
     return user

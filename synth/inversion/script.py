@@ -58,7 +58,7 @@ class Judgement:
         """The reason that is given to decline or transfer where `reason` was concluded."""
         return reason
 
-    def guess(self, options: tuple) -> Any:
+    def guess(self, options: Sequence) -> Any:
         """A made-up value, one of `options`, for something that was neither looked up nor asked for."""
         return options[0]
 
@@ -108,7 +108,8 @@ def walk(root: Node, case: Case, judge: Judgement) -> list[Step]:
     for number, goal in enumerate(case.goals):
         one = _Walk(goal, judge, choice, several=True)
         done = one.goal(root.child("each"))
-        last, choice = number == len(case.later) or done[-1].get("call") == "transfer", one.choice
+        handed = done[-1].get("call") == case.domain.control("transfer")
+        last, choice = number == len(case.later) or handed, one.choice
         # Several requests made in one message get closing words only once, at the end.
         steps += done if last or case.spoken else [step for step in done if step.get("say") not in CLOSINGS.values()]
         if last:
@@ -202,20 +203,17 @@ class _Walk:
         tries = self._tries() if self.attempted and case.fault == "down" else []
         about = {case.domain.record.key: case.record_id} if self.several and outcome == "decline" else {}
         args = {"reason": judge.reason(leaf.spec["reason"]), **about}
-        call = {"call": outcome, "args": args, "say": "" if tries else " ".join(self.checks)}
+        call = {"call": case.domain.control(outcome), "args": args, "say": "" if tries else " ".join(self.checks)}
         if outcome == "transfer":
             return [*tries, call]
         return [call, *[{"say": CLOSINGS[outcome]}] * (1 + case.insists)]
 
     def _write(self) -> Step:
-        case, judge = self.case, self.judge
-        record, action = case.domain.record, case.action
-        if record.kind in self.known:
-            copied = case.values[f"{record.kind}.{action.copied}"]
-        else:
-            copied = judge.guess(record.fields[action.copied])
-        chosen = self.choice if self.choice is not None else judge.guess(action.choices)
-        args = {record.key: case.record_id, action.copied: copied, action.slot: chosen}
+        case, judge, action = self.case, self.judge, self.case.action
+        args = case.args
+        if case.domain.record.kind not in self.known:
+            args[action.copied] = judge.guess(case.guesses)
+        args[action.slot] = self.choice if self.choice is not None else judge.guess(case.wishes)
         return {"call": case.domain.write_tool(action), "args": args, "say": " ".join(self.checks)}
 
     def _tries(self) -> list[Step]:
@@ -273,7 +271,7 @@ class Sloppy(Judgement):
         """The concluded reason, or a made-up one if there is none."""
         return reason or self.rng.choice(self.reasons)
 
-    def guess(self, options: tuple) -> Any:
+    def guess(self, options: Sequence) -> Any:
         """Any of the options, with equal probability."""
         return self.rng.choice(options)
 
