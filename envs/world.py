@@ -30,8 +30,10 @@ from typing import Any
 
 from envs import actors, tools
 from envs.base import Actor, Message, Score, Step
+from envs.customer import Customer
 from envs.user import User
 from synth import generate, operators
+from synth.business import interpreter
 from synth.gating import gates
 from synth.growth import selection
 from synth.inversion import script
@@ -78,7 +80,7 @@ class World:
         self.events: list[Event] = []
         self._turn = 0
         self.state = copy.deepcopy(task.state)
-        self._user = User(task.user)
+        self._user = Customer(task.user) if "hears" in task.user else User(task.user)
         self._validators = tools.validators(task.tools)
         self._closed_by: str | None = None
 
@@ -140,12 +142,14 @@ class World:
             return json.dumps({"error": error})
         effect = self.task.effects[name]
         if effect["kind"] == "control":
-            about = [i for name, i in arguments.items() if name != "reason"]  # which of several goals
+            about = [i for name, i in arguments.items() if name not in ("reason", "summary")]  # which record
             event = {"type": effect["outcome"], "reason": arguments["reason"]}
             self._record({**event, "id": about[-1]} if about else event)
             if effect["outcome"] == "transfer":
                 self._closed_by = "transfer"
             return json.dumps({"ok": True})
+        if effect["kind"] in ("search", "calculate"):
+            return self._service(effect, arguments)
         record_id = arguments[effect["key"]]
         if effect["kind"] == "find":
             found = [i for i, record in self.state[effect["collection"]].items() if record[effect["key"]] == record_id]
@@ -161,6 +165,19 @@ class World:
             return json.dumps(record)
         return self._write(name, effect, record_id, arguments)
 
+    def _service(self, effect: dict[str, Any], arguments: dict[str, Any]) -> str:
+        """Executes a search or a calculation of a business."""
+        try:
+            if effect["kind"] == "calculate":
+                return json.dumps({"result": interpreter.calculate(arguments["expression"])})
+            found = interpreter.search(effect, self.state, arguments)
+        except ValueError as error:
+            return json.dumps({"error": str(error)})
+        # That a customer's records were listed is recorded as in a tiny world, under the customer's identifier.
+        self._record(*({"type": "found", "id": value} for name, value in arguments.items() if name.endswith("_id")))
+        rows = self.state[effect["collection"]]
+        return json.dumps({effect["collection"]: [interpreter.shown(effect, rows[i], effect["key"]) for i in found]})
+
     def _write(self, name: str, effect: dict[str, Any], record_id: str, arguments: dict[str, Any]) -> str:
         """Executes a write. The task's faults may leave it unanswered:
 
@@ -172,7 +189,10 @@ class World:
         attempt = 1 + sum(e["type"] == "write" and e["id"] == record_id for e in self.events)
         answered = fault == "done" or (fault != "down" and attempt > 1)
         made = answered or fault == "lost"
-        if made:
+        arguments = {name: value for name, value in arguments.items() if name not in effect.get("free", ())}
+        if made and "program" in effect:
+            interpreter.write(effect, self.state, arguments, self.task.user["now"])
+        elif made:
             for field, argument in effect["set"].items():
                 self.state[effect["collection"]][record_id][field] = arguments[argument]
         event = {"type": "write", "tool": name, "args": arguments, "id": record_id}

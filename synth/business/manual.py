@@ -57,7 +57,7 @@ _RULES = {
     "urgent": (
         "This comes before every other rule on {doing}: if {not_so}, hand over with code {code}.",
         "Before anything else about {doing} is considered, {so} or the matter is handed over with code {code}.",
-        "{Doing} is never looked at further if {not_so}; it is handed over at once with code {code}, whatever else holds.",
+        "{Doing} is never looked at further if {not_so}; hand over at once with code {code}, whatever else holds.",
     ),
 }
 _EXCEPTIONS = (
@@ -83,8 +83,8 @@ _FEATURES = {
     "attempt": (
         "A change that got no answer from the system may have been made all the same, and no change may be made twice. "
         "After two tries without effect the matter is handed over with code unavailable.",
-        "The system sometimes fails to answer: the change may then have been made or not, and must not be made a second "
-        "time. If a second try has no effect either, a colleague takes over (code unavailable).",
+        "The system sometimes fails to answer: the change may then have been made or not, and must not be made twice. "
+        "If a second try has no effect either, a colleague takes over (code unavailable).",
     ),
     "goals": (
         "Several requests are dealt with in the order in which they were made; after a hand-over the colleague sees to "
@@ -98,8 +98,8 @@ _IDENTITY = (
     "A customer is identified by {ways}; record numbers are for us and not for them.",
 )
 _REFUSING = (
-    "A refusal is logged with log_refusal, with the code of the rule that forbids the request and the record that it is "
-    "about. Then tell the customer. Only refusals that a rule demands are logged.",
+    "A refusal is logged with log_refusal, with the code of the rule that forbids the request and the record in "
+    "question. Then tell the customer. Only refusals that a rule demands are logged.",
     "Where a rule forbids what the customer wants, log it with log_refusal (the code stands with the rule) and explain "
     "it to the customer. A request that the customer takes back is not a refusal.",
 )

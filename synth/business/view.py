@@ -43,6 +43,11 @@ class Service(Domain):
         """The name of an action's tool."""
         return self.business.actions[action.verb].tool
 
+    @property
+    def names_record(self) -> bool:
+        """A refusal is always logged with its record."""
+        return True
+
     def control(self, outcome: str) -> str:
         """The tool that carries out "decline" or "transfer"."""
         return {"decline": DECLINE, "transfer": TRANSFER}[outcome]
@@ -121,7 +126,7 @@ class Service(Domain):
         return [*found[:4], wanted]
 
     def guesses(self, action: Action, right: Any) -> list[Any]:
-        """Values that an agent might make up for the first argument that follows from the records; the last is right."""
+        """Values that an agent might make up for the first argument that comes from the records; the last is right."""
         if isinstance(right, int):
             return [right + 100, max(0, right - 50) if right else 50, right * 2 + 1, 0 if right else 999, right]
         return ["unknown", "default", right]

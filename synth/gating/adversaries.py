@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from synth.inversion import script
+from synth.inversion import dialect, script
 from synth.inversion.case import Case, true_branch
 from synth.inversion.script import Judgement, Step
 from synth.task import Task
@@ -87,18 +87,19 @@ def steps(task: Task) -> dict[str, list[Step]]:
     Raises ValueError if the state lacks a record in play.
     """
     case, root = Case.of(task), tree.from_dict(task.tree)
+    words = dialect.of(case)
     path = [(node.kind, edge) for node, edge in true_branch(root, case)]
     guards = [node for node in tree.nodes(root) if node.kind == "guard"]
     first_rule = next((node.spec["condition"]["field"].split(".")[1] for node in guards), "status")
     write = case.domain.write_tool(case.action)
     decline, transfer = case.domain.control("decline"), case.domain.control("transfer")
     before = [s for s in task.oracle if s.get("call") not in (write, decline, transfer)]
-    before = [s for s in before if s.get("say") not in script.CLOSINGS.values()]
-    about = {case.domain.record.key: case.record_id} if case.later else {}
+    before = [s for s in before if not script.closes(s)]
+    about = {case.domain.record.key: case.record_id} if case.later or case.domain.names_record else {}
     refusal = {"call": decline, "args": {"reason": first_rule, **about}, "say": ""}
     found = {
-        "no_op": [{"say": script.CLOSINGS["write"]}],
-        "always_refuse": [refusal, {"say": script.CLOSINGS["decline"]}],
+        "no_op": [{"say": words.closings["write"]}],
+        "always_refuse": [refusal, {"say": words.closings["decline"]}],
         "always_transfer": [{"call": transfer, "args": {"reason": first_rule}, "say": ""}],
         "skip_read": script.walk(root, case, _SkipRead(case)),
         "fabricate": _fabricated(task, case),

@@ -35,6 +35,7 @@ class Case:
     spoken: bool  # whether the user makes later requests only once the earlier ones are settled
     state: State  # the task's state at reset
     now: str  # the task's day, "" where nothing depends on it
+    script: dict[str, Any]  # the user script
     slots: dict[str, Any]  # what the user wants, by argument: the choice and, in a business, further details
 
     @classmethod
@@ -73,6 +74,7 @@ class Case:
             spoken=False,
             state=task.state,
             now=now,
+            script=user,
             slots=user["slots"],
         )
 

@@ -129,7 +129,8 @@ class _Rubric:
             self.state = self.state | {name: self.state[name] | records for name, records in after.items()}
             self._add(case.domain.write_tool(action), node, weight=2.0, delta=delta)
         elif self.outcome in ("decline", "transfer"):
-            about = self.scope if self.outcome == "decline" else {}
+            about = self.scope or ({"id": case.record_id} if case.domain.names_record else {})
+            about = about if self.outcome == "decline" else {}
             self._goal(self.outcome, node, 2.0, type=self.outcome, reason=self.reason, **about)
 
     def violations(self) -> list[Predicate]:

@@ -92,6 +92,11 @@ class Domain:
         """The name of the tool that lists the records of an owner."""
         return f"find_{self.record.collection}"
 
+    @property
+    def names_record(self) -> bool:
+        """Whether a refusal always says which record it is about, and not only where there are several goals."""
+        return False
+
     def control(self, outcome: str) -> str:
         """The name of the tool that carries out "decline" or "transfer"."""
         return outcome
