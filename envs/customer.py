@@ -26,6 +26,12 @@ def _lexicon(hears: str, knows: str) -> Lexicon:
     return Lexicon({name: tuple(fact["words"]) for name, fact in facts.items()}, verbs, tuple(words["records"]))
 
 
+@functools.lru_cache(maxsize=4096)
+def _heard(text: str, hears: str, knows: str) -> Heard:
+    """What a message does. The gates play the same messages again and again."""
+    return recognise(text, _lexicon(hears, knows))
+
+
 class Customer:
     """The customer of one episode. It has the interface of envs.user.User.
 
@@ -34,8 +40,8 @@ class Customer:
     - request, record_id, verb, slots, withheld, accepts, yes, no, amends, find, insists, later: as in envs/user.py;
       `verb` is the name of an action of the business, `slots` has every argument that only the customer knows.
     - wish: what the customer wants, after "I'd like to". its: {record id: what the customer calls it}.
-    - knows: {fact: {"words", "says", "as", "type", "value", "others"}}: what agents call a fact, the answer, the general
-      name of such a fact in envs/hearing; for slots their type, their value and {other value: how it is said}.
+    - knows: {fact: {"words", "says", "as", "type", "others"}}: what agents call a fact, the answer, general names of
+      such facts in envs/hearing; for slots their type and {other value: how it is said}.
     - amended: how the customer says the value of `amends`. now: the day.
     - hears: {"verbs", "records"}, see envs/hearing. voice: {"unclear", "meant", "waiting", "unknown", "asked"}.
     """
@@ -45,12 +51,12 @@ class Customer:
         self._patience = PATIENCE
         self._insists = list(script.get("insists", ()))
         self._goals = [script, *script.get("later", ())]
-        self._lexicon = _lexicon(json.dumps(script["hears"]), json.dumps(script["knows"]))
+        self._words = json.dumps(script["hears"]), json.dumps(script["knows"])
         self.voiced = [script["record_id"], *(g["record_id"] for g in self._goals[1:] if "request" not in g)]
 
     def reply(self, text: str, settled: bool, refused: bool = False) -> tuple[str | None, list[Event]]:
         """Answers one assistant message; arguments and result as in envs.user.User.reply."""
-        heard = recognise(text, self._lexicon)
+        heard = _heard(text, *self._words)
         answers, events = [], []
         if heard.consent and not (settled and self._elsewhere(heard)):
             said, events = self._consent(heard, text)

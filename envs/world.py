@@ -21,7 +21,6 @@ over all of them.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import math
@@ -79,7 +78,8 @@ class World:
         self.tools = task.tools
         self.events: list[Event] = []
         self._turn = 0
-        self.state = copy.deepcopy(task.state)
+        # Records are shared with the task until a write replaces them by changed copies.
+        self.state = {name: dict(records) for name, records in task.state.items()}
         self._user = Customer(task.user) if "hears" in task.user else User(task.user)
         self._validators = tools.validators(task.tools)
         self._closed_by: str | None = None
@@ -193,8 +193,9 @@ class World:
         if made and "program" in effect:
             interpreter.write(effect, self.state, arguments, self.task.user["now"])
         elif made:
-            for field, argument in effect["set"].items():
-                self.state[effect["collection"]][record_id][field] = arguments[argument]
+            changed = {field: arguments[argument] for field, argument in effect["set"].items()}
+            records = self.state[effect["collection"]]
+            records[record_id] = {**records[record_id], **changed}
         event = {"type": "write", "tool": name, "args": arguments, "id": record_id}
         self._record({**event, "attempt": attempt, "answered": answered, "made": made})
         return json.dumps({"ok": True} if answered else {"error": "no answer"})

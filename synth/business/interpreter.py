@@ -73,12 +73,15 @@ def _value(node: ast.AST) -> int | float:
 
 
 def write(effect: dict[str, Any], state: State, arguments: dict[str, Any], now: str) -> None:
-    """Carries a write out, in place. now: the task's day and time. Raises KeyError if a record is missing."""
-    record = state[effect["collection"]][arguments[effect["key"]]]
+    """Carries a write out: in the state, the records that it changes are replaced by changed copies.
+
+    now: the task's day and time. Raises KeyError if a record is missing.
+    """
+    record = _copied(state, effect["collection"], arguments[effect["key"]])
     rows = {"record": record}
     for name, (collection, key) in effect["rows"].items():
         holder = record if key in record else rows["owner"]
-        rows[name] = state[collection][holder[key]]
+        rows[name] = _copied(state, collection, holder[key])
     for change in effect["program"]:
         row, path = rows[change["on"]], change["path"]
         value = filled(change["value"], arguments, now)
@@ -90,6 +93,12 @@ def write(effect: dict[str, Any], state: State, arguments: dict[str, Any], now: 
             put(row, path, [*(get(row, path) or []), value])
         else:
             put(row, path, [item for item in get(row, path) if item[change["where"]] != value])
+
+
+def _copied(state: State, collection: str, key: str) -> dict[str, Any]:
+    """A copy of a record, which replaces it in the state. Raises KeyError if there is no such record."""
+    state[collection][key] = copy.deepcopy(state[collection][key])
+    return state[collection][key]
 
 
 def filled(value: Any, arguments: dict[str, Any], now: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import random
@@ -107,7 +106,7 @@ class Service(Domain):
         touched: interpreter.State = {}
         for kind, row in rows.items():
             collection = self.business.of_kind[kind]
-            touched[collection] = {row[self.business.collections[collection].key]: copy.deepcopy(row)}
+            touched[collection] = {row[self.business.collections[collection].key]: row}
         interpreter.write(effect, touched, arguments, now)
         return touched
 
