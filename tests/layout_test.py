@@ -50,6 +50,7 @@ ROOMS = {
         "problems": "question personas jsonl gating teachers",
     },
     "envs": {
+        "hearing": "",
         "base": "",
         "tools": "",
         "user": "",

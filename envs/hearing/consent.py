@@ -1,0 +1,351 @@
+"""Whether a message asks for a yes to writes, and to which."""
+
+from __future__ import annotations
+
+from envs.hearing import cues
+from envs.hearing.mentions import DONE, LISTED, NAMED, OTHER, PROPOSED, WISHED, Mention
+from envs.hearing.patterns import Match
+from envs.hearing.tokens import Sentence, stem
+from envs.hearing.verbs import OPPOSITES
+
+_ADVERBS = frozenset(
+    "just now then please go ahead and also first straight away quickly happily to already the me us you your that "
+    "it this all for with so simply proceed - , kindly".split()
+)
+_POINTERS = frozenset("it that this these those both them so all everything do".split())
+_NOT_CHOICE = frozenset(
+    "not no keep leave wait something anything if should is are do rather would less more so hold stop just "
+    "otherwise later".split()
+)
+
+
+class Asked:
+    """What asks for consent in a message: direct mentions, or the description that stands before.
+
+    kind: "" (nothing), "direct", "context" (a description is needed), "open" (may go without one).
+    """
+
+    def __init__(self) -> None:
+        self.kind = ""
+        self.sentence = -1
+        self.mentions: list[Mention] = []
+        self.choice = False
+
+
+def asked(
+    sentences: list[Sentence], mentions: list[Mention], found: list[list[Match]]
+) -> tuple[bool, list[Mention], bool]:
+    """(whether consent is asked, to which mentions, whether alternatives are offered instead).
+
+    found: the matches of cues for each sentence, labelled "head", "tag", "proceed", "say" and others.
+    """
+    result = Asked()
+    for index, sentence in enumerate(sentences):
+        here = [m for m in mentions if m.sentence == index]
+        _sentence(index, sentence, here, found[index], mentions, result, sentences)
+    if result.choice and result.kind != "direct":
+        return False, [], True
+    if not result.kind:
+        return False, [], result.choice
+    if result.kind == "direct":
+        chosen = result.mentions
+    else:
+        chosen = _described(mentions, result.sentence, sentences, result.kind)
+        if not chosen and result.kind == "context":
+            return False, [], False
+    done = {m.verb for m in mentions if m.mode == DONE}
+    verbs = {m.verb for m in chosen}
+    if done & verbs - {None} or any(opposite <= verbs for opposite in OPPOSITES):
+        return False, [], False
+    if done and not chosen and any(m.mode == DONE and m.sentence >= result.sentence - 1 for m in mentions):
+        return False, [], False
+    if _or_between(chosen, sentences):
+        return False, [], True
+    return True, chosen, False
+
+
+def _sentence(
+    index: int, sentence: Sentence, here: list[Mention], found: list[Match], mentions: list[Mention], result: Asked,
+    sentences: list[Sentence],
+) -> None:  # fmt: skip
+    """Enters in the result what one sentence asks."""
+    words = sentence.words
+    if any(w in ("policy", "policies", "terms") for w in words) and not {"i", "we", "me"} & set(words):
+        return
+    wh = bool(words) and _wh(words)
+    for match in found:
+        if match.label == "head" and not wh:
+            if _negated(words, match.start, match.end):
+                continue
+            if _head(index, sentence, here, match, mentions, result):
+                return
+    if wh:
+        return
+    for match in found:
+        if match.label == "proceed" and (sentence.question or _imperative(words, match)):
+            if not _negated(words, match.start, match.end) and _ends(words, match.end, 8):
+                _set(result, "open", index)
+        elif match.label == "say":
+            condition = words[match.start] in cues.CONDITIONS
+            if _negated(words, match.start, match.end) or _names_fact(words, match) or "must" in words[: match.start]:
+                continue
+            if condition and not any(m.mode in (PROPOSED, LISTED) for m in mentions):
+                continue
+            if "have" in words[max(0, match.start - 2) : match.start]:
+                continue
+            _set(result, "open" if not condition else "context", index)
+        elif match.label == "tag" and sentence.question:
+            if not _negated(words, match.start, match.end) and (match.start >= len(words) - 7 or match.start <= 3):
+                if _ends(words, match.end, 6) and not _own_question(words, match):
+                    _set(result, "context", index)
+    if sentence.question and not result.kind and here and here[0].mode == LISTED and here[0].start <= 4:
+        if not _asks_otherwise(words) and _listed_question(words, here[0]):
+            result.kind, result.sentence, result.mentions = "direct", index, [m for m in here if m.mode == LISTED]
+            if "or" in words and not _harmless(words, words.index("or")):
+                result.kind, result.choice = "", True
+
+
+def _listed_question(words: list[str], mention: Mention) -> bool:
+    """Whether a fragment with a question mark asks for the write itself: "Cancel K-77?"; not "Any change?"."""
+    return not {"you", "any", "did", "is", "are", "still"}.intersection(words[: mention.start])
+
+
+def _asks_otherwise(words: list[str]) -> bool:
+    return bool({"which", "what", "when", "where", "who", "why", "how"}.intersection(words)) or "one of" in " ".join(
+        words
+    )
+
+
+def _set(result: Asked, kind: str, index: int) -> None:
+    strength = {"": 0, "context": 1, "open": 2, "direct": 3}
+    if strength[kind] >= strength[result.kind]:
+        result.kind, result.sentence = kind, index
+
+
+def _wh(words: list[str]) -> bool:
+    """Whether a sentence asks for something and not for a yes: it begins with what, which, why and so on."""
+    lead = [
+        w
+        for w in words[:6]
+        if w
+        not in (
+            "and",
+            "so",
+            "but",
+            "ok",
+            ",",
+            "great",
+            "to",
+            "for",
+            "at",
+            "in",
+            "right",
+        )
+    ]
+    if not lead or lead[0] not in cues.WH:
+        return False
+    return not (
+        lead[0]
+        in (
+            "when",
+            "who",
+            "which",
+            "what",
+        )
+        and "," in words
+        and words.index(",") < len(words) - 2
+    )
+
+
+def _negated(words: list[str], start: int, end: int) -> bool:
+    near = set(words[max(0, start - 4) : end + 2])
+    return bool({"not", "never", "without", "against", "neither"} & near) and "whether" not in near
+
+
+def _imperative(words: list[str], match: Match) -> bool:
+    return match.start <= 2 or "please" in words[: match.start]
+
+
+def _ends(words: list[str], end: int, most: int) -> bool:
+    """Whether after token `end` at most so many words follow, and no other subject: the tail of a question."""
+    rest = [w for w in words[end:] if w.isalnum()]
+    return len(rest) <= most and not {"did", "why", "what", "where", "when"} & set(rest)
+
+
+def _own_question(words: list[str], match: Match) -> bool:
+    """Whether the question is of its own and not the tail of a proposal: "is the card still ok for you?"."""
+    return bool(
+        match.start
+        and words[0]
+        in (
+            "did",
+            "do",
+            "have",
+            "was",
+            "were",
+            "had",
+            "is",
+            "are",
+        )
+        and match.start > 2
+    )
+
+
+def _names_fact(words: list[str], match: Match) -> bool:
+    """Whether what is to be confirmed is a detail of the customer: "please confirm your email"."""
+    rest = words[match.end : match.end + 3]
+    return bool({"your", "which", "what", "when", "where"} & set(rest)) and words[match.end - 1] == "confirm"
+
+
+def _harmless(words: list[str], at: int) -> bool:
+    """Whether an "or" only offers not to do it: "or keep it as it is", "or not"."""
+    return (
+        not words[at + 1 :]
+        or words[at + 1] in _NOT_CHOICE
+        or words[at - 1] in ("yes", "y")
+        or "no" in words[at + 1 : at + 3]
+    )
+
+
+def _head(
+    index: int, sentence: Sentence, here: list[Mention], match: Match, mentions: list[Mention], result: Asked
+) -> bool:
+    """Whether the verb phrase after "shall I" and the like asks for a write; enters it."""
+    words, tokens = sentence.words, sentence.tokens
+    at = match.end
+    while at < len(words) and (words[at] in _ADVERBS or tokens[at].kind == "mark"):
+        if any(m.start == at for m in here):
+            break
+        at += 1
+    if at >= len(words):
+        _set(result, "open", index)
+        return True
+    alternatives = [i for i in range(match.start, len(words)) if words[i] == "or" and not _harmless(words, i)]
+    direct = [m for m in here if m.start >= match.end and m.mode != DONE]
+    head = next((m for m in direct if at - 1 <= m.start <= at + 1), None)
+    stem = tokens[at].stem
+    lookup = words[at] in cues.LOOKUP or stem in _LOOKUP_STEMS
+    if head is not None and (head.start <= at or not lookup):
+        if head.verb is None and lookup:
+            return False
+        if _vague(words[head.start :]):
+            result.choice = True
+            return True
+        after = [m for m in direct if m.start >= head.start and _same_clause(words, head, m)]
+        if alternatives:
+            result.choice = True
+            return True
+        if result.kind == "direct" and result.sentence == index:
+            return True
+        result.kind, result.sentence, result.mentions = "direct", index, after
+        return True
+    if lookup:
+        return False
+    generic = stem in _GENERIC_STEMS or words[at] in cues.GENERIC
+    if generic and not _names_something_else(words[at:]):
+        if alternatives and not {"yes", "go"} & set(words[: match.start]):
+            return False
+        _set(result, "open", index)
+        return True
+    if _POINTERS.intersection(words[at : at + 6]) and any(m.mode in (PROPOSED, LISTED, WISHED) for m in mentions):
+        _set(result, "context", index)
+        return True
+    return False
+
+
+def _vague(words: list[str]) -> bool:
+    text = " ".join(words[:8])
+    return any(
+        p in text
+        for p in (
+            "one of them",
+            "one of your",
+            "one of the",
+            "something",
+            "anything",
+        )
+    )
+
+
+def _names_something_else(words: list[str]) -> bool:
+    """Whether a general verb has an object that isn't the described write: "have your postcode", "take your name"."""
+    rest = words[1:6]
+    return words[0] in (
+        "have",
+        "take",
+        "get",
+        "start",
+        "enter",
+        "note",
+        "move",
+        "change",
+        "put",
+        "book",
+    ) and (
+        "your" in rest[:2] or "a" in rest[:1] or "some" in rest[:1] or "something" in rest[:2] or "anything" in rest[:2]
+    )
+
+
+def _same_clause(words: list[str], head: Mention, other: Mention) -> bool:
+    """Whether a later mention belongs to the same question: no purpose or relative clause begins between."""
+    between = words[head.end : other.start]
+    if other is head:
+        return True
+    if other.mode == OTHER or {"because", "if", "since", "which", "for", "before", "after", "once", "as"} & set(
+        between
+    ):
+        return False
+    return bool({"and", ",", "then", "plus", "+", "&", "-", "also"} & set(between))
+
+
+def _described(mentions: list[Mention], until: int, sentences: list[Sentence], kind: str) -> list[Mention]:
+    """The writes described before (or just after) the question in sentence `until`, the best way they are described."""
+    here = [m for m in mentions if m.mode not in (OTHER, DONE)]
+    before = [m for m in here if m.sentence <= until]
+    after = [m for m in here if m.sentence > until]
+    for group in (before, after):
+        active = [m for m in group if m.mode == PROPOSED]
+        listed = [m for m in group if m.mode == LISTED]
+        wished = [m for m in group if m.mode == WISHED]
+        if active:
+            firm = [m for m in active if not m.passive] or active
+            extra = [m for m in active + listed if m.passive or m.mode == LISTED and sentences[m.sentence].item]
+            return _distinct(sorted({id(m): m for m in firm + extra}.values(), key=lambda m: (m.sentence, m.start)))
+        if listed:
+            return _distinct(
+                sorted(
+                    listed + [m for m in wished if m.verb not in {o.verb for o in listed}],
+                    key=lambda m: (m.sentence, m.start),
+                )
+            )
+        if wished:
+            return _distinct(wished)
+    if kind == "open":
+        named = [m for m in before if m.mode == NAMED]
+        return _distinct(named[-1:])
+    return []
+
+
+def _distinct(mentions: list[Mention]) -> list[Mention]:
+    """Each verb once; those which are not offered only if there are no others."""
+    offered = [m for m in mentions if m.verb is not None] or mentions[:1]
+    seen: dict[str | None, Mention] = {}
+    for mention in offered:
+        seen.setdefault(mention.verb, mention)
+    return list(seen.values())
+
+
+def _or_between(chosen: list[Mention], sentences: list[Sentence]) -> bool:
+    """Whether two of the described writes are alternatives."""
+    for first, second in zip(chosen, chosen[1:]):
+        if first.sentence == second.sentence and "or" in sentences[first.sentence].words[first.end : second.start]:
+            return True
+        if second.sentence > first.sentence:
+            opening = sentences[second.sentence].words[:3]
+            if "or" in opening or "alternatively" in opening:
+                return True
+    return False
+
+
+_LOOKUP_STEMS = frozenset(stem(word)[0] for word in cues.LOOKUP)
+_GENERIC_STEMS = frozenset(stem(word)[0] for word in cues.GENERIC)

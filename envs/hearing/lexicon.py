@@ -1,0 +1,96 @@
+"""What a business calls its facts, its writes and its records; and the patterns made of that and of general English."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from envs.hearing import facts as fact_table
+from envs.hearing import verbs as verb_table
+from envs.hearing.patterns import Matcher
+
+
+@dataclasses.dataclass(frozen=True)
+class Verb:
+    """One write that a business offers.
+
+    name: such as "reschedule_job". words: base-form synonyms of the domain, in addition to general ones: ("move", "push
+    back"). family: one of the general families, whose synonyms are envs/hearing/verbs.py; "" if its name is none.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    family: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Lexicon:
+    """The words of one business.
+
+    facts: fact name -> the domain's own noun phrases for it; general ones of a common name are known. verbs: the
+    writes. records: nouns for the main record. When it is first used, a ValueError names a family that is not known.
+    """
+
+    facts: dict[str, tuple[str, ...]]
+    verbs: tuple[Verb, ...]
+    records: tuple[str, ...]
+
+    @functools.cached_property
+    def writes(self) -> Matcher:
+        """Names of writes; label: (Verb.name, order), ("", ...) for none, (None, ...) for what is not offered."""
+        own: list[tuple[str, tuple[str | None, int]]] = []
+        offered = set()
+        for rank, verb in enumerate(self.verbs):
+            family = verb.family or (verb.name if verb.name in verb_table.FAMILIES else "")
+            if family and family not in verb_table.FAMILIES:
+                raise ValueError(
+                    f"verb {verb.name}: family {family!r} is none of {', '.join(sorted(verb_table.FAMILIES))}"
+                )
+            offered.add(family)
+            spoken = verb.name.replace("_", " ")
+            derived = () if family else (spoken.replace(" ", " .. ", 1), spoken)
+            for phrase in (*verb_table.FAMILIES.get(family, ()), *verb.words, *derived):
+                own.append((_checked(phrase), (verb.name, rank)))
+        other = [
+            (phrase, (None, len(self.verbs) + rank))
+            for rank, (family, phrases) in enumerate(verb_table.FAMILIES.items())
+            if family not in offered
+            for phrase in phrases
+        ]
+        return Matcher([*own, *other, *((phrase, ("", -1)) for phrase in verb_table.NEUTRAL)])
+
+    @functools.cached_property
+    def nouns(self) -> Matcher:
+        """Noun phrases of the facts; label: (fact, whether the phrase is the domain's own)."""
+        found = []
+        for name, phrases in self.facts.items():
+            found += [(_checked(phrase), (name, True)) for phrase in phrases]
+            found += [(phrase, (name, False)) for phrase in fact_table.NOUNS.get(_general(name), ())]
+            found.append((name.replace("_", " "), (name, True)))
+        return Matcher(found)
+
+    @functools.cached_property
+    def questions(self) -> Matcher:
+        """Wordings that are a question for a fact; label: the fact."""
+        return Matcher((p, name) for name in self.facts for p in fact_table.QUESTIONS.get(_general(name), ()))
+
+    @functools.cached_property
+    def choices(self) -> Matcher:
+        """What facts may be; label: the fact."""
+        return Matcher((p, name) for name in self.facts for p in fact_table.CHOICES.get(_general(name), ()))
+
+    @functools.cached_property
+    def record_nouns(self) -> Matcher:
+        return Matcher((_checked(noun), noun) for noun in self.records)
+
+
+def _general(name: str) -> str:
+    return fact_table.ALIASES.get(name, name)
+
+
+def _checked(phrase: str) -> str:
+    """A phrase of a lexicon as a pattern of plain words; ValueError if it has none."""
+    words = [w for w in phrase.replace("_", " ").replace("-", " ").replace("'", " ").split() if w]
+    if not words:
+        raise ValueError("a phrase of the lexicon is empty")
+    return " ".join(words)

@@ -1,0 +1,401 @@
+"""Where a message names a write, and how: as something to do, done, past, denied, supposed or only named."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from envs.hearing import tokens as tk
+from envs.hearing.cues import NEGATION, POLICY, SUBORDINATE
+from envs.hearing.lexicon import Lexicon
+from envs.hearing.tokens import Sentence
+
+# ways in which a write is named
+PROPOSED = "proposed"  # "I'd move it", "it will be moved", "I move it"
+WISHED = "wished"  # "you want it moved"
+LISTED = "listed"  # "Move to 3 June", "3 extra keys added": an imperative or a fragment
+NAMED = "named"  # "the refund"
+DONE = "done"
+OTHER = "other"  # past of others, negated, supposed, a rule, what the customer may do
+
+_I = frozenset("i we me us".split())
+_MODAL = frozenset("will would shall can could may might should let going able".split())
+_BE = frozenset("is are am was were".split())
+_BREAKS = frozenset(". ; : ! ( ) – — but".split())
+_SKIP = frozenset(
+    "just now also then please go ahead and happily gladly quickly immediately already successfully all fully then "
+    "first to both today therefore simply hereby gone went have been be get got".split()
+)
+_PRONOUN = frozenset("i we you he she they it this that".split())
+_OBJECT = frozenset("you it them this that those these".split())
+_VAGUE = (
+    "one of them",
+    "one of your",
+    "one of the",
+    "one of these",
+    "one of those",
+    "some other",
+    "something",
+    "anything",
+    "as we see fit",
+)
+
+
+@dataclasses.dataclass(slots=True)
+class Mention:
+    """A write named at tokens start to end (exclusive) of a sentence. verb: None for one that is not offered."""
+
+    verb: str | None
+    mode: str
+    sentence: int
+    start: int
+    end: int
+    passive: bool = False
+
+
+def mentions_of(sentences: list[Sentence], lexicon: Lexicon) -> list[Mention]:
+    """Every naming of a write, in order."""
+    found: list[Mention] = []
+    for index, sentence in enumerate(sentences):
+        previous: Mention | None = None
+        for start, end, verb in _names(sentence, lexicon):
+            mode, passive = _mode(sentence, start, previous)
+            mention = Mention(verb, mode, index, start, end, passive)
+            found.append(mention)
+            previous = mention
+    return found
+
+
+def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | None]]:
+    """(start, end, verb) of what names a write; of those that overlap the one with most words, then the one offered."""
+    matches = lexicon.writes.find(sentence.tokens)
+    if not matches:
+        return []
+    count: dict[tuple, int] = {}
+    for match in matches:
+        count[match.label] = max(count.get(match.label, 0), match.weight)
+    order = sorted(matches, key=lambda m: (-m.weight, m.label[0] is None, m.end - m.start, m.label[1]))
+    taken: list[tuple[int, int, str | None]] = []
+    for match in order:
+        # a pattern with a gap claims its words only where another verb stands
+        if any(match.start < end and start < match.end for start, end, _ in taken):
+            continue
+        taken.append((match.start, match.end, match.label[0]))
+    return sorted((t for t in taken if t[2] != ""), key=lambda t: t[0])
+
+
+def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str, bool]:
+    """(mode, passive) of the write named at a token."""
+    tokens, words = sentence.tokens, sentence.words
+    form = tokens[start].form
+    begin = _clause(sentence, start)
+    left = words[begin:start]
+    if POLICY.intersection(words) and not _I.intersection(left[-4:]):
+        return OTHER, False
+    if left and left[0] == ",":
+        left = left[1:]
+    lead = [w for w in left if w not in tk_fillers]
+    subordinate = bool(lead) and lead[0] in SUBORDINATE or any(w in ("if", "unless", "suppose") for w in left)
+    if subordinate and not _waits(lead):
+        return OTHER, False
+    joined = previous is not None and _joined(words[previous.end : start])
+    near = left[-7:]
+    if NEGATION.intersection(near) and not (joined and "not" not in near):
+        return OTHER, False
+    if "one" in words[start:] and any(phrase in " ".join(words[start:]) for phrase in _VAGUE[:5]):
+        return OTHER, False
+    if any(
+        w in ("something", "anything", "yesterday") for w in words[start : start + 5]
+    ) or "as we see fit" in " ".join(words):
+        return OTHER, False
+    skipped = [w for w in left if w not in _SKIP]
+    last = skipped[-1] if skipped else ""
+    if form == tk.ED:
+        return _of_participle(sentence, begin, start, left, last, joined, previous)
+    if form == tk.EITHER and ("have" in left[-4:] or "has" in left[-4:]) and not {"will", "would"}.intersection(left):
+        return DONE, False
+    if {"did", "had"}.intersection(near) and _PRONOUN.intersection(near):
+        return OTHER, False
+    if joined and previous is not None:
+        return previous.mode, previous.passive
+    modal = [w for w in left if w in _MODAL]
+    if "you" in near:
+        at = len(left) - 1 - left[::-1].index("you")
+        before, after = left[:at], left[at + 1 :]
+        wish = {
+            "want",
+            "like",
+            "wish",
+            "ask",
+            "asked",
+            "asking",
+            "need",
+            "request",
+            "requested",
+            "prefer",
+        }.intersection(after)
+        i_after = _I.intersection(after)
+        if wish and not (
+            before
+            and before[-1]
+            in (
+                "do",
+                "would",
+                "did",
+                "why",
+                "are",
+            )
+        ):
+            return WISHED, False
+        if not i_after and (
+            _MODAL.intersection(after) or set(before[-1:]) & {"do", "would", "can", "could", "will", "did"}
+        ):
+            return OTHER, False
+        if (
+            not i_after
+            and not wish
+            and form == tk.BASE
+            and (not after or after == ["to"])
+            and not _I.intersection(before)
+        ):
+            return OTHER, False
+    if _I.intersection(left) and (modal or last in _I or "to" in left[-3:] or "am" in left or "are" in left):
+        if form in (tk.BASE, tk.ING, tk.EITHER, tk.S):
+            return PROPOSED, False
+    if last in (
+        "i",
+        "we",
+        "let",
+        "will",
+        "would",
+        "shall",
+    ) and form in (tk.BASE, tk.EITHER):
+        return PROPOSED, False
+    if modal and {"be", "go", "come"}.intersection(left[-3:]) and form == tk.ING:
+        return PROPOSED, True
+    if "would" in left or "will" in left:
+        if form in (tk.BASE, tk.EITHER, tk.S) and last not in (
+            "the",
+            "a",
+            "an",
+            "your",
+        ):
+            return PROPOSED, True
+    if not lead or (len(lead) <= 3 and not _finite(lead)):
+        if form in (tk.BASE, tk.ING, tk.EITHER, tk.NOUN, tk.S) and not _finite(words[start + 1 :]):
+            return LISTED, False
+        if form in (tk.BASE, tk.EITHER) and not lead:
+            return LISTED, False
+    if not _finite(words):
+        return LISTED, False
+    return NAMED, False
+
+
+def _of_participle(
+    sentence: Sentence, begin: int, start: int, left: list[str], last: str, joined: bool, previous: Mention | None
+) -> tuple[str, bool]:
+    """The mode of a write in "-ed": "have cancelled", "will be cancelled", "want it cancelled", "order cancelled"."""
+    words = sentence.words
+    if {"will", "would", "shall"}.intersection(left[-8:]) or _before(left, "to", "be") or _before(left, "going", "be"):
+        if {"must", "has", "have", "need", "needs"}.intersection(left[-5:]) and not {
+            "will",
+            "would",
+            "shall",
+        }.intersection(left):
+            return OTHER, True
+        return PROPOSED, True
+    if {"can", "could", "may", "might", "must", "should", "cannot", "to"}.intersection(left[-4:]) and "be" in left[-3:]:
+        return OTHER, True
+    if _I.intersection(left) and {"have", "get"}.intersection(left) and {"would", "will", "can"}.intersection(left):
+        return PROPOSED, True
+    if "you" in left and {"want", "like", "wish", "wanted", "asked", "need"}.intersection(left):
+        return (OTHER, True) if words[begin] in ("do", "would", "did") else (WISHED, True)
+    if "getting" in left or "being" in left:
+        return (DONE if "now" in left else PROPOSED), True
+    asked = (
+        sentence.question
+        and begin == 0
+        and bool(left)
+        and left[0]
+        in (
+            "did",
+            "have",
+            "has",
+            "was",
+            "were",
+            "had",
+            "is",
+            "are",
+            "do",
+        )
+    )
+    if asked or {"did", "had"}.intersection(left) or "you" in left and {"have", "you"}.issuperset(left[-2:]):
+        return OTHER, True
+    if left and left[0] in (
+        "somebody",
+        "someone",
+        "last",
+        "they",
+        "he",
+        "she",
+    ):
+        return OTHER, False
+    if {"was", "were"}.intersection(left[-4:]):
+        return (DONE if {"successfully", "just", "now"}.intersection(left) else OTHER), True
+    if {"has", "have", "been", "is", "are", "am", "having"}.intersection(left) or _I.intersection(left):
+        return DONE, not _I.intersection(left)
+    if joined and previous is not None and previous.mode == DONE:
+        return DONE, previous.passive
+    if (
+        last
+        in (
+            "the",
+            "your",
+            "a",
+            "my",
+        )
+        or words[begin:start]
+        and words[start - 1]
+        in (
+            "the",
+            "your",
+            "a",
+            "an",
+        )
+    ):
+        return NAMED, False  # an adjective: "your cancelled class"
+    real = [w for w in left if w not in _SKIP and w.isalnum()]
+    if not real:  # "Booked you for 8:15", "Moved to 6 Nov."
+        return DONE, False
+    return LISTED, True
+
+
+def _waits(lead: list[str]) -> bool:
+    """Whether the clause only makes the customer's word a condition: "if you'd like me to cancel it"."""
+    return "you" in lead[:3] and bool({"want", "like", "wish", "happy", "ok"}.intersection(lead))
+
+
+def _before(left: list[str], first: str, second: str) -> bool:
+    near = left[-6:]
+    return first in near and second in near and near.index(first) < len(near) - 1 - near[::-1].index(second) + 1
+
+
+def _clause(sentence: Sentence, at: int) -> int:
+    """Where the clause with token `at` begins."""
+    words = sentence.words
+    for i in range(at - 1, -1, -1):
+        if words[i] in _BREAKS:
+            return i + 1
+        if words[i] == "-" and i and words[i - 1] != "-":
+            return i + 1
+        if words[i] == "," and _starts(words, i + 1):
+            return i + 1
+        if words[i] in ("and", "so", "then") and i + 1 < at and words[i + 1] in _PRONOUN:
+            return i + 1
+        if (
+            words[i]
+            in (
+                "if",
+                "because",
+                "once",
+                "before",
+                "until",
+                "unless",
+                "that",
+                "which",
+                "so",
+                "as",
+            )
+            and i < at
+        ):
+            if (
+                words[i] not in ("that", "so", "as")
+                or i + 1 < at
+                and words[i + 1] in _PRONOUN
+                and words[i + 1] != words[i]
+            ):
+                return i
+    return 0
+
+
+def _starts(words: list[str], at: int) -> bool:
+    """Whether a clause of its own begins at a token: within the next words stands a subject with its verb."""
+    following = words[at : at + 5]
+    if following and following[0] in (
+        "then",
+        "and",
+        "so",
+        "but",
+        "or",
+    ):
+        following = following[1:]
+    if (
+        following
+        and following[0]
+        in _PRONOUN | {"shall", "should", "can", "could", "may", "would", "do", "is", "does"} | SUBORDINATE
+    ):
+        return True
+    return any(
+        w
+        in (
+            "will",
+            "would",
+            "is",
+            "are",
+            "shall",
+            "can",
+        )
+        for w in following
+    )
+
+
+def _joined(between: list[str]) -> bool:
+    """Whether a verb goes on with what is said of the verb before it: "cancel it and refund ..."."""
+    if any(
+        w in _PRONOUN - {"it", "this", "that", "you"} or w in _MODAL or w in ("was", "has", "were") for w in between
+    ):
+        return False
+    return any(
+        w
+        in (
+            "and",
+            "then",
+            "plus",
+            "or",
+            ",",
+            "&",
+            "+",
+        )
+        for w in between
+    ) and not {
+        "if",
+        "because",
+        "so",
+        "as",
+    } & set(between)
+
+
+def _finite(words: list[str]) -> bool:
+    """Whether words hold a verb that makes a sentence of them."""
+    return any(
+        w in _MODAL
+        or w in _BE
+        or w
+        in (
+            "has",
+            "have",
+            "do",
+            "does",
+            "did",
+            "was",
+            "were",
+            "cost",
+            "costs",
+            "be",
+        )
+        for w in words
+    )
+
+
+tk_fillers = frozenset(
+    "the a an your my our please just and then so ok great well sure right now also - , ' ! ( )".split()
+)
