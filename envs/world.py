@@ -64,6 +64,8 @@ def state_delta(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list
         old, new = before.get(collection, {}), after.get(collection, {})
         for record_id in sorted(set(old) | set(new)):
             first, last = old.get(record_id, {}), new.get(record_id, {})
+            if first is last:  # most records are never written to
+                continue
             for field in sorted(set(first) | set(last)):
                 if first.get(field) != last.get(field):
                     delta[f"{collection}/{record_id}/{field}"] = [first.get(field), last.get(field)]

@@ -380,6 +380,20 @@ def problems(b: Business):
                 kind, _, path = argument.formula.path.partition(".")
                 if kind not in b.kinds or field_at(fields[kind], path) is None:
                     yield f"actions.{name}.args.{arg}: no path {argument.formula.path!r} (kind.path)"
+    changed = {
+        ({"record": b.record, "owner": b.owner, "link": b.link}[effect.on], effect.path)
+        for action in b.actions.values()
+        for effect in action.effects
+        if effect.on != "record"
+    }
+    for name, action in b.actions.items():
+        for arg, argument in action.args.items():
+            if argument.formula and tuple(argument.formula.path.split(".", 1)) in changed:
+                yield f"actions.{name}.args.{arg}: {argument.formula.path!r} is changed by a write"
+    shown = {(search.collection, path) for search in b.searches.values() for path in search.show}
+    for name, attribute in b.attributes.items():
+        if (b.of_kind[name.split(".")[0]], attribute.path) in shown:
+            yield f"searches: one shows {attribute.path!r}, which {name} is about; rules need the whole record"
     for name, search in b.searches.items():
         if search.collection not in b.collections:
             yield f"searches.{name}: no collection {search.collection!r}"

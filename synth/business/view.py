@@ -239,8 +239,16 @@ def _function(name: str, description: str, properties: dict[str, Any], required:
 def view(b: Business) -> Service:
     """The domain of a business."""
     entities = []
+    # A rule on what a write changes in the customer's own records would read differently for a second request.
+    changing = {
+        (b.kinds[("record", "owner", "link").index(effect.on)], effect.path)
+        for action in b.actions.values()
+        for effect in action.effects
+        if effect.on != "record"
+    }
     for kind in b.kinds:
-        of_kind = {n.split(".")[1]: a.choices for n, a in b.attributes.items() if n.split(".")[0] == kind}
+        found = [(n.split(".")[1], a) for n, a in b.attributes.items() if n.split(".")[0] == kind]
+        of_kind = {name: a.choices for name, a in found if (kind, a.path) not in changing}
         entities.append(Entity(kind, b.of_kind[kind], of_kind))
     actions = tuple(
         Action(name, next(n for n, a in action.args.items() if a.comes == "case"), action.slot, ())

@@ -141,4 +141,4 @@ def _customer(task: Task) -> str | None:
 
 def is_business(task: Task) -> bool:
     """Whether a task belongs to a business."""
-    return isinstance(domains.DOMAINS.get(task.domain), Service)
+    return isinstance(task.domain, str) and isinstance(domains.DOMAINS.get(task.domain), Service)

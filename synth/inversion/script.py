@@ -79,9 +79,9 @@ def walk(root: Node, case: Case, judge: Judgement) -> list[Step]:
     steps: list[Step] = words.begin(case)
     if root.kind != "goals":
         return [*steps, *_Walk(case, judge, case.choice if case.given else None).goal(root)]
-    choice = case.choice if case.given else None
+    choice, read = case.choice if case.given else None, set()
     for number, goal in enumerate(case.goals):
-        one = _Walk(goal, judge, choice, several=True)
+        one = _Walk(goal, judge, choice, several=True, read=read)
         done = one.goal(root.child("each"))
         handed = done[-1].get("call") == case.domain.control("transfer")
         last, choice = number == len(case.later) or handed, one.choice
@@ -96,9 +96,13 @@ class _Walk:
     """The walk for one goal.
 
     choice: the detail, None if the user has not said it. several: whether a refusal names the record it is about.
+    read: identifiers of the records that were read for earlier goals, which are not read again.
     """
 
-    def __init__(self, case: Case, judge: Judgement, choice: str | None, several: bool = False):
+    def __init__(
+        self, case: Case, judge: Judgement, choice: str | None, several: bool = False, read: set[str] | None = None
+    ):
+        self.read = set() if read is None else read
         self.case, self.judge, self.choice, self.several = case, judge, choice, several
         self.words = dialect.of(case)
         self.steps: list[Step] = []
@@ -131,7 +135,10 @@ class _Walk:
     def _action(self, node: Node) -> str:
         if self.judge.reads(node.spec["entity"]):
             entity = self.case.domain.entity(node.spec["entity"])
-            self._call(entity.read_tool, {entity.key: self.case.id_of(entity)})
+            wanted = self.case.id_of(entity)
+            if wanted not in self.read:
+                self._call(entity.read_tool, {entity.key: wanted})
+            self.read.add(wanted)
             self.known.add(entity.kind)
         return "done"
 
