@@ -17,7 +17,6 @@ from synth.trees import domains, expr, tree
 from synth.trees.tree import Node
 from synth.trees.workflow import Workflow
 
-MAX_RULES = 4  # at most so many fields with a rule per policy, to keep the policy text short
 MAX_BRANCHES = 64  # at most so many branches per tree after an operator that multiplies them
 
 PLACES = (
@@ -186,7 +185,7 @@ def _rule(name: str) -> Callable[[Workflow, random.Random], Node]:
 
 def _free(workflow: Workflow, entity: domains.Entity) -> bool:
     used = _used(workflow)
-    return len(used) < MAX_RULES and any(f"{entity.kind}.{f}" not in used for f in entity.fields)
+    return len(used) < workflow.spec.most_rules and any(f"{entity.kind}.{f}" not in used for f in entity.fields)
 
 
 def _excusable(workflow: Workflow) -> list[expr.Expr]:
@@ -293,7 +292,7 @@ OPERATORS: dict[str, Operator] = {
                  _confirm),
         # A guard on a number, whose states lie at its limit or right beside it.
         Operator("boundary", ("guard",), ("missed_guard", "refused_too_much"),
-                 lambda w: len(_used(w)) < MAX_RULES and bool(candidates(w, "boundary")),
+                 lambda w: len(_used(w)) < w.spec.most_rules and bool(candidates(w, "boundary")),
                  _rule("boundary")),
         # Escalation: a rule that is checked before all others and, if it fails, hands over to a person.
         Operator("escalate", ("guard",), ("missed_guard", "wrong_refusal"),
@@ -346,4 +345,17 @@ def expand(workflow: Workflow, operator: Operator, seed: int) -> Workflow:
     if not operator.applies(workflow):
         raise ValueError(f"operator {operator.name} does not apply to {workflow.id}")
     rng = random.Random(f"{seed}/{workflow.id}/{operator.name}")
+    if len(tree.branches(workflow.tree)) == 1:
+        workflow = _with_standing(workflow)
     return workflow.grown(operator.apply(workflow, rng), operator.name)
+
+
+def _with_standing(workflow: Workflow) -> Workflow:
+    """The workflow with the standing rules on its action, which come with the first growth of a linear tree."""
+    for condition, otherwise in workflow.spec.standing(workflow.action):
+        kind = condition["field"].split(".")[0]
+        name = {workflow.spec.record.kind: "guard", workflow.spec.owner.kind: "hidden"}.get(kind, "hop")
+        if condition["field"] not in _used(workflow):
+            grown = with_rule(workflow, name, condition, otherwise)
+            workflow = dataclasses.replace(workflow, tree=tree.number(grown))
+    return workflow

@@ -10,6 +10,7 @@ from typing import Any
 from synth.business import draw, interpreter, paths
 from synth.business.schema import Action as Write
 from synth.business.schema import Argument, Business, Field
+from synth.trees import expr
 from synth.trees.domains import Action, Domain, Entity
 
 DECLINE, TRANSFER = "log_refusal", "transfer_to_human"
@@ -41,6 +42,20 @@ class Service(Domain):
     def write_tool(self, action: Action) -> str:
         """The name of an action's tool."""
         return self.business.actions[action.verb].tool
+
+    @property
+    def most_rules(self) -> int:
+        """At most so many attributes with a rule per action."""
+        return 7
+
+    def standing(self, action: Action) -> list[tuple[expr.Expr, str]]:
+        """(condition, outcome where it fails) of the business's standing rules on an action."""
+        values = self.values()
+        return [
+            ({"op": s.op, "field": s.attribute, "value": s.value}, s.otherwise)
+            for s in self.business.standing
+            if s.action == action.verb and s.attribute in values
+        ]
 
     @property
     def names_record(self) -> bool:

@@ -93,6 +93,15 @@ class Domain:
         return f"find_{self.record.collection}"
 
     @property
+    def most_rules(self) -> int:
+        """At most so many fields with a rule per policy text. A tiny one must stay short."""
+        return 4
+
+    def standing(self, action: Action) -> list[tuple[expr.Expr, str]]:
+        """(condition, outcome where it fails) of the rules that come with an action when its tree first grows."""
+        return []
+
+    @property
     def names_record(self) -> bool:
         """Whether a refusal always says which record it is about, and not only where there are several goals."""
         return False
