@@ -38,7 +38,8 @@ def twin(task: Task) -> Task | None:
 
 
 def _write_tool(task: Task) -> str:
-    return next(name for name, effect in task.effects.items() if effect["kind"] == "write")
+    case = Case.of(task)
+    return case.domain.write_tool(case.action)
 
 
 def _neighbours(task: Task, branch: Branch) -> Iterator[tuple[str, Task]]:
