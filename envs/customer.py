@@ -90,17 +90,18 @@ class Customer:
     def _consent(self, heard: Heard, text: str) -> tuple[str, list[Event]]:
         """Answers requests for consent: yes or no to what the customer wanted, corrections of everything else."""
         wrong = self._script["voice"]["meant"].format(wish=self._script["wish"])
-        if all(proposal.verb is None for proposal in heard.consent):
+        named = [proposal for proposal in heard.consent if proposal.verb is not None]
+        if not named:
             return self._unclear(), []
         answers: dict[str, None] = {}
         events = []
-        for proposal in heard.consent:
-            goals = self._meant(proposal, text, alone=len(heard.consent) == 1)
+        for proposal in named:
+            goals = self._meant(proposal, text, alone=len(named) == 1)
             if proposal.verb != self._script["verb"] or not goals or self._contradicts(text):
                 return wrong, []
             for goal in goals:
                 said, answer = self._answer(goal, text)
-                answers[said if len(goals) == 1 and len(heard.consent) == 1 else self._about(goal, said)] = None
+                answers[said if len(goals) == 1 and len(named) == 1 else self._about(goal, said)] = None
                 events.append({"type": "confirm", "answer": answer, "id": goal["record_id"]})
         return " ".join(answers), events
 
