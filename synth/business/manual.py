@@ -295,7 +295,8 @@ def definition(b: Business, reference: str) -> str:
     fields = b.collections[b.of_kind[kind]].fields
     told = " and ".join(_condition(condition, field_at(fields, condition.path)) for condition in attribute.when)
     a = "an" if attribute.term[0] in "aeiou" else "a"
-    return f"A {clauses.plain(b, reference)} counts as {a} {attribute.term} if {told}."
+    said = clauses.plain(b, reference)
+    return f"{'An' if said[0] in 'aeiou' else 'A'} {said} counts as {a} {attribute.term} if {told}."
 
 
 def _label(path: str) -> str:
