@@ -31,13 +31,13 @@ from envs import actors, tools
 from envs.base import Actor, Message, Score, Step
 from envs.customer import Customer
 from envs.user import User
-from synth import generate, operators
+from synth import generate, operators, registers
 from synth.business import interpreter
 from synth.gating import gates
 from synth.growth import selection
 from synth.inversion import script
 from synth.task import Task
-from synth.trees import domains, workflow
+from synth.trees import workflow
 
 Event = dict[str, Any]
 INFORMING = ("read", "found", "asked", "confirm")  # events that can inform a decision
@@ -281,16 +281,16 @@ def reward(task: Task, steps: Sequence[script.Step]) -> float:
     return play_steps(task, steps)[1].reward
 
 
-def tasks(split: str, rounds: int = 3, roots: int = 24, seed: int = 0) -> list[Task]:
+def tasks(split: str, rounds: int = 3, roots: int = 24, seed: int = 0, register: str = "business") -> list[Task]:
     """Makes tasks of a split ("train" | "heldout") that pass the gates, without a workdir or policy.
 
-    roots: number of round-0 workflows. rounds: number of rounds; between them trees grow by all operators in turn, as
-    they would for a policy that fails everywhere.
-    Raises ValueError for an unknown split.
+    register: "business" (the written businesses) or "tiny". roots: number of round-0 workflows. rounds: number of
+    rounds; between them trees grow by all operators in turn, as they would for a policy that fails everywhere.
+    Raises ValueError for an unknown split or register.
     """
     if split not in ("train", "heldout"):
         raise ValueError(f"world.tasks: unknown split {split!r}, expected 'train' or 'heldout'")
-    workflows = workflow.roots(split, roots, domains.select("all"), seed)
+    workflows = workflow.roots(split, roots, registers.select(register, "all")[split], seed)
     found, seen = [], gates.Seen()
     for number in range(rounds):
         if number:

@@ -21,7 +21,7 @@ from rl import hosts
 from rl.reports import show
 from rl.rounds import candidates, clients
 from rl.trajectory import Trajectory
-from synth import dataset, operators
+from synth import dataset, operators, registers
 from synth.gating import gates, similarity
 from synth.growth import failures, selection
 from synth.growth.selection import Outcome, Selection
@@ -55,9 +55,12 @@ def first_workflows(config: config_dict.ConfigDict, by: Teacher = PROGRAM) -> di
     """split -> the trees of the flywheel's first round."""
     c = config.synth
     found = register(config, by)
-    chosen = [*domains.select(c.domains), *(domain for domain in found if c.domains != "all")]
+    chosen = registers.select(c.register, c.domains, c.businesses, c.unseen_share)
+    added = [domain for domain in found if c.domains != "all"]
     counts = {"train": c.train_roots, "heldout": c.heldout_roots}
-    roots = {split: by.word(workflow.roots(split, n, chosen, config.seed)) for split, n in counts.items()}
+    roots = {
+        split: by.word(workflow.roots(split, n, [*chosen[split], *added], config.seed)) for split, n in counts.items()
+    }
     if spent := by.spent():
         show.line(spent)
     return roots

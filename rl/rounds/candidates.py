@@ -77,7 +77,7 @@ def _in_processes(slots: Iterable[generate.Slot], seed: int, processes: int) -> 
     At most AHEAD trees per process are submitted ahead of the consumer, which bounds the memory.
     """
     # Spawned, not forked: a lock that one of jax's threads holds would stay locked forever in a forked child.
-    known, waiting = (list(domains.DOMAINS.values()),), collections.deque()
+    known, waiting = (_known(),), collections.deque()
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), domains.register, known) as pool:
         for slot in slots:
             waiting.append(pool.submit(of_slot, slot, seed))
@@ -85,6 +85,11 @@ def _in_processes(slots: Iterable[generate.Slot], seed: int, processes: int) -> 
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _known() -> list[domains.Domain]:
+    """The domains that another process has to be told of. It finds businesses by their names."""
+    return [domain for domain in domains.DOMAINS.values() if type(domain) is domains.Domain]
 
 
 def require_beam() -> None:
@@ -109,7 +114,7 @@ def _on_beam(slots: Iterable[generate.Slot], seed: int, options: str, place: Pat
     for count, part in enumerate(_parts(slots), 1):
         lines = [json.dumps({"workflow": flow.to_dict(), "wanted": wanted}) for flow, wanted in part]
         _write(place / f"trees_{count - 1}.jsonl", lines)
-    work = functools.partial(examine_part, place, seed, list(domains.DOMAINS.values()))
+    work = functools.partial(examine_part, place, seed, _known())
     with beam.Pipeline(options=PipelineOptions(options.split())) as pipeline:
         _ = pipeline | beam.Create(range(count)) | beam.Reshuffle() | beam.Map(work)
     for number in range(count):

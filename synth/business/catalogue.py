@@ -8,6 +8,7 @@ from pathlib import Path
 
 from synth.business.compose import compose
 from synth.business.schema import Business
+from synth.business.view import Service, view
 
 _FOLDER = Path(__file__).parent / "written"
 
@@ -43,3 +44,11 @@ def find(name: str, seed: int = 0) -> Business:
         if found.name == name:
             return found
     raise ValueError(f"there is no business {name!r}: it is neither written nor composed with seed {seed}")
+
+
+def domain(name: str) -> Service | None:
+    """The domain of a business; None for a name that no business has."""
+    try:
+        return view(find(name))
+    except ValueError:
+        return None

@@ -173,7 +173,9 @@ class _Draft:
         rng, free = self.rng, [self.facts[key] for key in sorted(self.kept)]
         free = [fact for fact in free if fact.key not in self.in_terms]
         for kind, names in _GROUPS.items():
-            inner = [fact for fact in free if "." not in fact.path and fact.field["type"] == (kind or fact.field["type"])]
+            inner = [
+                fact for fact in free if "." not in fact.path and fact.field["type"] == (kind or fact.field["type"])
+            ]
             crowded = len({fact.path.split(".")[0] for fact in free}) + len(self.in_terms) - _ROOM
             if crowded > 0 or (kind and rng.random() < 0.4):
                 group = rng.choice([name for name in names if name not in self.taken])

@@ -29,7 +29,7 @@ _DETAILS = {
 
 def names(task: Task) -> Iterator[str]:
     """Actions and details that do not exist, and details of a wrong type."""
-    domain = domains.DOMAINS[task.domain]
+    domain = domains.find(task.domain)
     if task.user["verb"] not in domain.business.actions:
         yield f"user.verb: {task.domain} has no {task.user['verb']!r}"
         return
@@ -49,7 +49,7 @@ def names(task: Task) -> Iterator[str]:
 
 def state(task: Task) -> Iterator[str]:
     """Records that do not fit the business, and references to records that do not exist."""
-    domain, found = domains.DOMAINS[task.domain], task.state
+    domain, found = domains.find(task.domain), task.state
     b = domain.business
     if found.keys() != b.collections.keys():
         yield f"state: collections {sorted(found)}, expected {sorted(b.collections)}"
@@ -141,4 +141,4 @@ def _customer(task: Task) -> str | None:
 
 def is_business(task: Task) -> bool:
     """Whether a task belongs to a business."""
-    return isinstance(task.domain, str) and isinstance(domains.DOMAINS.get(task.domain), Service)
+    return domains.exists(task.domain) and isinstance(domains.find(task.domain), Service)

@@ -166,9 +166,9 @@ def _names(task: Task) -> Iterator[str]:
     """Names of splits, domains, actions and slots that do not exist."""
     if task.split not in personas.SPLITS:
         yield f"root: {task.root!r} belongs to no split, expected {', '.join(personas.SPLITS)} before the first -"
-    if task.domain not in domains.DOMAINS:
+    if not domains.exists(task.domain):
         yield f"domain: unknown {task.domain!r}"
-    actions = {action.verb: action for action in domains.DOMAINS[task.domain].actions}
+    actions = {action.verb: action for action in domains.find(task.domain).actions}
     if task.user["verb"] not in actions:
         yield f"user.verb: {task.domain} has no {task.user['verb']!r}"
     slot = actions[task.user["verb"]].slot
@@ -181,7 +181,7 @@ def _names(task: Task) -> Iterator[str]:
 
 def _state(task: Task) -> Iterator[str]:
     """Records that do not fit the domain, or that refer to records that do not exist."""
-    domain, state = domains.DOMAINS[task.domain], task.state
+    domain, state = domains.find(task.domain), task.state
     known = {entity.collection: entity for entity in domain.entities}
     needed = {domain.record.collection, domain.owner.collection}
     if not needed <= state.keys() <= known.keys():
@@ -225,7 +225,7 @@ def _tree(task: Task) -> Iterator[str]:
     except ValueError as error:
         yield str(error)
         return
-    domain = domains.DOMAINS[task.domain]
+    domain = domains.find(task.domain)
     slot = next(action.slot for action in domain.actions if action.verb == task.user["verb"])
     here = [entity for entity in domain.entities if entity.collection in task.state]
     values = {f"{entity.kind}.{field}": found for entity in here for field, found in entity.fields.items()}

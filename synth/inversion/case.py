@@ -51,7 +51,7 @@ class Case:
     @classmethod
     def _goal(cls, task: Task, goal: dict[str, Any]) -> Case:
         """The situation of one goal. `goal`: the user script itself, or an entry of its "later"."""
-        domain, user = domains.DOMAINS[task.domain], task.user
+        domain, user = domains.find(task.domain), task.user
         now = user.get("now", "")
         action = next(a for a in domain.actions if a.verb == user["verb"])
         record = _record(task, domain.record, goal["record_id"])

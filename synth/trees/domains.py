@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from synth.trees import expr
@@ -366,12 +366,38 @@ def register(found: Iterable[Domain]) -> None:
             raise ValueError(f"domain {domain.name!r}: there is another one of that name")
 
 
+# Find a domain that is not in DOMAINS: name -> domain, or None. Businesses are found, and composed, when first needed.
+FINDERS: list[Callable[[str], Domain | None]] = []
+
+
+def find(name: str) -> Domain:
+    """The domain of a name, in DOMAINS or found by one of FINDERS and then kept. Raises KeyError if there is none."""
+    if name not in DOMAINS:
+        for finder in FINDERS:
+            if (found := finder(name)) is not None:
+                DOMAINS[name] = found
+                break
+    return DOMAINS[name]
+
+
+def exists(name: Any) -> bool:
+    """Whether there is a domain of a name, which may be anything."""
+    try:
+        return isinstance(name, str) and bool(find(name))
+    except KeyError:
+        return False
+
+
 def select(names: str) -> list[Domain]:
     """The domains in a comma-separated list of names, or all of them for "all".
 
     Raises ValueError for an empty list or unknown names (the message names them).
     """
-    wanted = list(DOMAINS) if names == "all" else [n.strip() for n in names.split(",") if n.strip()]
+    wanted = (
+        [n for n, d in DOMAINS.items() if type(d) is Domain]
+        if names == "all"
+        else [n.strip() for n in names.split(",") if n.strip()]
+    )
     unknown = [n for n in wanted if n not in DOMAINS]
     if unknown or not wanted:
         raise ValueError(f"synth.domains: unknown {unknown or names!r}, expected 'all' or some of {', '.join(DOMAINS)}")
