@@ -8,6 +8,7 @@ tree that grows keeps the words of the rules it has.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
 import re
 from collections.abc import Sequence
@@ -217,11 +218,12 @@ def parse_sentence(b: Business, text: str) -> list[Rule]:
 
 
 def _readings(b: Business, text: str, name: str, template: str, exception: expr.Expr | None) -> list[Rule]:
-    match = _pattern(template).fullmatch(text)
+    gerunds = tuple(sorted({doing for action in b.actions.values() for doing in action.gerund}))
+    match = _pattern(template, gerunds).fullmatch(text)
     if not match:
         return []
     parts: dict[str, Any] = match.groupdict()
-    doing = (parts.get("doing") or parts["Doing"][0].lower() + parts["Doing"][1:]).strip()
+    doing = parts.get("doing") or parts["Doing"][0].lower() + parts["Doing"][1:]
     actions = [action for action, spec in b.actions.items() if doing in spec.gerund]
     conditions = []
     for clause, wanted in ((parts.get("so"), True), (parts.get("not_so"), False)):
@@ -233,17 +235,16 @@ def _readings(b: Business, text: str, name: str, template: str, exception: expr.
     return [rule for rule in found if rule.reason == parts["code"]]
 
 
-def _pattern(template: str) -> re.Pattern[str]:
-    """The regular expression that a template's sentences match."""
-    if template not in _PATTERNS:
-        escaped = re.escape(template)
-        for name in ("doing", "Doing", "so", "not_so", "code"):
-            escaped = escaped.replace(re.escape(f"{{{name}}}"), rf"(?P<{name}>.+?)")
-        _PATTERNS[template] = re.compile(escaped)
-    return _PATTERNS[template]
-
-
-_PATTERNS: dict[str, re.Pattern[str]] = {}
+@functools.lru_cache(maxsize=8192)
+def _pattern(template: str, gerunds: tuple[str, ...]) -> re.Pattern[str]:
+    """The regular expression that a template's sentences match. gerunds: what actions may be called."""
+    parts = {"so": ".+", "not_so": ".+", "code": r"\w+"}
+    parts["doing"] = "|".join(map(re.escape, gerunds))
+    parts["Doing"] = "|".join(re.escape(doing[0].upper() + doing[1:]) for doing in gerunds)
+    escaped = re.escape(template)
+    for name, pattern in parts.items():
+        escaped = escaped.replace(re.escape(f"{{{name}}}"), f"(?P<{name}>{pattern})")
+    return re.compile(escaped)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -78,9 +78,8 @@ class Field(Record):
 
 
 ADDRESS = {
-    "street": Field(type="text", values=["-"]),
-    "city": Field(type="text", values=["-"]),
-    "postcode": Field(type="postcode"),
+    name: Field.model_validate({"type": "postcode" if name == "postcode" else "text", "values": ["-"]})
+    for name in ("street", "city", "postcode")
 }  # the parts of every address
 
 
