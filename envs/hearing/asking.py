@@ -162,7 +162,12 @@ def _requests(sentence: Sentence) -> list[int]:
             verbs = cues.TAKE if person in ("i", "we") else cues.GIVE if person == "you" else frozenset()
             if person and verbs.intersection(words[i + 2 : i + 6]):
                 starts.append(i + 2)
-        elif word in cues.GIVE and i <= 5 and sentence.tokens[i].form in ("base", "either"):
+        elif (
+            word in cues.GIVE
+            and i <= 5
+            and (word != "let" or "know" in words[i + 1 : i + 4])
+            and sentence.tokens[i].form in ("base", "either")
+        ):
             lead = [
                 w
                 for w in words[:i]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from envs.hearing import cues
-from envs.hearing.mentions import DONE, LISTED, NAMED, OTHER, PROPOSED, WISHED, Mention
-from envs.hearing.patterns import Match
+from envs.hearing.mentions import BLOCKED, DONE, LISTED, NAMED, OTHER, PROPOSED, WISHED, Mention
+from envs.hearing.patterns import FILLERS, Match
 from envs.hearing.tokens import Sentence, stem
 from envs.hearing.verbs import OPPOSITES
 
@@ -13,6 +13,11 @@ _ADVERBS = frozenset(
     "it this all for with so simply proceed - , kindly".split()
 )
 _POINTERS = frozenset("it that this these those both them so all everything do".split())
+_TOLD = frozenset("tell let instruct inform ask notify pass".split())
+_ANY = frozenset(
+    "change update switch amend alter modify move send save apply put make add book fix correct swap get do process".split()
+)
+_THE = frozenset("the a an your this that".split())
 _NOT_CHOICE = frozenset(
     "not no keep leave wait something anything if should is are do rather would less more so hold stop just "
     "otherwise later".split()
@@ -74,7 +79,7 @@ def _sentence(
         return
     wh = bool(words) and _wh(words)
     for match in found:
-        if match.label == "head" and not wh:
+        if match.label == "head" and not wh and (sentence.question or _statement(words, match)):
             if _negated(words, match.start, match.end):
                 continue
             if _head(index, sentence, here, match, mentions, result):
@@ -98,16 +103,43 @@ def _sentence(
             if not _negated(words, match.start, match.end) and (match.start >= len(words) - 7 or match.start <= 3):
                 if _ends(words, match.end, 6) and not _own_question(words, match):
                     _set(result, "context", index)
-    if sentence.question and not result.kind and here and here[0].mode == LISTED and here[0].start <= 4:
-        if not _asks_otherwise(words) and _listed_question(words, here[0]):
+    if sentence.question and not result.kind and here and here[0].mode == LISTED:
+        if not _asks_otherwise(words) and _listed_question(sentence, here[0]):
             result.kind, result.sentence, result.mentions = "direct", index, [m for m in here if m.mode == LISTED]
-            if "or" in words and not _harmless(words, words.index("or")):
+            if "or" in words and not {"yes", "y"} & set(words):
                 result.kind, result.choice = "", True
 
 
-def _listed_question(words: list[str], mention: Mention) -> bool:
+def _statement(words: list[str], match: Match) -> bool:
+    """Whether "let me know if I can" and the like, or a question without its mark."""
+    first = words[match.start]
+    return first in (
+        "let",
+        "confirm",
+        "say",
+        "whether",
+    ) or (
+        match.start <= 2
+        and first
+        in (
+            "shall",
+            "should",
+            "may",
+            "want",
+            "would",
+            "do",
+            "can",
+        )
+    )
+
+
+def _listed_question(sentence: Sentence, mention: Mention) -> bool:
     """Whether a fragment with a question mark asks for the write itself: "Cancel K-77?"; not "Any change?"."""
-    return not {"you", "any", "did", "is", "are", "still"}.intersection(words[: mention.start])
+    before = sentence.words[: mention.start]
+    if {"you", "any", "did", "is", "are", "still", "to", "for"}.intersection(before):
+        return False
+    form = sentence.tokens[mention.start].form
+    return mention.passive or (form in ("base", "either") and all(w in FILLERS or not w.isalnum() for w in before))
 
 
 def _asks_otherwise(words: list[str]) -> bool:
@@ -221,10 +253,26 @@ def _head(
         _set(result, "open", index)
         return True
     alternatives = [i for i in range(match.start, len(words)) if words[i] == "or" and not _harmless(words, i)]
-    direct = [m for m in here if m.start >= match.end and m.mode != DONE]
+    direct = [m for m in here if m.start >= match.end and m.mode not in (DONE, BLOCKED)]
     head = next((m for m in direct if at - 1 <= m.start <= at + 1), None)
-    stem = tokens[at].stem
-    lookup = words[at] in cues.LOOKUP or stem in _LOOKUP_STEMS
+    stem_of = tokens[at].stem
+    lookup = words[at] in cues.LOOKUP or stem_of in _LOOKUP_STEMS
+    described = any(m.mode in (PROPOSED, LISTED) for m in mentions if m.end <= match.start or m.sentence != index)
+    if described and words[at] in _TOLD and not {"you", "me", "us"} & set(words[at + 1 : at + 3]):
+        _set(result, "context", index)  # "shall I tell the workshop?"
+        return True
+    if (
+        described
+        and head is not None
+        and head.words == 1
+        and words[head.start] in _ANY
+        and _POINTERS & set(words[head.start + 1 : head.start + 4])
+    ):
+        _set(result, "open", index)  # "I'd swap the boots. Shall I change it?"
+        return True
+    if head is None and (stem_of in _GENERIC_STEMS or words[at] in cues.GENERIC):
+        near = (m for m in direct if at < m.start <= at + 4)  # "submit the cancellation"
+        head = next((m for m in near if words[m.start - 1] in _THE or tokens[m.start].form == "noun"), None)
     if head is not None and (head.start <= at or not lookup):
         if head.verb is None and lookup:
             return False
@@ -241,7 +289,10 @@ def _head(
         return True
     if lookup:
         return False
-    generic = stem in _GENERIC_STEMS or words[at] in cues.GENERIC
+    if {"proceed", "ahead"}.intersection(words[match.end : at]):
+        _set(result, "open", index)
+        return True
+    generic = stem_of in _GENERIC_STEMS or words[at] in cues.GENERIC
     if generic and not _names_something_else(words[at:]):
         if alternatives and not {"yes", "go"} & set(words[: match.start]):
             return False
@@ -300,12 +351,12 @@ def _same_clause(words: list[str], head: Mention, other: Mention) -> bool:
 
 def _described(mentions: list[Mention], until: int, sentences: list[Sentence], kind: str) -> list[Mention]:
     """The writes described before (or just after) the question in sentence `until`, the best way they are described."""
-    here = [m for m in mentions if m.mode not in (OTHER, DONE)]
+    here = [m for m in mentions if m.mode not in (OTHER, DONE, BLOCKED)]
     before = [m for m in here if m.sentence <= until]
     after = [m for m in here if m.sentence > until]
     for group in (before, after):
-        active = [m for m in group if m.mode == PROPOSED]
-        listed = [m for m in group if m.mode == LISTED]
+        active = [m for m in group if m.mode == PROPOSED and not m.weak]
+        listed = [m for m in group if m.mode == LISTED and not m.weak]
         wished = [m for m in group if m.mode == WISHED]
         if active:
             firm = [m for m in active if not m.passive] or active
@@ -320,6 +371,8 @@ def _described(mentions: list[Mention], until: int, sentences: list[Sentence], k
             )
         if wished:
             return _distinct(wished)
+        if weak := [m for m in group if m.weak and m.mode in (PROPOSED, LISTED)]:
+            return _distinct(weak)
     if kind == "open":
         named = [m for m in before if m.mode == NAMED]
         return _distinct(named[-1:])

@@ -9,8 +9,8 @@ _LEAVE = (
 )
 _I = "i|we"
 _WISH = "like|want|wish|prefer|need"
-_SAY = "reply|say|answer|type|respond|write|text|send|drop|click|press|tap|message|shout|give"
-_YES = "yes|confirm|ok|y|go|agree|proceed|word|accept|sure|shout|nod|approve"
+_SAY = "tell|reply|say|answer|type|respond|write|text|send|drop|click|press|tap|message|shout|give"
+_YES = "yes|=confirm|ok|y|go|agree|proceed|word|accept|sure|shout|nod|approve"
 
 # What a write is asked for with: a verb phrase follows, or nothing ("shall I?").
 HEAD = (
@@ -39,6 +39,10 @@ HEAD = (
 
 # Asks for a yes to what was described; counts with a description only, in the same message.
 TAG = (
+    "this|that|it is what you want|like|would|need|had|asked", "you agree|accept with|to|that", f"is it {_OK}",
+    f"is everything {_OK}", "sound like a plan", "do that|this|both|it $", "confirm both|all|these|them $",
+    "you are agree|agreed", "that alright|ok with you", "all good", "does it suit", "any problem|problems with",
+    "how about it",
     f"does|do|would|will|is|are|was that|this|it|both|everything|all|these|those|they|either be|look|seem"
     f"|feel|sound {_OK}", f"is|are|would|does that|this|it|both|everything|all|these|those|they {_OK}",
     f"{_OK} with|by|for you|that|this|both|it|these|them",
@@ -79,18 +83,17 @@ PROCEED = (
 
 # Tells how to say yes.
 SAY = (
-    f"^ {_SAY} .. yes|confirm|proceed|agree|word|go", f"please|just|simply|can|could {_SAY} .3 {_YES}",
-    f"^ {_SAY} {_YES}", f"^ reply|answer|respond|write with|back {_YES}", f"^ {_SAY} with {_YES}",
-    f"^ {_SAY} me {_YES}", f"and|then {_SAY} {_YES}", f"please|just|simply reply|answer|respond with .. {_YES}",
-    f"^ {_SAY} with .. {_YES}", "say|give the word", "say so", "just say", "^ confirm $", "^ confirm with",
-    "please confirm", "^ confirm and", "^ confirm to", "^ confirm that|if|whether|you",
-    f"please say if|that you accept|agree|{_OK}",
+    f"^ {_SAY} .. yes|confirm|proceed|agree|word|go", f"please|just|simply {_SAY} .3 {_YES}", f"^ {_SAY} {_YES}",
+    f"^ reply|answer|respond|write with|back {_YES}", f"^ {_SAY} with {_YES}", f"^ {_SAY} me {_YES}",
+    f"and|then {_SAY} {_YES}", f"please|just|simply reply|answer|respond with .. {_YES}", f"^ {_SAY} with .. {_YES}",
+    "say|give the word", "say so", "just say", "^ confirm $", "^ confirm with", "please confirm", "^ confirm and",
+    "^ confirm to", "^ confirm that|if|whether|you", f"please say if|that you accept|agree|{_OK}",
     "let me|us know if|whether you accept|agree|are|confirm|approve|want|would",
     "let me|us know if|whether that|this|it|these|all|everything is|are|works|suits|sounds|looks|work" "|sound|look",
     f"let me|us know if|whether {_I} can|may|should|could", f"give me|us .. {_LEAVE}",
     f"i|we need|require|await|want .. your .. {_LEAVE}", f"need|require|await .. your {_LEAVE}",
     f"wait|waiting .. for your {_LEAVE}", "once you confirm|agree|approve|accept|say",
-    "if you agree|accept|approve|confirm|are", "as soon as you confirm|agree|say|approve",
+    "if you agree|accept|approve|confirm", "as soon as you confirm|agree|say|approve",
     "upon your confirmation|approval|agreement", f"with your {_LEAVE}", "when you confirm|say", "if you say so|yes",
     f"if you {_WISH} so", "just need .. yes|ok|confirmation",
     "if that|this|it is ok|fine|good|right|alright|acceptable|correct", "if that|this|it works|suits|sounds|looks",
@@ -136,7 +139,7 @@ YET = (
 _TEAM = (
     "colleague|human|agent|specialist|specialists|supervisor|manager|team|department|representative|person|adviser|advisor"
     "|chief|boss|expert|technician|operator|coworker|head|someone|people|folks|office|registrar|solicitors|somebody|staff"
-    "|underwriters|finance|support|accounts|lot|desk|dispatcher|warden|director|owner|duty|engineer|counsellor|collegue|line"
+    "|underwriters|finance|support|desk|dispatcher|warden|director|owner|duty|engineer|counsellor|collegue"
 )
 HAND_OVER = (
     f"transfer|connect|pass|hand|put|send|refer|escalate|forward|route|give|direct|switch|bring"
@@ -144,7 +147,7 @@ HAND_OVER = (
     f"|matter|request|query|call|problem|issue|this|it|them .. to|with|over|across|through|on|in .. {_TEAM}",
     "put you through", "hand over", "hand you over", "pass you on|over|across|to", "transfer you", "connect you",
     "escalate", "handover",
-    f"{_TEAM} will|shall .. call|contact|ring|write|carry|take|continue|assume|get|be|reach|reply|phone|hop"
+    f"{_TEAM} will|shall .2 call|contact|ring|write|carry|take|continue|assume|get|be|reach|reply|phone|hop"
     f"|email|look", f"{_TEAM} take .. over|from here", "take it from here|there", "take over",
     f"get .. {_TEAM} on .. line", f"grab my|a|our {_TEAM}",
     f"pass|passed|hand|handed|forward|forwarded|escalated|routed|share|shared|give|move|moved|refer"
@@ -192,6 +195,17 @@ SMALLTALK = (
     "greetings", "dear", "assist you|today", "what brings you", "what is up", "loading", "nosey", "appreciate",
     "bad luck", "poor thing", "congratulations", "team", "your assistant|agent", "i am the|your|an .. assistant",
     "my name is", "this is .. from", "on it", "leave it with",
+)  # fmt: skip
+
+# Says that it is done, without naming what.
+FINISHED = (
+    "^ =done $", "all done|set|sorted|finished|complete", "^ =sorted", "^ =done", "=gone|=went through", "taken effect",
+    "^ =confirmed", "all taken care of",
+    "that is .. saved|sorted|done|booked|closed|gone through|in place|on the system",
+    "change|changes is|are in|made|saved", "is|are complete|completed|done|sorted|finalized",
+    "you are all set|sorted|done|booked", "successfully", "^ =booked", "^ =sent", "on its|their way", "# gone",
+    "¤ is gone", "has been done|made|completed|processed|saved|actioned", "is|are in place|effect",
+    "now stands|runs|recorded|live|active", "^ all sorted",
 )  # fmt: skip
 
 # Words that ask, and the nouns after "which" that make it a choice among several.
@@ -263,3 +277,13 @@ SUBORDINATE = frozenset(
     "suppose supposing imagine imagining why how than that who which".split()
 )
 NEGATION = frozenset("not never no without neither nor instead against rather object avoid".split())
+
+# Small words of other languages, and of English.
+FOREIGN = frozenset(
+    "ich sie wir das der die und ist nicht fur den dem ein eine mit auf ihr ihre nous vous le la les est pour votre "
+    "vos et une des du sur avec pas que el los las por para con una su usted esta como il di che per non sono lei "
+    "het een van niet voor uw och att det ar jag har noch auch bitte dann".split()
+)
+ENGLISH = frozenset(
+    "the a an is are i you your we it to of and for in on that this be will would have has do can my me with please".split()
+)

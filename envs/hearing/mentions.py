@@ -14,6 +14,7 @@ PROPOSED = "proposed"  # "I'd move it", "it will be moved", "I move it"
 WISHED = "wished"  # "you want it moved"
 LISTED = "listed"  # "Move to 3 June", "3 extra keys added": an imperative or a fragment
 NAMED = "named"  # "the refund"
+BLOCKED = "blocked"  # denied, or left open what it is done to
 DONE = "done"
 OTHER = "other"  # past of others, negated, supposed, a rule, what the customer may do
 
@@ -26,18 +27,18 @@ _SKIP = frozenset(
     "first to both today therefore simply hereby gone went have been be get got".split()
 )
 _PRONOUN = frozenset("i we you he she they it this that".split())
-_OBJECT = frozenset("you it them this that those these".split())
-_VAGUE = (
-    "one of them",
-    "one of your",
-    "one of the",
-    "one of these",
-    "one of those",
-    "some other",
-    "something",
-    "anything",
-    "as we see fit",
+# what is done with a write that is a noun: "I've issued the refund"
+_MAKING = frozenset(
+    tk.stem(w)[0]
+    for w in "process issue apply submit register log make arrange raise put place set record complete send file add "
+    "start give create lodge open schedule request approve authorise grant do book initiate trigger confirm "
+    "finalise enter".split()
 )
+_ARTICLES = frozenset("the a an your my our this that any no his her their another".split())
+_VAGUE = (
+    "one of them", "one of your", "one of the", "one of these", "one of those", "some other", "something", "anything",
+    "as we see fit", "yesterday", "whatever", "erm",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(slots=True)
@@ -50,6 +51,8 @@ class Mention:
     start: int
     end: int
     passive: bool = False
+    weak: bool = False  # said of something else than I, we or the customer: "your teacher would change"
+    words: int = 1  # of the pattern that names it
 
 
 def mentions_of(sentences: list[Sentence], lexicon: Lexicon) -> list[Mention]:
@@ -57,30 +60,47 @@ def mentions_of(sentences: list[Sentence], lexicon: Lexicon) -> list[Mention]:
     found: list[Mention] = []
     for index, sentence in enumerate(sentences):
         previous: Mention | None = None
-        for start, end, verb in _names(sentence, lexicon):
+        for start, end, verb, weight in _names(sentence, lexicon):
             mode, passive = _mode(sentence, start, previous)
-            mention = Mention(verb, mode, index, start, end, passive)
+            mention = Mention(verb, mode, index, start, end, passive, words=weight)
+            form = sentence.tokens[start].form
+            mention.weak = (passive and form != tk.ED) or (mode == LISTED and form == tk.S)
             found.append(mention)
             previous = mention
     return found
 
 
-def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | None]]:
-    """(start, end, verb) of what names a write; of those that overlap the one with most words, then the one offered."""
-    matches = lexicon.writes.find(sentence.tokens)
+def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | None, int]]:
+    """(the verb's token, end, verb, words of the pattern) of what names a write.
+
+    Of those that overlap the one with most words is taken, then the one that is offered.
+    """
+    tokens = sentence.tokens
+    matches = lexicon.writes.find(tokens)
     if not matches:
         return []
-    count: dict[tuple, int] = {}
-    for match in matches:
-        count[match.label] = max(count.get(match.label, 0), match.weight)
-    order = sorted(matches, key=lambda m: (-m.weight, m.label[0] is None, m.end - m.start, m.label[1]))
-    taken: list[tuple[int, int, str | None]] = []
+    neutral = [m for m in matches if m.label[0] == ""]
+    order = sorted(
+        (m for m in matches if m.label[0] != ""),
+        key=lambda m: (-m.weight, m.label[0] is None, m.end - m.start, m.label[1]),
+    )
+    taken: list[tuple[int, int, int, str | None, int]] = []
     for match in order:
-        # a pattern with a gap claims its words only where another verb stands
-        if any(match.start < end and start < match.end for start, end, _ in taken):
+        if any(n.start <= match.start < n.end and n.weight >= match.weight for n in neutral):
             continue
-        taken.append((match.start, match.end, match.label[0]))
-    return sorted((t for t in taken if t[2] != ""), key=lambda t: t[0])
+        if any(match.start < end and start < match.end for _, start, end, _, _ in taken):
+            continue
+        pivot = match.start
+        if tokens[pivot].form in (tk.BASE, tk.S, tk.NOUN) and match.weight > 1:  # "the address has been changed"
+            told = [i for i in range(match.start, match.end) if tokens[i].form == tk.ED]
+            if told:
+                pivot = told[-1]
+            elif match.label[2]:
+                continue
+        elif match.label[2]:
+            continue
+        taken.append((pivot, match.start, match.end, match.label[0], match.weight))
+    return sorted((pivot, end, verb, weight) for pivot, _, end, verb, weight in taken)
 
 
 def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str, bool]:
@@ -91,6 +111,8 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
     left = words[begin:start]
     if POLICY.intersection(words) and not _I.intersection(left[-4:]):
         return OTHER, False
+    if "says" in words or "say" in words[:start] and "print" in words:
+        return OTHER, False
     if left and left[0] == ",":
         left = left[1:]
     lead = [w for w in left if w not in tk_fillers]
@@ -100,13 +122,11 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
     joined = previous is not None and _joined(words[previous.end : start])
     near = left[-7:]
     if NEGATION.intersection(near) and not (joined and "not" not in near):
-        return OTHER, False
-    if "one" in words[start:] and any(phrase in " ".join(words[start:]) for phrase in _VAGUE[:5]):
-        return OTHER, False
-    if any(
-        w in ("something", "anything", "yesterday") for w in words[start : start + 5]
-    ) or "as we see fit" in " ".join(words):
-        return OTHER, False
+        return BLOCKED, False
+    if _vague(words, start) or {"such", "any"}.intersection(near[-2:]):
+        return BLOCKED, False
+    if form != tk.ED and _noun(tokens, start):
+        return _of_noun(sentence, begin, start, left, previous, joined)
     skipped = [w for w in left if w not in _SKIP]
     last = skipped[-1] if skipped else ""
     if form == tk.ED:
@@ -190,11 +210,102 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
     return NAMED, False
 
 
+def _noun(tokens: list[tk.Token], at: int) -> bool:
+    """Whether a word stands as a noun: after an article and the like, or after an amount."""
+    if tokens[at].form == tk.NOUN:
+        return True
+    before = [token.word for token in tokens[max(0, at - 3) : at]]
+    if not before or tokens[at].form == tk.ING:
+        return False
+    if before[-1] in _ARTICLES or tokens[at - 1].stem == tk.MONEY:
+        return True
+    return len(before) > 1 and before[-2] in _ARTICLES and before[-1] not in _PRONOUN | _MODAL | _SKIP | {"and", "to"}
+
+
+def _of_noun(
+    sentence: Sentence, begin: int, start: int, left: list[str], previous: Mention | None, joined: bool
+) -> tuple[str, bool]:
+    """The mode of a write named by a noun: "I'd process the refund", "the refund has been issued"."""
+    tokens, words = sentence.tokens, sentence.words
+    right = []
+    for word in words[start + 1 : start + 12]:
+        if word in _BREAKS or word in (",", "and", "so"):
+            break
+        right.append(word)
+    if any(
+        right[i : i + 2] in (["has", "been"], ["have", "been"], ["has", "gone"], ["is", "complete"])
+        for i in range(len(right))
+    ):
+        return DONE, True
+    if any(right[i] in ("will", "would") and "be" in right[i + 1 : i + 3] for i in range(len(right))):
+        return PROPOSED, True
+    if (
+        previous is not None
+        and previous.mode in (PROPOSED, DONE, WISHED, LISTED)
+        and not joined
+        and previous.end > begin
+    ):
+        return NAMED, False
+    if _I.intersection(left):
+        if any(t.form in (tk.ED, tk.EITHER) and t.stem in _MAKING for t in tokens[begin:start]):
+            if not {"will", "would", "can", "could"}.intersection(left):
+                return DONE, False
+        if _MODAL.intersection(left) or "to" in left or "am" in left:
+            return PROPOSED, False
+        if "you" not in left:
+            return PROPOSED, False
+    if joined and previous is not None:
+        return previous.mode, previous.passive
+    if "you" in left and {"want", "like", "wish", "need", "asked", "requested"}.intersection(left):
+        return (
+            NAMED
+            if words[begin]
+            in (
+                "do",
+                "would",
+                "did",
+                "are",
+                "why",
+            )
+            else WISHED
+        ), False
+    if not _finite(words) and not {"for", "about", "on", "regarding", "of"}.intersection(left[-4:]):
+        return LISTED, False
+    return NAMED, False
+
+
 def _of_participle(
     sentence: Sentence, begin: int, start: int, left: list[str], last: str, joined: bool, previous: Mention | None
 ) -> tuple[str, bool]:
     """The mode of a write in "-ed": "have cancelled", "will be cancelled", "want it cancelled", "order cancelled"."""
     words = sentence.words
+    if last in (
+        "the",
+        "your",
+        "a",
+        "my",
+        "an",
+    ) or (
+        begin < start
+        and words[start - 1]
+        in (
+            "the",
+            "your",
+            "a",
+            "an",
+            "my",
+        )
+    ):
+        return NAMED, False  # an adjective: "your cancelled class"
+    if {"who", "which", "that"}.intersection(left[-3:]):
+        return OTHER, False
+    if (
+        joined
+        and previous is not None
+        and previous.mode in (PROPOSED, WISHED)
+        and {"have", "get"}.intersection(left[-8:])
+    ):
+        return PROPOSED, False
     if {"will", "would", "shall"}.intersection(left[-8:]) or _before(left, "to", "be") or _before(left, "going", "be"):
         if {"must", "has", "have", "need", "needs"}.intersection(left[-5:]) and not {
             "will",
@@ -241,6 +352,18 @@ def _of_participle(
         return OTHER, False
     if {"was", "were"}.intersection(left[-4:]):
         return (DONE if {"successfully", "just", "now"}.intersection(left) else OTHER), True
+    if {"is", "are", "am"}.intersection(left) and not {"has", "have", "been", "having"}.intersection(left):
+        after = words[start + 1] if start + 1 < len(words) else ""
+        settled = {"now", "successfully", "officially", "all"}.intersection(left[-3:]) or after in (
+            "",
+            "and",
+            ",",
+            "now",
+            "for",
+            "as",
+        )
+        if not settled or after == "for" and words[start + 2 : start + 3] != ["you"]:
+            return OTHER, True
     if {"has", "have", "been", "is", "are", "am", "having"}.intersection(left) or _I.intersection(left):
         return DONE, not _I.intersection(left)
     if joined and previous is not None and previous.mode == DONE:
@@ -264,9 +387,20 @@ def _of_participle(
     ):
         return NAMED, False  # an adjective: "your cancelled class"
     real = [w for w in left if w not in _SKIP and w.isalnum()]
+    if not real and begin and words[begin - 1] == ":":
+        return LISTED, True
     if not real:  # "Booked you for 8:15", "Moved to 6 Nov."
         return DONE, False
     return LISTED, True
+
+
+def _vague(words: list[str], start: int) -> bool:
+    """Whether what follows a verb leaves open what it is done to: "one of them", "some other day"."""
+    after = words[start + 1 : start + 10]
+    if not {"one", "some", "something", "anything", "yesterday", "fit", "erm", "whatever"}.intersection(after):
+        return "instead of yours" in " ".join(words[start:])
+    text = " ".join(after)
+    return any(phrase in text for phrase in _VAGUE)
 
 
 def _waits(lead: list[str]) -> bool:

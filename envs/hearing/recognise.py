@@ -58,6 +58,7 @@ def _cues() -> Matcher:
         "refuse": cues.REFUSE,
         "yet": cues.YET,
         "hand": cues.HAND_OVER,
+        "finished": cues.FINISHED,
         "more": cues.MORE,
         "bye": cues.BYE,
         "small": cues.SMALLTALK,
@@ -76,6 +77,8 @@ def recognise(text: str, lexicon: Lexicon) -> Heard:
     said, lines = sentences(text)
     if not said:
         return Heard(unclear=bool(text.strip()))
+    if _foreign(said):
+        return Heard(unclear=True)
     found = [_cues().find(sentence.tokens) for sentence in said]
     named = mentions_of(said, lexicon)
     wants, chosen, offered = consent.asked(said, named, found)
@@ -87,7 +90,7 @@ def recognise(text: str, lexicon: Lexicon) -> Heard:
     which = (which or offered or (prefers and not asks and not wants)) and not wants
     refuses = any(_refuses(s, found[i]) for i, s in enumerate(said))
     hands = any(_hands_over(s, found[i]) for i, s in enumerate(said))
-    done = _done(said, named)
+    done = _done(said, named, found, wants)
     heard = Heard(
         asks=tuple(asks),
         which=which,
@@ -103,6 +106,13 @@ def recognise(text: str, lexicon: Lexicon) -> Heard:
     if _small(said, found):
         return Heard(smalltalk=True)
     return Heard(unclear=any(s.question for s in said) or _expects(said))
+
+
+def _foreign(said: list[Sentence]) -> bool:
+    """Whether a message is in another language, as its small words show."""
+    words = [word for sentence in said for word in sentence.words]
+    other = sum(word in cues.FOREIGN for word in words)
+    return other > 1 and other > sum(word in cues.ENGLISH for word in words)
 
 
 def _has(found: list[Match], label: str) -> bool:
@@ -166,15 +176,31 @@ def _hands_over(sentence: Sentence, found: list[Match]) -> bool:
     return not ({"not", "if", "never"} & set(sentence.words) and "not" in sentence.words[:3])
 
 
-def _done(said: list[Sentence], named: list[Mention]) -> list[Mention]:
+def _done(said: list[Sentence], named: list[Mention], cues_found: list[list[Match]], wants: bool) -> list[Mention]:
+    """What is said to be done; without a verb ("Done!") the write that is named, or one mention with none."""
     found: dict[str | None, Mention] = {}
     for mention in named:
+        if _has(cues_found[mention.sentence], "hand"):
+            continue
         if mention.mode == DONE:
             found.setdefault(mention.verb, mention)
         elif mention.mode == "listed" and mention.passive and not any(s.question for s in said):
             found.setdefault(mention.verb, mention)
     offered = [m for m in found.values() if m.verb is not None]
-    return offered or list(found.values())
+    if offered or found or wants or any(s.question for s in said):
+        return offered or list(found.values())
+    at = next((i for i, s in enumerate(said) if _has(cues_found[i], "finished") and not _open(s)), None)
+    if at is None:
+        return []
+    others = [m for m in named if m.mode in ("named", "listed", "proposed") and m.verb is not None]
+    return others[:1] or [Mention(None, DONE, at, 0, 1)]
+
+
+def _open(sentence: Sentence) -> bool:
+    """Whether a sentence only says when or whether something will be done."""
+    return bool(
+        {"if", "once", "not", "when", "will", "would", "until", "before", "almost", "nearly"} & set(sentence.words)
+    )
 
 
 def _proposals(chosen: list[Mention], said: list[Sentence], lines: list[str], text: str) -> tuple[Proposal, ...]:

@@ -89,6 +89,7 @@ CONTRACTED = {
     "d'you": "do you", "wouldya": "would you", "couldya": "could you", "y/n": "yes or no", "yes/no": "yes or no",
 }  # fmt: skip
 MONEY = "¤"  # the stem of an amount of money; other numbers and values have "#"
+_BRITISH = re.compile(r"is(?=(?:e|ed|es|ing|ation|ations)$)")
 CURRENCIES = frozenset(["$", "€", "£", "¥", "₹", "usd", "eur", "gbp", "aed", "cad", "aud", "chf"])
 CURRENCY_WORDS = CURRENCIES | frozenset("dollar dollars euro euros pound pounds quid bucks pence cents tenner".split())
 _SUFFIXES = {"'ll": "will", "'d": "would", "'ve": "have", "'re": "are", "'m": "am", "n't": "not"}
@@ -151,6 +152,8 @@ def stem(word: str) -> tuple[str, str]:
     if word in IRREGULAR:
         base, form = IRREGULAR[word]
         return _root(base), form
+    if "is" in word and len(word) > 6:  # British spellings
+        word = _BRITISH.sub("iz", word)
     for ending, form in (("ations", NOUN), ("ation", NOUN), ("ements", NOUN), ("ement", NOUN), ("ings", NOUN)):
         if word.endswith(ending) and len(word) - len(ending) >= 4:
             return _root(word[: -len(ending)]), form
