@@ -22,7 +22,7 @@ HEAD = (
     f"i|we have your {_LEAVE} to", f"your {_LEAVE} to", f"let me|us know if {_I} can|may|should|shall|could",
     f"let me|us know if you {_WISH}|would me|us to", f"let me|us know if you would {_WISH} me|us to",
     f"let me|us know whether|if you {_WISH}", f"let me|us know if you are {_OK} for me|us to",
-    f"confirm|say that|if|whether {_I} may|can|should|shall|could", f"confirm|say {_I} may|can|should|shall|could",
+    f"=confirm|=say that|if|whether {_I} may|can|should|shall|could", f"=confirm|=say {_I} may|can|should|shall|could",
     f"confirm that|if|whether you {_WISH} me|us to", f"confirm that|if|whether you would {_WISH} me|us to",
     f"confirm you {_WISH} me|us to", f"confirm you would {_WISH} me|us to", f"you would {_WISH} me|us to",
     f"you {_WISH} me|us to", f"you {_WISH} that {_I}", f"would|do you {_WISH} that|if {_I}",

@@ -26,6 +26,25 @@ _SKIP = frozenset(
     "just now also then please go ahead and happily gladly quickly immediately already successfully all fully then "
     "first to both today therefore simply hereby gone went have been be get got".split()
 )
+_LIGHT = frozenset("the a an your my our please just and then so ok great well sure right now also - , ' ! ( )".split())
+_SUPPOSING = frozenset("if unless suppose supposing".split())
+_ANY = frozenset("such any".split())
+_WILL = frozenset("will would shall".split())
+_HAVE = frozenset("have has".split())
+_GET = frozenset("have get".split())
+_PERFECT = frozenset("has have been having".split())
+_GOING = frozenset("be go come".split())
+_DID = frozenset("did had".split())
+_WAS = frozenset("was were".split())
+_NOW = frozenset("now successfully officially all just".split())
+_MUST = frozenset("must has have need needs".split())
+_WISH = frozenset("want like wish ask asked asking need request requested prefer wanted".split())
+_INVERTED = frozenset("do would did are have has was were had is can could will".split())
+_OTHERS = frozenset("somebody someone last they he she".split())
+_RELATIVE = frozenset("who which that".split())
+_TAIL = frozenset("and , now as".split())
+_ABOUT = frozenset("for about on regarding of".split())
+_SETTLED = {("has", "been"), ("have", "been"), ("has", "gone"), ("is", "complete"), ("is", "done")}
 _PRONOUN = frozenset("i we you he she they it this that".split())
 # what is done with a write that is a noun: "I've issued the refund"
 _MAKING = frozenset(
@@ -109,21 +128,19 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
     form = tokens[start].form
     begin = _clause(sentence, start)
     left = words[begin:start]
-    if POLICY.intersection(words) and not _I.intersection(left[-4:]):
-        return OTHER, False
-    if "says" in words or "say" in words[:start] and "print" in words:
-        return OTHER, False
+    if POLICY.intersection(words) and not _I.intersection(left[-4:]) or "says" in words:
+        return BLOCKED, False
     if left and left[0] == ",":
         left = left[1:]
-    lead = [w for w in left if w not in tk_fillers]
-    subordinate = bool(lead) and lead[0] in SUBORDINATE or any(w in ("if", "unless", "suppose") for w in left)
+    lead = [w for w in left if w not in _LIGHT]
+    subordinate = bool(lead) and lead[0] in SUBORDINATE or bool(_SUPPOSING.intersection(left))
     if subordinate and not _waits(lead):
         return OTHER, False
     joined = previous is not None and _joined(words[previous.end : start])
     near = left[-7:]
     if NEGATION.intersection(near) and not (joined and "not" not in near):
         return BLOCKED, False
-    if _vague(words, start) or {"such", "any"}.intersection(near[-2:]):
+    if _vague(words, start) or _ANY.intersection(near[-2:]):
         return BLOCKED, False
     if form != tk.ED and _noun(tokens, start):
         return _of_noun(sentence, begin, start, left, previous, joined)
@@ -131,83 +148,39 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
     last = skipped[-1] if skipped else ""
     if form == tk.ED:
         return _of_participle(sentence, begin, start, left, last, joined, previous)
-    if form == tk.EITHER and ("have" in left[-4:] or "has" in left[-4:]) and not {"will", "would"}.intersection(left):
+    if form == tk.EITHER and _HAVE.intersection(left[-4:]) and not _WILL.intersection(left):
         return DONE, False
-    if {"did", "had"}.intersection(near) and _PRONOUN.intersection(near):
+    if _DID.intersection(near) and _PRONOUN.intersection(near):
         return OTHER, False
     if joined and previous is not None:
         return previous.mode, previous.passive
-    modal = [w for w in left if w in _MODAL]
-    if "you" in near:
-        at = len(left) - 1 - left[::-1].index("you")
-        before, after = left[:at], left[at + 1 :]
-        wish = {
-            "want",
-            "like",
-            "wish",
-            "ask",
-            "asked",
-            "asking",
-            "need",
-            "request",
-            "requested",
-            "prefer",
-        }.intersection(after)
-        i_after = _I.intersection(after)
-        if wish and not (
-            before
-            and before[-1]
-            in (
-                "do",
-                "would",
-                "did",
-                "why",
-                "are",
-            )
-        ):
-            return WISHED, False
-        if not i_after and (
-            _MODAL.intersection(after) or set(before[-1:]) & {"do", "would", "can", "could", "will", "did"}
-        ):
-            return OTHER, False
-        if (
-            not i_after
-            and not wish
-            and form == tk.BASE
-            and (not after or after == ["to"])
-            and not _I.intersection(before)
-        ):
-            return OTHER, False
-    if _I.intersection(left) and (modal or last in _I or "to" in left[-3:] or "am" in left or "are" in left):
-        if form in (tk.BASE, tk.ING, tk.EITHER, tk.S):
+    if "you" in near and (mode := _of_customer(left, form)):
+        return mode, False
+    modal = bool(_MODAL.intersection(left))
+    if _I.intersection(left) and form != tk.NOUN:
+        if modal or last in _I or "to" in left[-3:] or _BE.intersection(left):
             return PROPOSED, False
-    if last in (
-        "i",
-        "we",
-        "let",
-        "will",
-        "would",
-        "shall",
-    ) and form in (tk.BASE, tk.EITHER):
+    if last == "let":
         return PROPOSED, False
-    if modal and {"be", "go", "come"}.intersection(left[-3:]) and form == tk.ING:
+    if modal and (form == tk.ING and _GOING.intersection(left[-3:]) or form != tk.ING and _WILL.intersection(left)):
         return PROPOSED, True
-    if "would" in left or "will" in left:
-        if form in (tk.BASE, tk.EITHER, tk.S) and last not in (
-            "the",
-            "a",
-            "an",
-            "your",
-        ):
-            return PROPOSED, True
     if not lead or (len(lead) <= 3 and not _finite(lead)):
-        if form in (tk.BASE, tk.ING, tk.EITHER, tk.NOUN, tk.S) and not _finite(words[start + 1 :]):
+        if not _finite(words[start + 1 :]) or (not lead and form in (tk.BASE, tk.EITHER)):
             return LISTED, False
-        if form in (tk.BASE, tk.EITHER) and not lead:
-            return LISTED, False
-    if not _finite(words):
-        return LISTED, False
-    return NAMED, False
+    return (NAMED if _finite(words) else LISTED), False
+
+
+def _of_customer(left: list[str], form: str) -> str:
+    """The mode of a write in a clause about "you": wished or something that the customer does; "" if it is neither."""
+    at = len(left) - 1 - left[::-1].index("you")
+    before, after = left[:at], left[at + 1 :]
+    if _WISH.intersection(after):
+        return "" if before and before[-1] in _INVERTED else WISHED
+    if _I.intersection(after):
+        return ""
+    if _MODAL.intersection(after) or before and before[-1] in _INVERTED:
+        return OTHER
+    return OTHER if form == tk.BASE and after in ([], ["to"]) and not _I.intersection(before) else ""
 
 
 def _noun(tokens: list[tk.Token], at: int) -> bool:
@@ -227,49 +200,25 @@ def _of_noun(
 ) -> tuple[str, bool]:
     """The mode of a write named by a noun: "I'd process the refund", "the refund has been issued"."""
     tokens, words = sentence.tokens, sentence.words
-    right = []
-    for word in words[start + 1 : start + 12]:
-        if word in _BREAKS or word in (",", "and", "so"):
-            break
-        right.append(word)
-    if any(
-        right[i : i + 2] in (["has", "been"], ["have", "been"], ["has", "gone"], ["is", "complete"])
-        for i in range(len(right))
-    ):
+    right = _rest(words, start + 1)
+    pairs = list(zip(right, right[1:]))
+    if any(pair in _SETTLED for pair in pairs):
         return DONE, True
-    if any(right[i] in ("will", "would") and "be" in right[i + 1 : i + 3] for i in range(len(right))):
+    if any(a in _WILL and b == "be" for a, b in pairs):
         return PROPOSED, True
-    if (
-        previous is not None
-        and previous.mode in (PROPOSED, DONE, WISHED, LISTED)
-        and not joined
-        and previous.end > begin
-    ):
-        return NAMED, False
+    if previous is not None and previous.mode not in (OTHER, BLOCKED) and not joined and previous.end > begin:
+        return NAMED, False  # the object of the write before it
     if _I.intersection(left):
-        if any(t.form in (tk.ED, tk.EITHER) and t.stem in _MAKING for t in tokens[begin:start]):
-            if not {"will", "would", "can", "could"}.intersection(left):
-                return DONE, False
-        if _MODAL.intersection(left) or "to" in left or "am" in left:
-            return PROPOSED, False
-        if "you" not in left:
+        made = any(t.form in (tk.ED, tk.EITHER) and t.stem in _MAKING for t in tokens[begin:start])
+        if made and not _MODAL.intersection(left):
+            return DONE, False
+        if _MODAL.intersection(left) or "to" in left or "am" in left or "you" not in left:
             return PROPOSED, False
     if joined and previous is not None:
         return previous.mode, previous.passive
-    if "you" in left and {"want", "like", "wish", "need", "asked", "requested"}.intersection(left):
-        return (
-            NAMED
-            if words[begin]
-            in (
-                "do",
-                "would",
-                "did",
-                "are",
-                "why",
-            )
-            else WISHED
-        ), False
-    if not _finite(words) and not {"for", "about", "on", "regarding", "of"}.intersection(left[-4:]):
+    if "you" in left and _WISH.intersection(left):
+        return (NAMED if words[begin] in _INVERTED or words[begin] == "why" else WISHED), False
+    if not _finite(words) and not _ABOUT.intersection(left[-4:]):
         return LISTED, False
     return NAMED, False
 
@@ -279,119 +228,47 @@ def _of_participle(
 ) -> tuple[str, bool]:
     """The mode of a write in "-ed": "have cancelled", "will be cancelled", "want it cancelled", "order cancelled"."""
     words = sentence.words
-    if last in (
-        "the",
-        "your",
-        "a",
-        "my",
-        "an",
-    ) or (
-        begin < start
-        and words[start - 1]
-        in (
-            "the",
-            "your",
-            "a",
-            "an",
-            "my",
-        )
-    ):
+    if last in _ARTICLES or (begin < start and words[start - 1] in _ARTICLES):
         return NAMED, False  # an adjective: "your cancelled class"
-    if {"who", "which", "that"}.intersection(left[-3:]):
+    if _RELATIVE.intersection(left[-3:]):
         return OTHER, False
-    if (
-        joined
-        and previous is not None
-        and previous.mode in (PROPOSED, WISHED)
-        and {"have", "get"}.intersection(left[-8:])
-    ):
+    if joined and previous is not None and previous.mode in (PROPOSED, WISHED) and _GET.intersection(left[-8:]):
         return PROPOSED, False
-    if {"will", "would", "shall"}.intersection(left[-8:]) or _before(left, "to", "be") or _before(left, "going", "be"):
-        if {"must", "has", "have", "need", "needs"}.intersection(left[-5:]) and not {
-            "will",
-            "would",
-            "shall",
-        }.intersection(left):
-            return OTHER, True
+    obliged = _MUST.intersection(left[-5:])
+    if _WILL.intersection(left[-8:]) or (_ordered(left, "to", "be") or _ordered(left, "going", "be")) and not obliged:
         return PROPOSED, True
-    if {"can", "could", "may", "might", "must", "should", "cannot", "to"}.intersection(left[-4:]) and "be" in left[-3:]:
+    if "be" in left[-3:] and (obliged or _MODAL.intersection(left[-4:])):
         return OTHER, True
-    if _I.intersection(left) and {"have", "get"}.intersection(left) and {"would", "will", "can"}.intersection(left):
-        return PROPOSED, True
-    if "you" in left and {"want", "like", "wish", "wanted", "asked", "need"}.intersection(left):
-        return (OTHER, True) if words[begin] in ("do", "would", "did") else (WISHED, True)
+    if "you" in left and _WISH.intersection(left):
+        return (OTHER if words[begin] in _INVERTED else WISHED), True
     if "getting" in left or "being" in left:
         return (DONE if "now" in left else PROPOSED), True
-    asked = (
-        sentence.question
-        and begin == 0
-        and bool(left)
-        and left[0]
-        in (
-            "did",
-            "have",
-            "has",
-            "was",
-            "were",
-            "had",
-            "is",
-            "are",
-            "do",
-        )
-    )
-    if asked or {"did", "had"}.intersection(left) or "you" in left and {"have", "you"}.issuperset(left[-2:]):
+    asked = sentence.question and begin == 0 and bool(left) and left[0] in _INVERTED
+    if asked or _DID.intersection(left) or "you" in left[-2:] or (left and left[0] in _OTHERS):
         return OTHER, True
-    if left and left[0] in (
-        "somebody",
-        "someone",
-        "last",
-        "they",
-        "he",
-        "she",
-    ):
-        return OTHER, False
-    if {"was", "were"}.intersection(left[-4:]):
-        return (DONE if {"successfully", "just", "now"}.intersection(left) else OTHER), True
-    if {"is", "are", "am"}.intersection(left) and not {"has", "have", "been", "having"}.intersection(left):
-        after = words[start + 1] if start + 1 < len(words) else ""
-        settled = {"now", "successfully", "officially", "all"}.intersection(left[-3:]) or after in (
-            "",
-            "and",
-            ",",
-            "now",
-            "for",
-            "as",
-        )
-        if not settled or after == "for" and words[start + 2 : start + 3] != ["you"]:
-            return OTHER, True
-    if {"has", "have", "been", "is", "are", "am", "having"}.intersection(left) or _I.intersection(left):
+    if _WAS.intersection(left[-4:]):
+        return (DONE if _NOW.intersection(left) else OTHER), True
+    if _BE.intersection(left) and not _PERFECT.intersection(left):
+        after = words[start + 1 : start + 3]
+        settled = _NOW.intersection(left[-3:]) or not after or after[0] in _TAIL or after == ["for", "you"]
+        return (DONE if settled else OTHER), True
+    if _PERFECT.intersection(left) or _I.intersection(left):
         return DONE, not _I.intersection(left)
     if joined and previous is not None and previous.mode == DONE:
         return DONE, previous.passive
-    if (
-        last
-        in (
-            "the",
-            "your",
-            "a",
-            "my",
-        )
-        or words[begin:start]
-        and words[start - 1]
-        in (
-            "the",
-            "your",
-            "a",
-            "an",
-        )
-    ):
-        return NAMED, False  # an adjective: "your cancelled class"
-    real = [w for w in left if w not in _SKIP and w.isalnum()]
-    if not real and begin and words[begin - 1] == ":":
-        return LISTED, True
-    if not real:  # "Booked you for 8:15", "Moved to 6 Nov."
-        return DONE, False
-    return LISTED, True
+    if any(w not in _SKIP and w.isalnum() for w in left) or (begin and words[begin - 1] == ":"):
+        return LISTED, True  # "2 keys added"
+    return DONE, False  # "Booked you for 8:15", "Moved to 6 Nov."
+
+
+def _rest(words: list[str], at: int) -> list[str]:
+    """The words of the clause from a token on, eleven at most."""
+    found = []
+    for word in words[at : at + 11]:
+        if word in _BREAKS or word in (",", "and", "so"):
+            break
+        found.append(word)
+    return found
 
 
 def _vague(words: list[str], start: int) -> bool:
@@ -408,9 +285,10 @@ def _waits(lead: list[str]) -> bool:
     return "you" in lead[:3] and bool({"want", "like", "wish", "happy", "ok"}.intersection(lead))
 
 
-def _before(left: list[str], first: str, second: str) -> bool:
+def _ordered(left: list[str], first: str, second: str) -> bool:
+    """Whether one word stands before another among the last six."""
     near = left[-6:]
-    return first in near and second in near and near.index(first) < len(near) - 1 - near[::-1].index(second) + 1
+    return first in near and second in near[near.index(first) :]
 
 
 def _clause(sentence: Sentence, at: int) -> int:
@@ -484,9 +362,7 @@ def _starts(words: list[str], at: int) -> bool:
 
 def _joined(between: list[str]) -> bool:
     """Whether a verb goes on with what is said of the verb before it: "cancel it and refund ..."."""
-    if any(
-        w in _PRONOUN - {"it", "this", "that", "you"} or w in _MODAL or w in ("was", "has", "were") for w in between
-    ):
+    if any(w in _PRONOUN or w in _MODAL or w in ("was", "has", "were") for w in between):
         return False
     return any(
         w
@@ -528,8 +404,3 @@ def _finite(words: list[str]) -> bool:
         )
         for w in words
     )
-
-
-tk_fillers = frozenset(
-    "the a an your my our please just and then so ok great well sure right now also - , ' ! ( )".split()
-)

@@ -95,7 +95,7 @@ def recognise(text: str, lexicon: Lexicon) -> Heard:
         asks=tuple(asks),
         which=which,
         consent=_proposals(chosen, said, lines, text) if wants else (),
-        done=_proposals(done, said, lines, text),
+        done=_proposals(done, said, lines, text) if done else (),
         refuses=refuses,
         hands_over=hands,
         anything_else=more or (bye and not asks and not wants),
@@ -206,7 +206,7 @@ def _open(sentence: Sentence) -> bool:
 def _proposals(chosen: list[Mention], said: list[Sentence], lines: list[str], text: str) -> tuple[Proposal, ...]:
     """Proposals with their values: of the whole text for one, of each one's clauses for several."""
     if not chosen:
-        return ()
+        return (Proposal(None, values(text)),)
     if len(chosen) == 1:
         return (Proposal(chosen[0].verb, values(text)),)
     cuts = [_cut(first, second, said) for first, second in zip(chosen, chosen[1:])]

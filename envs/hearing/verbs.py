@@ -78,8 +78,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "renew", "renew .. for|until|till", "re new", "sign .. up .. another year", "another year",
     ),
     "upgrade": (
-        "upgrade", "move .. up to", "up to .. plan|membership|gold|premium", "bump .. up",
-        f"switch|move|change .. {_PLAN}", f"switch|move|put|place .. on|onto|to .. {_PLAN}", "upsize",
+        "big|bigger|larger .. for # .. more", "upgrade", "move .. up to", "up to .. plan|membership|gold|premium",
+        "bump .. up", f"switch|move|change .. {_PLAN}", f"switch|move|put|place .. on|onto|to .. {_PLAN}", "upsize",
         "moving to .. cover", "go up to", "step .. up to", "now on", "bigger .. for .. more|extra",
         "big|bigger|larger .. for ¤ more", "up to", "premium .. rise", "move up", "take .. up a", "step up",
     ),
