@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from envs.hearing import cues
-from envs.hearing.mentions import BLOCKED, DONE, LISTED, NAMED, OTHER, PROPOSED, WISHED, Mention
+from envs.hearing.mentions import BLOCKED, DONE, LISTED, NAMED, OTHER, PENDING, PROPOSED, WISHED, Mention
 from envs.hearing.patterns import FILLERS, Match
 from envs.hearing.tokens import Sentence, stem
 from envs.hearing.verbs import OPPOSITES
@@ -15,7 +15,7 @@ _ADVERBS = frozenset(
 _POINTERS = frozenset("it that this these those both them so all everything do".split())
 _TOLD = frozenset("tell let instruct inform ask notify pass".split())
 _ANY = frozenset(
-    "change update switch amend alter modify move send save apply put make add book fix correct swap get do process".split()
+    "change update switch amend alter modify move send save apply put make add book fix correct swap get do process arrange schedule organise".split()
 )
 _THE = frozenset("the a an your this that".split())
 _NOT_CHOICE = frozenset(
@@ -80,7 +80,9 @@ def _sentence(
     wh = bool(words) and _wh(words)
     for match in found:
         if match.label == "head" and not wh and (sentence.question or _statement(words, match)):
-            if _negated(words, match.start, match.end):
+            if _negated(words, match.start, match.end) or cues.WH.intersection(
+                words[max(0, match.start - 2) : match.start]
+            ):
                 continue
             if _head(index, sentence, here, match, mentions, result):
                 return
@@ -321,6 +323,12 @@ def _vague(words: list[str]) -> bool:
 def _names_something_else(words: list[str]) -> bool:
     """Whether a general verb has an object that isn't the described write: "have your postcode", "take your name"."""
     rest = words[1:6]
+    if {"anything", "something", "else"}.intersection(rest):
+        return True
+    if "hold" in rest and "you" in rest:
+        return True
+    if words[0] in ("have", "take", "get") and not _POINTERS.intersection(rest[:2]):
+        return True
     return words[0] in (
         "have",
         "take",
@@ -351,7 +359,7 @@ def _same_clause(words: list[str], head: Mention, other: Mention) -> bool:
 
 def _described(mentions: list[Mention], until: int, sentences: list[Sentence], kind: str) -> list[Mention]:
     """The writes described before (or just after) the question in sentence `until`, the best way they are described."""
-    here = [m for m in mentions if m.mode not in (OTHER, DONE, BLOCKED)]
+    here = [m for m in mentions if m.mode not in (OTHER, PENDING, DONE, BLOCKED)]
     before = [m for m in here if m.sentence <= until]
     after = [m for m in here if m.sentence > until]
     for group in (before, after):
@@ -373,6 +381,9 @@ def _described(mentions: list[Mention], until: int, sentences: list[Sentence], k
             return _distinct(wished)
         if weak := [m for m in group if m.weak and m.mode in (PROPOSED, LISTED)]:
             return _distinct(weak)
+    pending = [m for m in mentions if m.mode == PENDING and m.sentence == until]
+    if kind == "open" and pending:
+        return _distinct(pending)
     if kind == "open":
         named = [m for m in before if m.mode == NAMED]
         return _distinct(named[-1:])

@@ -16,7 +16,7 @@ _YES = "yes|=confirm|ok|y|go|agree|proceed|word|accept|sure|shout|nod|approve"
 HEAD = (
     f"shall|should|may|might|can|could {_I}", f"do {_I} may", f"would|do you {_WISH} me|us to",
     f"would|do you {_WISH} for me|us to", "want|like|wish me|us to", f"would|do you still {_WISH} me|us to",
-    "=want =me =to", "still want me|us to", f"{_OK} if {_I}", f"{_OK} for me|us to", f"{_OK} to",
+    "=want =me =to", "still want me|us to", f"{_OK} if {_I}", f"{_OK} for me|us to", f"^ {_OK} to",
     f"{_OK} with|by you if|that {_I}", f"{_OK} with|about me|us|my|our", f"{_OK} that {_I}", "ready for me|us to",
     "ready to", "all good|set to", "you mind if i|we", f"have|got|get|need i|we|my|your {_LEAVE} to",
     f"i|we have your {_LEAVE} to", f"your {_LEAVE} to", f"let me|us know if {_I} can|may|should|shall|could",
@@ -26,10 +26,10 @@ HEAD = (
     f"confirm that|if|whether you {_WISH} me|us to", f"confirm that|if|whether you would {_WISH} me|us to",
     f"confirm you {_WISH} me|us to", f"confirm you would {_WISH} me|us to", f"you would {_WISH} me|us to",
     f"you {_WISH} me|us to", f"you {_WISH} that {_I}", f"would|do you {_WISH} that|if {_I}",
-    f"whether {_I} may|might|can|could|should", "do you allow|permit|authorize|authorise me|us to|that",
-    "you allow|permit|authorize|authorise me|us to|that", "do you agree|consent|accept that|for|to me|us|i|we",
-    "do you agree|consent|accept to", f"would you be {_OK} with|if|for me|us|my|our", f"would it be {_OK} if|to|for",
-    "=ok =to", f"are you {_OK} for me|us to", f"are you {_OK} with|about me|us|my|our", f"are you {_OK} if {_I}",
+    "do you allow|permit|authorize|authorise me|us to|that", "you allow|permit|authorize|authorise me|us to|that",
+    "do you agree|consent|accept that|for|to me|us|i|we", "do you agree|consent|accept to",
+    f"would you be {_OK} with|if|for me|us|my|our", f"would it be {_OK} if|to|for", "=ok =to",
+    f"are you {_OK} for me|us to", f"are you {_OK} with|about me|us|my|our", f"are you {_OK} if {_I}",
     f"{_OK} if i|we just", f"is it {_OK} if|that {_I}", f"is it {_OK} for me|us to", f"is it {_OK} to",
     f"do you {_WISH} =it", "do you approve of me|us|my|our", "you good|happy|ok if|for|with me|us|i|we to",
     "good|fine|safe for me|us to", "any objection|objections|problem to|if|with me|us|my|i|we",
@@ -59,17 +59,18 @@ TAG = (
     "are you certain", "happy|ok|good|fine|comfortable with|about that|this|it|both|everything|these", "good to go",
     "all good", "ready when you are", "do i have that right|correct", "have i got that right",
     "did i get|understand that|this|it right|correctly", "am i right", "any objection|objections", "shall we",
-    "is this what you want|wanted", "is that what you want|wanted|would like", "is this|that|it in order",
-    "would that|this|it be in order", f"would you be {_OK}", f"you {_OK} with", "still sure|interested",
-    f"that|this|it {_OK} with|for you", f"it is {_OK} both|all $", "do both|they all|these meet", "is it a deal",
-    "what do you say", "do you confirm", "do you accept", "meet with your", "suit you", "is it yes", "are we good",
-    "are we agreed", "would that help", f"that be {_OK}", "is that a yes", "does everything look",
-    "do the details look", "do these details look", "save|update both $",
+    "is this|that|it what you want|wanted|need|had|would|asked", "is that what you want|wanted|would like",
+    "is this|that|it in order", "would that|this|it be in order", f"would you be {_OK}", f"you {_OK} with",
+    "still sure|interested", f"that|this|it {_OK} with|for you", f"it is {_OK} both|all $",
+    "do both|they all|these meet", "is it a deal", "what do you say", "do you confirm", "do you accept",
+    "meet with your", "suit you", "is it yes", "are we good", "are we agreed", "would that help", f"that be {_OK}",
+    "is that a yes", "does everything look", "do the details look", "do these details look", "save|update both $",
 )  # fmt: skip
 
 # Asks for a yes to go ahead, whatever was described.
 PROCEED = (
-    f"would|do you {_WISH} to proceed|continue|go ahead", f"do|would you still {_WISH} to proceed|continue|go ahead",
+    "confirm with .. yes", f"would|do you {_WISH} to proceed|continue|go ahead",
+    f"do|would you still {_WISH} to proceed|continue|go ahead",
     "wish|happy|ready|ok|good|fine|want|like to proceed|continue|go ahead|submit|confirm", "continue|submit $",
     "proceed $", "go ahead $", f"do i have your {_LEAVE}", f"have i|we your {_LEAVE}", f"do we have your {_LEAVE}",
     f"can|may|could i|we have|get|take your {_LEAVE}", f"i|we have your {_LEAVE}", f"got your {_LEAVE}",
@@ -83,10 +84,11 @@ PROCEED = (
 
 # Tells how to say yes.
 SAY = (
+    f"if you {_SAY} {_YES}", "^ if you reply .. yes", f"confirm with .. {_YES}",
     f"^ {_SAY} .. yes|confirm|proceed|agree|word|go", f"please|just|simply {_SAY} .3 {_YES}", f"^ {_SAY} {_YES}",
     f"^ reply|answer|respond|write with|back {_YES}", f"^ {_SAY} with {_YES}", f"^ {_SAY} me {_YES}",
     f"and|then {_SAY} {_YES}", f"please|just|simply reply|answer|respond with .. {_YES}", f"^ {_SAY} with .. {_YES}",
-    "say|give the word", "say so", "just say", "^ confirm $", "^ confirm with", "please confirm", "^ confirm and",
+    "say|give the word", "=say so", "=just =say", "^ =confirm $", "^ confirm with", "please confirm", "^ confirm and",
     "^ confirm to", "^ confirm that|if|whether|you", f"please say if|that you accept|agree|{_OK}",
     "let me|us know if|whether you accept|agree|are|confirm|approve|want|would",
     "let me|us know if|whether that|this|it|these|all|everything is|are|works|suits|sounds|looks|work" "|sound|look",
@@ -100,24 +102,30 @@ SAY = (
     "if all|everything is|looks", f"if so , {_SAY} ", f"subject to your {_LEAVE}",
     "before i|we do|proceed|go .. confirm", "thumbs up", "tick the box", "say when", f"please {_LEAVE}",
     "please approve", "please authorize|authorise", "awaiting your", f"i|we .. {_LEAVE} before doing|i|we",
-    f"if you are {_OK}|sure", "ok me", "please accept", "please agree",
+    f"if you are {_OK}|sure", "ok me",
 )  # fmt: skip
 
 # Those of SAY that only make an announcement conditional: they ask for nothing without something else.
 CONDITIONS = frozenset("once if as upon with when subject".split())
 
 REFUSE = (
-    "can not", "could not", "not able to", "unable to", "not possible", "impossible", "will not be able", "not be able",
-    "not eligible", "not qualify", "ineligible", "not allowed", "not permitted", "not permit", "not allow",
-    "not authorized", "not authorised", "no longer possible|available", "must|have to decline", "decline", "turn down",
-    "say no", "declined", "denied", "refuse", "rejected", "not something i|we", "not within my|our", "not in my|our",
-    "do not offer|do|have|provide|accept|support|issue", "no way to|of|around", "not in a position",
-    "against .. policy|rules", "not have .. ability|permission|authority|option|power", "past .. deadline", "too late",
-    "out of my hands", "not cover", "expired", "sold out", "fully booked", "no .. refund|exchange", "not without",
-    "non refundable", "nonrefundable", "not refundable", "will not cover|work|accept|let", "not an option", "^ no $",
-    "answer : no", "not feasible", "not available", "not make .. exception|exceptions", "make no exception|exceptions",
-    "no can do", "not honor|honour|let|process|grant|do|accept|offer|permit|approve|take", "rule|rules .. out",
-    "not accept", "beyond my|our", "outside .. window|period|policy", "not possible .. ",
+    "not work", "^ no to", "precluded|barred|prevented from", "outside .. scope|remit", "nope",
+    "not deliver|ship|issue|release|make|change|cancel|refund", "not something .. can|could", "are|is not something",
+    "no way for", "not up to me", "not .. comply", "not .. possible", "not .. allowed|permitted",
+    "has|have to be refused|declined", "will have to say no", "out of the question", "not budge", "must refuse",
+    "not qualified", "does not qualify", "unavailable", "no room|scope|space for", "against .. policy", "past the",
+    "not in the system to", "forbid|forbids", "can not", "could not", "not able to", "unable to", "not possible",
+    "impossible", "will not be able", "not be able", "not eligible", "not qualify", "ineligible", "not allowed",
+    "not permitted", "not permit", "not allow", "not authorized", "not authorised", "no longer possible|available",
+    "must|have to decline", "decline", "turn down", "say no", "declined", "denied", "refuse", "rejected",
+    "not something i|we", "not within my|our", "not in my|our", "do not offer|do|have|provide|accept|support|issue",
+    "no way to|of|around", "not in a position", "against .. policy|rules",
+    "not have .. ability|permission|authority|option|power", "past .. deadline", "too late", "out of my hands",
+    "not cover", "expired", "sold out", "fully booked", "no .. refund|exchange", "not without", "non refundable",
+    "nonrefundable", "not refundable", "will not cover|work|accept|let", "not an option", "^ no $", "answer : no",
+    "not feasible", "not available", "not make .. exception|exceptions", "make no exception|exceptions", "no can do",
+    "not honor|honour|let|process|grant|do|accept|offer|permit|approve|take", "rule|rules .. out", "not accept",
+    "beyond my|our", "outside .. window|period|policy", "not possible .. ",
     "refund|exchange|change|cancel|discount no $", "^ no , the|that|it|we|i|this",
     "regret .. not|unable|decline|inform", "not my|our .. to give", "no chance", "is a no", "will have to pass",
     "not going to be able", "prohibited", "forbidden", "prevents me|us", "stops me|us", "not doable",
@@ -132,7 +140,7 @@ ABLE = frozenset(
 )
 # A refusal under a condition that the customer may meet.
 YET = (
-    "until you", "unless you", "until i", "before you", "without your|that|this|it|knowing|a|first", "until we",
+    "until you", "unless you", "until i", "before you", "without your|that|this|it|knowing|first", "until we",
     "unless i|we", "before i", "yet", "until that", "if you do not|can not",
 )  # fmt: skip
 
@@ -142,6 +150,10 @@ _TEAM = (
     "|underwriters|finance|support|desk|dispatcher|warden|director|owner|duty|engineer|counsellor|collegue"
 )
 HAND_OVER = (
+    "^ =transferring", f"get|have .. {_TEAM} .. to take|look|help|call|handle", "kick .. upstairs", f"{_TEAM} .. join",
+    "now with .. team|panel|department", "over to .. in", "transfer .. chat|call|conversation|case",
+    "put .. in touch with", f"over to .. {_TEAM}", "one of .. will be take over|taking over",
+    f"pass .. on to .. {_TEAM}", f"raise .. with .. {_TEAM}", "another member of", f"arrange for .. {_TEAM}",
     f"transfer|connect|pass|hand|put|send|refer|escalate|forward|route|give|direct|switch|bring"
     f"|redirect you|conversation|case|chat"
     f"|matter|request|query|call|problem|issue|this|it|them .. to|with|over|across|through|on|in .. {_TEAM}",
@@ -208,6 +220,14 @@ FINISHED = (
     "now stands|runs|recorded|live|active", "^ all sorted",
 )  # fmt: skip
 
+# Questions that are only friendly.
+FRIENDLY = (
+    "still there|here|with", "are you there|still", "how can|may|could|might i|we .. help|assist|do|serve",
+    "what can|may|could i|we do", "how are you", "can|may i|we help|assist", "what brings you", "you there",
+    "what is up", "how is it going", "does that help|make sense", "how do you do", "how may", "ok|right $",
+    "is that ok for a moment", "can|could|would|may you hold|wait|bear", "do you mind holding|waiting",
+)  # fmt: skip
+
 # Words that ask, and the nouns after "which" that make it a choice among several.
 WH = frozenset("what which where when who whom whose how why".split())
 OPTION = frozenset("one ones option options item items of letter number choice alternative product two".split())
@@ -224,7 +244,7 @@ PREFER = (
 
 # Verbs with which an agent asks for a fact.
 GIVE = frozenset(
-    "give tell share provide confirm send let state specify advise remind verify supply type enter read pop drop say "
+    "give tell share snap provide confirm send let state specify advise remind verify supply type enter read pop drop say "
     "spell quote repeat upload attach mention explain describe forward name indicate pass show check write reply "
     "submit point choose pick list include fill select inform bring message text email double reconfirm note clarify "
     "elaborate".split()
@@ -234,12 +254,12 @@ TAKE = frozenset(
     "request double verify bother first find need use obtain record be who which what where when how why whether "
     "pinch inquire enquire".split()
 )
-NEED = (
-    "i|we need|require|want", "i|we am|are missing", "i|we still need", "need to know|have", "require to know",
-    "i|we would need", "i|we like to know|have", "all i|we need", "is|are needed|required|missing",
-    "be good|great|helpful to know|have", "i|we must|have know|have|to know|ask", "need|require from you",
-    "looking for", "missing", "only missing|need", "would|will help to know", "need|needed|required", "just need",
-    "have to ask", "must ask", "wonder|wondering", "curious", "depends on", "waiting for|on",
+NEED = ( "i|we will|would|shall|do|also need|require", 
+    "must have", "let me|us have", "i|we need|require|want", "i|we am|are missing", "i|we still need",
+    "need to know|have", "require to know", "i|we would need", "i|we like to know|have", "all i|we need",
+    "is|are needed|required|missing", "be good|great|helpful to know|have", "i|we must|have know|have|to know|ask",
+    "need|require from you", "looking for", "only missing|need", "would|will help to know", "just need", "have to ask",
+    "must ask", "wonder|wondering", "curious", "depends on", "waiting for|on",
     "once|when|if i|we|you have|give|send|tell|share|provide", "would|could use",
 )  # fmt: skip
 HAVE = (
@@ -250,7 +270,7 @@ HAVE = (
     "to hand", "would you like|prefer|rather", "have you a|an|any", "may|might i .. trouble", "is|are it|that|you for",
     "are you able to .. send|tell|share|give", "is it possible to .. send|give|tell|get|have", "would it be possible",
     "care to .. tell|share", "ok to share|tell", "happy to share|tell", "what about", "how about", "and your|the",
-    "can|could|may|might i|we|you", "would|will you", "do you usually|normally", "is there",
+    "do you usually|normally", "is there",
 )  # fmt: skip
 
 # Verbs that carry out whatever was described ("shall I do it?"), and verbs that change nothing ("shall I check?").

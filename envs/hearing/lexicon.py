@@ -49,7 +49,8 @@ class Lexicon:
             offered.add(family)
             spoken = verb.name.replace("_", " ")
             derived = () if family else (spoken.replace(" ", " .. ", 1), spoken)
-            for phrase in (*verb_table.FAMILIES.get(family, ()), *verb.words, *derived):
+            apart = [phrase.replace(" ", " .. ", 1) for phrase in map(_checked, verb.words) if phrase.count(" ") == 1]
+            for phrase in (*verb_table.FAMILIES.get(family, ()), *verb.words, *apart, *derived):
                 own += _both_ways(_checked(phrase), verb.name, rank)
         other = [
             pair

@@ -16,6 +16,7 @@ LISTED = "listed"  # "Move to 3 June", "3 extra keys added": an imperative or a 
 NAMED = "named"  # "the refund"
 BLOCKED = "blocked"  # denied, or left open what it is done to
 DONE = "done"
+PENDING = "pending"  # "before I move it"
 OTHER = "other"  # past of others, negated, supposed, a rule, what the customer may do
 
 _I = frozenset("i we me us".split())
@@ -92,7 +93,7 @@ def mentions_of(sentences: list[Sentence], lexicon: Lexicon) -> list[Mention]:
 def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | None, int]]:
     """(the verb's token, end, verb, words of the pattern) of what names a write.
 
-    Of those that overlap the one with most words is taken, then the one that is offered.
+    Of those that overlap one that is offered is taken, then the one with most words.
     """
     tokens = sentence.tokens
     matches = lexicon.writes.find(tokens)
@@ -101,7 +102,7 @@ def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | N
     neutral = [m for m in matches if m.label[0] == ""]
     order = sorted(
         (m for m in matches if m.label[0] != ""),
-        key=lambda m: (-m.weight, m.label[0] is None, m.end - m.start, m.label[1]),
+        key=lambda m: (m.label[0] is None, -m.weight, m.end - m.start, m.label[1]),
     )
     taken: list[tuple[int, int, int, str | None, int]] = []
     for match in order:
@@ -135,7 +136,7 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
     lead = [w for w in left if w not in _LIGHT]
     subordinate = bool(lead) and lead[0] in SUBORDINATE or bool(_SUPPOSING.intersection(left))
     if subordinate and not _waits(lead):
-        return OTHER, False
+        return (PENDING if lead and lead[0] == "before" and _I.intersection(left) else OTHER), False
     joined = previous is not None and _joined(words[previous.end : start])
     near = left[-7:]
     if NEGATION.intersection(near) and not (joined and "not" not in near):
@@ -248,6 +249,8 @@ def _of_participle(
         return OTHER, True
     if _WAS.intersection(left[-4:]):
         return (DONE if _NOW.intersection(left) else OTHER), True
+    if left[:2] == ["that", "is"]:
+        return LISTED, True  # "that's your repair moved"
     if _BE.intersection(left) and not _PERFECT.intersection(left):
         after = words[start + 1 : start + 3]
         settled = _NOW.intersection(left[-3:]) or not after or after[0] in _TAIL or after == ["for", "you"]

@@ -23,7 +23,10 @@ OPENERS = FILLERS | frozenset(
     "noted brilliant super cool fine to you for certainly of course absolutely".split()
 )
 GAP = 5
-_STOPS = frozenset(". ; : , ? ! – —".split())
+# what a gap does not go over
+_STOPS = frozenset(
+    ". ; : , ? ! – — and or but no with without at if because when while unless whether that which".split()
+)
 
 
 class Match(NamedTuple):

@@ -62,6 +62,7 @@ def _cues() -> Matcher:
         "more": cues.MORE,
         "bye": cues.BYE,
         "small": cues.SMALLTALK,
+        "friendly": cues.FRIENDLY,
         "need": cues.NEED,
         "have": cues.HAVE,
         "prefer": cues.PREFER,
@@ -77,13 +78,13 @@ def recognise(text: str, lexicon: Lexicon) -> Heard:
     said, lines = sentences(text)
     if not said:
         return Heard(unclear=bool(text.strip()))
-    if _foreign(said):
+    if _foreign(said) or _machine(text):
         return Heard(unclear=True)
     found = [_cues().find(sentence.tokens) for sentence in said]
     named = mentions_of(said, lexicon)
     wants, chosen, offered = consent.asked(said, named, found)
     taken = _consenting(said, found, chosen) if wants else set()
-    asks, which, asking_at = asking.facts_asked(said, lexicon, found, taken)
+    asks, which = asking.facts_asked(said, lexicon, found, taken)
     more = any(_has(found[i], "more") and (s.question or _has(found[i], "small")) for i, s in enumerate(said))
     bye = any(_has(found[i], "bye") for i in range(len(said)))
     prefers = any(_has(found[i], "prefer") for i in range(len(said)))
@@ -144,7 +145,7 @@ def _refuses(sentence: Sentence, found: list[Match]) -> bool:
     for match in found:
         if match.label != "refuse":
             continue
-        if sentence.question or _has(found, "yet") or words[0] in ("if", "unless"):
+        if sentence.question or _has(found, "yet") or words[0] in ("if", "unless") and "," not in words[: match.start]:
             return False
         after = [
             w
@@ -246,10 +247,24 @@ def _between(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> 
 
 def _small(said: list[Sentence], found: list[list[Match]]) -> bool:
     """Whether every sentence is a greeting, thanks or the like."""
-    return all(
-        _has(found[i], "small") or _has(found[i], "more") or len(s.words) <= 2 and not s.question
-        for i, s in enumerate(said)
-    ) and not any(token.kind == "value" for s in said for token in s.tokens)
+    return all(_small_sentence(sentence, found[i]) for i, sentence in enumerate(said))
+
+
+def _small_sentence(sentence: Sentence, found: list[Match]) -> bool:
+    if any(token.kind == "value" for token in sentence.tokens):
+        return False
+    if _has(found, "more") or _has(found, "bye"):
+        return True
+    if sentence.question:
+        return _has(found, "friendly")
+    return any(m.label == "small" and (m.start <= 3 or len(sentence.words) <= 8) for m in found)
+
+
+def _machine(text: str) -> bool:
+    """Whether a text is code, data or a form with holes and not what somebody says."""
+    text = text[:2000]
+    marks = sum(text.count(c) for c in "{}<>=[]\\;")
+    return marks * 25 > len(text) or "{{" in text or '":' in text
 
 
 def _expects(said: list[Sentence]) -> bool:
