@@ -124,9 +124,9 @@ def _requests(sentence: Sentence) -> list[int]:
             if verbs.intersection(words[i + 2 : i + 6]):
                 starts.append(i + 2)
         elif word in cues.GIVE and sentence.tokens[i].form in ("base", "either"):
-            if word in _PICKY and not {"me", "us", "know"}.intersection(words[i + 1 : i + 3]):
-                continue
             before = words[i - 1] if i else ""
+            if word in _PICKY and before != "please" and not {"me", "us", "know"}.intersection(words[i + 1 : i + 3]):
+                continue
             asked = before in ("please", "you", "would", "could", "to") and _asks_you(words[:i])
             if before in _LEAD or i == 0 or all(w in _LEAD for w in words[:i]) or asked:
                 starts.append(i + 1)
@@ -135,11 +135,7 @@ def _requests(sentence: Sentence) -> list[int]:
 
 def _asks_you(before: list[str]) -> bool:
     """Whether a verb after these words is something the customer is to do: "if you could", "may I ask you to"."""
-    return (
-        before[-1] == "please"
-        or "you" in before[-3:]
-        and bool({"if", "ask", "could", "need", "would"} & set(before[-6:]))
-    )
+    return before[-1] == "please" or "you" in before[-6:] and bool(_ASKED.intersection(before[-8:]))
 
 
 def _facts(sentence: Sentence, scope: int, lexicon: Lexicon, item: bool) -> list[tuple[int, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from envs.hearing import cues
 from envs.hearing.mentions import BLOCKED, DONE, LISTED, NAMED, OTHER, PENDING, PROPOSED, WISHED, Mention
-from envs.hearing.patterns import FILLERS, Match
+from envs.hearing.patterns import OPENERS, Match
 from envs.hearing.tokens import Sentence, stem
 from envs.hearing.verbs import OPPOSITES
 
@@ -17,6 +17,9 @@ _TOLD = frozenset("tell let instruct inform ask notify pass".split())
 _ANY = frozenset(
     "change update switch amend alter modify move send save apply put make add book fix correct swap get do process arrange schedule organise".split()
 )
+_YOU = frozenset("you me us".split())
+_RULES = frozenset("policy policies terms".split())
+_SELF = frozenset("i we me".split())
 _THE = frozenset("the a an your this that".split())
 _NOT_CHOICE = frozenset(
     "not no keep leave wait something anything if should is are do rather would less more so hold stop just "
@@ -45,10 +48,14 @@ def asked(
     found: the matches of cues for each sentence, labelled "head", "tag", "proceed", "say" and others.
     """
     result = Asked()
+    by_sentence: list[list[Mention]] = [[] for _ in sentences]
+    for mention in mentions:
+        by_sentence[mention.sentence].append(mention)
+    described = [i for i, here in enumerate(by_sentence) for m in here if m.mode in (PROPOSED, LISTED, WISHED)]
     for index, sentence in enumerate(sentences):
-        here = [m for m in mentions if m.sentence == index]
-        _sentence(index, sentence, here, found[index], mentions, result, sentences)
-    if result.choice and result.kind != "direct":
+        elsewhere = bool(described) and (described[0] != index or described[-1] != index)
+        _sentence(index, sentence, by_sentence[index], found[index], elsewhere, result)
+    if result.choice:
         return False, [], True
     if not result.kind:
         return False, [], result.choice
@@ -70,46 +77,47 @@ def asked(
 
 
 def _sentence(
-    index: int, sentence: Sentence, here: list[Mention], found: list[Match], mentions: list[Mention], result: Asked,
-    sentences: list[Sentence],
-) -> None:  # fmt: skip
-    """Enters in the result what one sentence asks."""
+    index: int, sentence: Sentence, here: list[Mention], found: list[Match], elsewhere: bool, result: Asked
+) -> None:
+    """Enters in the result what one sentence asks.
+
+    here: the writes named in it. elsewhere: whether another sentence describes one.
+    """
     words = sentence.words
-    if any(w in ("policy", "policies", "terms") for w in words) and not {"i", "we", "me"} & set(words):
+    if _RULES.intersection(words) and not _SELF.intersection(words):
         return
     wh = bool(words) and _wh(words)
     for match in found:
-        if match.label == "head" and not wh and (sentence.question or _statement(words, match)):
-            if _negated(words, match.start, match.end) or cues.WH.intersection(
-                words[max(0, match.start - 2) : match.start]
-            ):
-                continue
-            if _head(index, sentence, here, match, mentions, result):
-                return
+        if match.label != "head" or wh or not (sentence.question or _statement(words, match)):
+            continue
+        asked_for = cues.WH.intersection(words[max(0, match.start - 2) : match.start])
+        if asked_for or _negated(words, match.start, match.end):
+            continue
+        if _head(index, sentence, here, match, elsewhere, result):
+            return
     if wh:
         return
+    described = elsewhere or any(m.mode in (PROPOSED, LISTED) for m in here)
     for match in found:
+        if match.label not in ("proceed", "say", "tag") or _negated(words, match.start, match.end):
+            continue
         if match.label == "proceed" and (sentence.question or _imperative(words, match)):
-            if not _negated(words, match.start, match.end) and _ends(words, match.end, 8):
+            if _ends(words, match.end, 8):
                 _set(result, "open", index)
         elif match.label == "say":
             condition = words[match.start] in cues.CONDITIONS
-            if _negated(words, match.start, match.end) or _names_fact(words, match) or "must" in words[: match.start]:
-                continue
-            if condition and not any(m.mode in (PROPOSED, LISTED) for m in mentions):
-                continue
-            if "have" in words[max(0, match.start - 2) : match.start]:
-                continue
-            _set(result, "open" if not condition else "context", index)
+            obliged = {"must", "have"}.intersection(words[max(0, match.start - 2) : match.start])
+            if not obliged and not _names_fact(words, match) and (described or not condition):
+                _set(result, "context" if condition else "open", index)
         elif match.label == "tag" and sentence.question:
-            if not _negated(words, match.start, match.end) and (match.start >= len(words) - 7 or match.start <= 3):
-                if _ends(words, match.end, 6) and not _own_question(words, match):
+            if (match.start >= len(words) - 7 or match.start <= 3) and not _own_question(words, match):
+                if _ends(words, match.end, 6):
                     _set(result, "context", index)
     if sentence.question and not result.kind and here and here[0].mode == LISTED:
         if not _asks_otherwise(words) and _listed_question(sentence, here[0]):
-            result.kind, result.sentence, result.mentions = "direct", index, [m for m in here if m.mode == LISTED]
-            if "or" in words and not {"yes", "y"} & set(words):
-                result.kind, result.choice = "", True
+            result.choice = "or" in words and not {"yes", "y"}.intersection(words)
+            if not result.choice:
+                result.kind, result.sentence, result.mentions = "direct", index, [m for m in here if m.mode == LISTED]
 
 
 def _statement(words: list[str], match: Match) -> bool:
@@ -141,7 +149,7 @@ def _listed_question(sentence: Sentence, mention: Mention) -> bool:
     if {"you", "any", "did", "is", "are", "still", "to", "for"}.intersection(before):
         return False
     form = sentence.tokens[mention.start].form
-    return mention.passive or (form in ("base", "either") and all(w in FILLERS or not w.isalnum() for w in before))
+    return mention.passive or (form in ("base", "either") and all(w in OPENERS or not w.isalnum() for w in before))
 
 
 def _asks_otherwise(words: list[str]) -> bool:
@@ -241,9 +249,7 @@ def _harmless(words: list[str], at: int) -> bool:
     )
 
 
-def _head(
-    index: int, sentence: Sentence, here: list[Mention], match: Match, mentions: list[Mention], result: Asked
-) -> bool:
+def _head(index: int, sentence: Sentence, here: list[Mention], match: Match, elsewhere: bool, result: Asked) -> bool:
     """Whether the verb phrase after "shall I" and the like asks for a write; enters it."""
     words, tokens = sentence.words, sentence.tokens
     at = match.end
@@ -254,53 +260,48 @@ def _head(
     if at >= len(words):
         _set(result, "open", index)
         return True
-    alternatives = [i for i in range(match.start, len(words)) if words[i] == "or" and not _harmless(words, i)]
+    word, stemmed = words[at], tokens[at].stem
+    lookup = word in cues.LOOKUP or stemmed in _LOOKUP_STEMS
+    generic = word in cues.GENERIC or stemmed in _GENERIC_STEMS
+    described = elsewhere or any(m.mode in (PROPOSED, LISTED) for m in here if m.end <= match.start)
     direct = [m for m in here if m.start >= match.end and m.mode not in (DONE, BLOCKED)]
     head = next((m for m in direct if at - 1 <= m.start <= at + 1), None)
-    stem_of = tokens[at].stem
-    lookup = words[at] in cues.LOOKUP or stem_of in _LOOKUP_STEMS
-    described = any(m.mode in (PROPOSED, LISTED) for m in mentions if m.end <= match.start or m.sentence != index)
-    if described and words[at] in _TOLD and not {"you", "me", "us"} & set(words[at + 1 : at + 3]):
+    if described and word in _TOLD and not _YOU.intersection(words[at + 1 : at + 3]):
         _set(result, "context", index)  # "shall I tell the workshop?"
         return True
-    if (
-        described
-        and head is not None
-        and head.words == 1
-        and words[head.start] in _ANY
-        and _POINTERS & set(words[head.start + 1 : head.start + 4])
-    ):
-        _set(result, "open", index)  # "I'd swap the boots. Shall I change it?"
-        return True
-    if head is None and (stem_of in _GENERIC_STEMS or words[at] in cues.GENERIC):
+    if described and head is not None and head.words == 1 and words[head.start] in _ANY:
+        if _POINTERS.intersection(words[head.start + 1 : head.start + 4]):
+            _set(result, "open", index)  # "I'd swap the boots. Shall I change it?"
+            return True
+    if head is None and generic:
         near = (m for m in direct if at < m.start <= at + 4)  # "submit the cancellation"
         head = next((m for m in near if words[m.start - 1] in _THE or tokens[m.start].form == "noun"), None)
+    alternatives = any(words[i] == "or" and not _harmless(words, i) for i in range(match.start, len(words)))
     if head is not None and (head.start <= at or not lookup):
         if head.verb is None and lookup:
             return False
-        if _vague(words[head.start :]):
+        if alternatives or _vague(words[head.start :]):
             result.choice = True
             return True
-        after = [m for m in direct if m.start >= head.start and _same_clause(words, head, m)]
-        if alternatives:
-            result.choice = True
-            return True
-        if result.kind == "direct" and result.sentence == index:
-            return True
-        result.kind, result.sentence, result.mentions = "direct", index, after
+        chosen = [m for m in direct if m.start >= head.start and _same_clause(words, head, m)]
+        if result.kind == "direct":
+            if result.sentence == index:
+                return True
+            result.choice = words[0] == "or"
+            chosen = result.mentions + chosen  # "Shall I cancel it? And shall I refund it?"
+        result.kind, result.sentence, result.mentions = "direct", index, chosen
         return True
     if lookup:
         return False
     if {"proceed", "ahead"}.intersection(words[match.end : at]):
         _set(result, "open", index)
         return True
-    generic = stem_of in _GENERIC_STEMS or words[at] in cues.GENERIC
     if generic and not _names_something_else(words[at:]):
-        if alternatives and not {"yes", "go"} & set(words[: match.start]):
+        if alternatives and not {"yes", "go"}.intersection(words[: match.start]):
             return False
         _set(result, "open", index)
         return True
-    if _POINTERS.intersection(words[at : at + 6]) and any(m.mode in (PROPOSED, LISTED, WISHED) for m in mentions):
+    if elsewhere and _POINTERS.intersection(words[at : at + 6]):
         _set(result, "context", index)
         return True
     return False

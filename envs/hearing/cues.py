@@ -244,23 +244,23 @@ PREFER = (
 
 # Verbs with which an agent asks for a fact.
 GIVE = frozenset(
-    "give tell share snap provide confirm send let state specify advise remind verify supply type enter read pop drop say "
-    "spell quote repeat upload attach mention explain describe forward name indicate pass show check write reply "
-    "submit point choose pick list include fill select inform bring message text email double reconfirm note clarify "
-    "elaborate".split()
+    "give tell share snap provide confirm send let state specify advise remind verify supply type enter read pop "
+    "drop say spell quote repeat upload attach mention explain describe forward name indicate pass show check write "
+    "reply submit point choose pick list include fill select inform bring message text email double reconfirm note "
+    "clarify elaborate".split()
 )
 TAKE = frozenset(
     "have take get grab ask know see note trouble borrow jot collect check confirm just please quickly also hear "
     "request double verify bother first find need use obtain record be who which what where when how why whether "
     "pinch inquire enquire".split()
 )
-NEED = ( "i|we will|would|shall|do|also need|require", 
-    "must have", "let me|us have", "i|we need|require|want", "i|we am|are missing", "i|we still need",
-    "need to know|have", "require to know", "i|we would need", "i|we like to know|have", "all i|we need",
-    "is|are needed|required|missing", "be good|great|helpful to know|have", "i|we must|have know|have|to know|ask",
-    "need|require from you", "looking for", "only missing|need", "would|will help to know", "just need", "have to ask",
-    "must ask", "wonder|wondering", "curious", "depends on", "waiting for|on",
-    "once|when|if i|we|you have|give|send|tell|share|provide", "would|could use",
+NEED = (
+    "i|we will|would|shall|do|also need|require", "must have", "let me|us have", "i|we need|require|want",
+    "i|we am|are missing", "i|we still need", "need to know|have", "require to know", "i|we would need",
+    "i|we like to know|have", "all i|we need", "is|are needed|required|missing", "be good|great|helpful to know|have",
+    "i|we must|have know|have|to know|ask", "need|require from you", "looking for", "only missing|need",
+    "would|will help to know", "just need", "have to ask", "must ask", "wonder|wondering", "curious", "depends on",
+    "waiting for|on", "once|when|if i|we|you have|give|send|tell|share|provide", "would|could use",
 )  # fmt: skip
 HAVE = (
     "do you have|know|remember|recall", "have you got|a|any|to", "have you .. hand|handy", "you got|have",

@@ -134,7 +134,9 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
     if left and left[0] == ",":
         left = left[1:]
     lead = [w for w in left if w not in _LIGHT]
-    subordinate = bool(lead) and lead[0] in SUBORDINATE or bool(_SUPPOSING.intersection(left))
+    subordinate = (
+        bool(lead) and lead[0] in SUBORDINATE and lead[:2] != ["that", "is"] or bool(_SUPPOSING.intersection(left))
+    )
     if subordinate and not _waits(lead):
         return (PENDING if lead and lead[0] == "before" and _I.intersection(left) else OTHER), False
     joined = previous is not None and _joined(words[previous.end : start])

@@ -47,6 +47,10 @@ class Heard:
     unclear: bool = False
 
 
+_NOTHING = Heard()
+_ONLY_MORE = Heard(anything_else=True)
+
+
 @functools.cache
 def _cues() -> Matcher:
     """All wordings of envs/hearing/cues.py; label: what they are for."""
@@ -71,7 +75,7 @@ def _cues() -> Matcher:
 
 
 def recognise(text: str, lexicon: Lexicon) -> Heard:
-    """What a message does, in the words of a business. Never raises; only the first 20,000 characters are listened to.
+    """What a message does, in the words of a business. Never raises; only the first 10,000 characters are listened to.
 
     Linear in the length of the text.
     """
@@ -101,8 +105,8 @@ def recognise(text: str, lexicon: Lexicon) -> Heard:
         hands_over=hands,
         anything_else=more or (bye and not asks and not wants),
     )
-    if dataclasses.astuple(heard) != dataclasses.astuple(Heard()):
-        only = heard == Heard(anything_else=True)
+    if heard != _NOTHING:
+        only = heard == _ONLY_MORE
         return dataclasses.replace(heard, smalltalk=only and _small(said, found))
     if _small(said, found):
         return Heard(smalltalk=True)

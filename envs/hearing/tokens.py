@@ -16,7 +16,8 @@ BASE, S, ED, ING, NOUN, EITHER = (
     "noun",
     "either",
 )
-LONGEST = 20_000  # characters of a message that are listened to
+LONGEST = 10_000  # characters of a message that are listened to
+TOKENS = 200  # of a sentence, at most; a longer one is cut
 QUOTED = 4  # words: a longer quotation is somebody else's sentence and does nothing here
 
 IRREGULAR = {  # form -> (base, what the form is)
@@ -244,6 +245,9 @@ def _split(line: str, item: bool, number: int, found: list[Sentence]) -> None:
     """Adds the sentences of one line."""
     tokens: list[Token] = []
     for match in _TOKEN.finditer(line):
+        if len(tokens) >= TOKENS:
+            found.append(Sentence(tokens, False, item, False, number))
+            tokens = []
         kind, here = match.lastgroup, match[0]
         start, end = match.span()
         if kind == "end":

@@ -187,7 +187,7 @@ def values(text: str) -> tuple[str, ...]:
 
     Dates are ISO ("2026-03-14", "--03-14" without year), money is cents ("1250c"), times are "09:30", percentages
     "12%", numbers with units "3 nights"; ids and postcodes in capitals, phone numbers as digits, emails and days in
-    lower case, other numbers and quoted texts as they stand. Never raises; only the first 20,000 characters count.
+    lower case, other numbers and quoted texts as they stand. Never raises; only the first 10,000 characters count.
     """
     text = _prepared(text)
     found = []

@@ -8,7 +8,7 @@ _CHANGE = "change|update|amend|alter|modify|edit|set|switch|replace|save|adjust|
 _STOP = "cancel|stop|end|terminate|drop|quit|discontinue"
 _SEND = "send|email|post|mail|forward|issue|resend|dispatch|deliver|fax|text|supply|provide"
 _PLAN = "plan|membership|tier|tariff|package|cover|level|subscription|class|version|contract|policy|room|pitch"
-_FEE = "fee|charge|charges|fine|penalty|surcharge|cost|costs|deposit|¤"
+_FEE = "fee|charge|charges|fine|penalty|surcharge|cost|costs"
 _PAPER = (
     "receipt|invoice|copy|document|certificate|statement|quote|letter|pdf|itinerary|label|bill|contract|brochure|paperwork"
     "|voucher|transcript|form|report|prescription|ticket|summary|record|records|duplicate"
@@ -187,7 +187,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "make .. reservation|appointment|booking", "set up .. appointment|visit|call|meeting|lesson", "reservation",
         "put .. in for|on|at|with", "fit .. in", "squeeze .. in", "lock .. in", "book .. in",
         "start .. on .. monday|tuesday|wednesday|thursday|friday", "give .. slot|place|appointment|table",
-        "put .. down", "place .. in .. class|course", "confirm .. appointment|slot" "|booking|place|visit",
+        "put .. down", "place .. in .. class|course", "confirm .2 appointment|slot" "|booking|place|visit",
         "secure .. place|slot|spot", "add .. to .. class|course|list|waitlist", "save .. a place|spot", "inscribe",
         "get .. booked", "trial .. on", "lesson .. on", "pop .. in .. diary|calendar", "put .. in .. diary|calendar",
     ),
@@ -204,7 +204,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "waive_fee": (
         "waive", f"drop|remove|scrap|cancel|lift|cut|delete|forget|skip|strike|wipe|write|knock|forgive|take .. {_FEE}",
-        "write off", "write .. off", "let .. off", f"{_FEE} .. waived|gone|dropped|removed|off", "waiver", "¤ gone",
+        "write off", "write .. off", "let .. off", f"{_FEE} .. waived|gone|dropped|removed|off", "waiver", "¤ =gone",
         f"not charge .. {_FEE}", "forgo", "charges waived", f"take .. {_FEE} off", "wipe .. off|out", "¤ .. gone",
         f"cancel .. reminder|late|overdue .. {_FEE}", "disregard .. fee", f"get rid of .. {_FEE}",
     ),
@@ -245,7 +245,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 # What looks like a verb of a family and is none: the longer match stands above the shorter one.
 NEUTRAL = (
-    "credit card", "debit card", "return date",
+    "put|place you on hold", "put you .. hold", "credit card", "debit card", "return date",
     "booking|order|claim|return|account|invoice number|reference|form|date|id",
     "change|cancellation|refund|return|booking policy|policies|fee|fees|deadline|period|window|terms|rules"
     "|option|options", "no .. charge|charges|fee|cost", "free of charge", "extra charge|cost",
