@@ -5,7 +5,7 @@ from __future__ import annotations
 from envs.hearing import cues
 from envs.hearing.lexicon import Lexicon
 from envs.hearing.patterns import Match
-from envs.hearing.tokens import Sentence
+from envs.hearing.tokens import Sentence, Token
 
 _TELL = frozenset(
     "tell know me us confirm whether and or ask say advise specify state need see check on in at for to with from under "
@@ -121,10 +121,12 @@ def _requests(sentence: Sentence) -> list[int]:
         following = words[i + 1] if i + 1 < len(words) else ""
         if word in _MODALS and following in ("i", "we", "you"):
             verbs = cues.GIVE if following == "you" else cues.TAKE
-            if verbs.intersection(words[i + 2 : i + 6]):
+            if verbs.difference(_PICKY - {"note", "check", "name"}).intersection(words[i + 2 : i + 6]):
                 starts.append(i + 2)
         elif word in cues.GIVE and sentence.tokens[i].form in ("base", "either"):
             before = words[i - 1] if i else ""
+            if word == "confirm" and following in ("you", "that", "whether", "if"):
+                continue
             if word in _PICKY and before != "please" and not {"me", "us", "know"}.intersection(words[i + 1 : i + 3]):
                 continue
             asked = before in ("please", "you", "would", "could", "to") and _asks_you(words[:i])
@@ -157,11 +159,17 @@ def _facts(sentence: Sentence, scope: int, lexicon: Lexicon, item: bool) -> list
     for start, end, fact in sorted(taken):
         between = [token.word for token in part[last:start]] if last >= 0 else []
         nested = bool(kept) and not _JOINS.intersection(between)  # "the email on the account"
-        told = end < len(part) and part[end].kind == "value" and not item  # "order number W-204"
+        # "order number W-204", "the email we sent"
+        told = end < len(part) and (part[end].kind == "value" or _sent(part, end)) and not item
         if not nested and not told:
             kept.append((scope + start, fact))
         last = max(last, end)
     return kept
+
+
+def _sent(part: list[Token], at: int) -> bool:
+    """Whether a relative clause begins that says that the customer got it: "the email we sent"."""
+    return part[at].word in ("we", "i") and at + 1 < len(part) and part[at + 1].word in ("sent", "send")
 
 
 def _cut(words: list[str], start: int) -> int:

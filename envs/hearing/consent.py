@@ -13,13 +13,14 @@ _ADVERBS = frozenset(
     "it this all for with so simply proceed - , kindly".split()
 )
 _POINTERS = frozenset("it that this these those both them so all everything do".split())
-_TOLD = frozenset("tell let instruct inform ask notify pass".split())
+_TOLD = frozenset("tell let instruct inform notify pass".split())
 _ANY = frozenset(
     "change update switch amend alter modify move send save apply put make add book fix correct swap get do process arrange schedule organise".split()
 )
 _YOU = frozenset("you me us".split())
 _RULES = frozenset("policy policies terms".split())
 _SELF = frozenset("i we me".split())
+_CONFIRMED = frozenset("and so with to or by , - – ( this that it these those both all below above".split())
 _THE = frozenset("the a an your this that".split())
 _NOT_CHOICE = frozenset(
     "not no keep leave wait something anything if should is are do rather would less more so hold stop just "
@@ -51,7 +52,7 @@ def asked(
     by_sentence: list[list[Mention]] = [[] for _ in sentences]
     for mention in mentions:
         by_sentence[mention.sentence].append(mention)
-    described = [i for i, here in enumerate(by_sentence) for m in here if m.mode in (PROPOSED, LISTED, WISHED)]
+    described = [i for i, here in enumerate(by_sentence) for m in here if m.mode in (PROPOSED, LISTED)]
     for index, sentence in enumerate(sentences):
         elsewhere = bool(described) and (described[0] != index or described[-1] != index)
         _sentence(index, sentence, by_sentence[index], found[index], elsewhere, result)
@@ -87,37 +88,54 @@ def _sentence(
     if _RULES.intersection(words) and not _SELF.intersection(words):
         return
     wh = bool(words) and _wh(words)
+    asking = False
     for match in found:
         if match.label != "head" or wh or not (sentence.question or _statement(words, match)):
             continue
         asked_for = cues.WH.intersection(words[max(0, match.start - 2) : match.start])
         if asked_for or _negated(words, match.start, match.end):
             continue
-        if _head(index, sentence, here, match, elsewhere, result):
+        asking = _head(index, sentence, here, match, elsewhere, result) or asking
+        if result.kind == "direct" and result.sentence == index or result.choice:
             return
-    if wh:
+    if wh or asking:
+        return
+    if sentence.question and _wants_done(sentence, here):
+        result.kind, result.sentence, result.mentions = "direct", index, here
+        result.choice = "or" in words and not {"yes", "not"}.intersection(words)
         return
     described = elsewhere or any(m.mode in (PROPOSED, LISTED) for m in here)
     for match in found:
         if match.label not in ("proceed", "say", "tag") or _negated(words, match.start, match.end):
             continue
         if match.label == "proceed" and (sentence.question or _imperative(words, match)):
-            if _ends(words, match.end, 8):
+            if _ends(words, match.end, 8) and not _names_fact(words, match, here):
                 _set(result, "open", index)
         elif match.label == "say":
             condition = words[match.start] in cues.CONDITIONS
             obliged = {"must", "have"}.intersection(words[max(0, match.start - 2) : match.start])
-            if not obliged and not _names_fact(words, match) and (described or not condition):
+            if not obliged and not _names_fact(words, match, here) and (described or not condition):
                 _set(result, "context" if condition else "open", index)
         elif match.label == "tag" and sentence.question:
             if (match.start >= len(words) - 7 or match.start <= 3) and not _own_question(words, match):
                 if _ends(words, match.end, 6):
                     _set(result, "context", index)
+    if sentence.question and any(match.label == "checking" for match in found):
+        if any(m.mode in (PROPOSED, WISHED) for m in here):
+            _set(result, "context", index)  # "just to make sure: you'd like to move it?"
     if sentence.question and not result.kind and here and here[0].mode == LISTED:
         if not _asks_otherwise(words) and _listed_question(sentence, here[0]):
             result.choice = "or" in words and not {"yes", "y"}.intersection(words)
             if not result.choice:
                 result.kind, result.sentence, result.mentions = "direct", index, [m for m in here if m.mode == LISTED]
+
+
+def _wants_done(sentence: Sentence, here: list[Mention]) -> bool:
+    """Whether a question is "would you like it moved?": yes is a yes to the write, as to "would you like me to move it?"."""
+    words = [w for w in sentence.words if w not in OPENERS or w == "you"]
+    if words[:3] not in (["would", "you", "like"], ["do", "you", "want"]):
+        return False
+    return bool(here) and all(m.passive and m.mode == OTHER and sentence.tokens[m.start].form == "ed" for m in here)
 
 
 def _statement(words: list[str], match: Match) -> bool:
@@ -233,10 +251,18 @@ def _own_question(words: list[str], match: Match) -> bool:
     )
 
 
-def _names_fact(words: list[str], match: Match) -> bool:
-    """Whether what is to be confirmed is a detail of the customer: "please confirm your email"."""
-    rest = words[match.end : match.end + 3]
-    return bool({"your", "which", "what", "when", "where"} & set(rest)) and words[match.end - 1] == "confirm"
+def _names_fact(words: list[str], match: Match, here: list[Mention]) -> bool:
+    """Whether what is to be confirmed is something else than a write: "please confirm your email"."""
+    rest = words[match.end : match.end + 8]
+    if "confirm" not in words[match.start : match.end] or not rest or rest[0] in _CONFIRMED:
+        return False
+    return not any(m.start >= match.end and _confirmable(m, words) for m in here)
+
+
+def _confirmable(mention: Mention, words: list[str]) -> bool:
+    if mention.mode == BLOCKED or words[mention.start] == "new":
+        return False
+    return mention.verb is not None or mention.mode in (PROPOSED, WISHED)
 
 
 def _harmless(words: list[str], at: int) -> bool:
@@ -276,6 +302,8 @@ def _head(index: int, sentence: Sentence, here: list[Mention], match: Match, els
     if head is None and generic:
         near = (m for m in direct if at < m.start <= at + 4)  # "submit the cancellation"
         head = next((m for m in near if words[m.start - 1] in _THE or tokens[m.start].form == "noun"), None)
+        if head is None and word in ("get", "have"):  # "get it moved"
+            head = next((m for m in direct if m.passive and m.start <= at + 8), None)
     alternatives = any(words[i] == "or" and not _harmless(words, i) for i in range(match.start, len(words)))
     if head is not None and (head.start <= at or not lookup):
         if head.verb is None and lookup:
@@ -328,7 +356,7 @@ def _names_something_else(words: list[str]) -> bool:
         return True
     if "hold" in rest and "you" in rest:
         return True
-    if words[0] in ("have", "take", "get") and not _POINTERS.intersection(rest[:2]):
+    if words[0] in ("have", "take", "get", "confirm") and not _POINTERS.intersection(rest[:2]):
         return True
     return words[0] in (
         "have",

@@ -138,11 +138,13 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
         bool(lead) and lead[0] in SUBORDINATE and lead[:2] != ["that", "is"] or bool(_SUPPOSING.intersection(left))
     )
     if subordinate and not _waits(lead):
-        return (PENDING if lead and lead[0] == "before" and _I.intersection(left) else OTHER), False
+        return (PENDING if lead and lead[0] == "before" and (_I.intersection(left) or form == tk.ING) else OTHER), False
     joined = previous is not None and _joined(words[previous.end : start])
     near = left[-7:]
     if NEGATION.intersection(near) and not (joined and "not" not in near):
         return BLOCKED, False
+    if "feel" in left and "free" in left:
+        return OTHER, False
     if _vague(words, start) or _ANY.intersection(near[-2:]):
         return BLOCKED, False
     if form != tk.ED and _noun(tokens, start):
@@ -167,7 +169,7 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
         return PROPOSED, False
     if modal and (form == tk.ING and _GOING.intersection(left[-3:]) or form != tk.ING and _WILL.intersection(left)):
         return PROPOSED, True
-    if not lead or (len(lead) <= 3 and not _finite(lead)):
+    if not lead or (len(lead) <= 3 and not _finite(lead) and not {"to", "feel"}.intersection(lead)):
         if not _finite(words[start + 1 :]) or (not lead and form in (tk.BASE, tk.EITHER)):
             return LISTED, False
     return (NAMED if _finite(words) else LISTED), False
@@ -205,6 +207,8 @@ def _of_noun(
     tokens, words = sentence.tokens, sentence.words
     right = _rest(words, start + 1)
     pairs = list(zip(right, right[1:]))
+    if left[:2] == ["that", "is"] or left[:3] == ["that", "would", "be"]:
+        return LISTED, False  # "that's a refund of $40"
     if any(pair in _SETTLED for pair in pairs):
         return DONE, True
     if any(a in _WILL and b == "be" for a, b in pairs):
@@ -237,13 +241,15 @@ def _of_participle(
         return OTHER, False
     if joined and previous is not None and previous.mode in (PROPOSED, WISHED) and _GET.intersection(left[-8:]):
         return PROPOSED, False
+    if "you" in left and _WISH.intersection(left) and words[begin] in _INVERTED:
+        return OTHER, True
     obliged = _MUST.intersection(left[-5:])
     if _WILL.intersection(left[-8:]) or (_ordered(left, "to", "be") or _ordered(left, "going", "be")) and not obliged:
         return PROPOSED, True
     if "be" in left[-3:] and (obliged or _MODAL.intersection(left[-4:])):
         return OTHER, True
     if "you" in left and _WISH.intersection(left):
-        return (OTHER if words[begin] in _INVERTED else WISHED), True
+        return WISHED, True
     if "getting" in left or "being" in left:
         return (DONE if "now" in left else PROPOSED), True
     asked = sentence.question and begin == 0 and bool(left) and left[0] in _INVERTED

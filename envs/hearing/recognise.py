@@ -57,6 +57,7 @@ def _cues() -> Matcher:
     tables = {
         "head": cues.HEAD,
         "tag": cues.TAG,
+        "checking": cues.CHECKING,
         "proceed": cues.PROCEED,
         "say": cues.SAY,
         "refuse": cues.REFUSE,
@@ -149,7 +150,13 @@ def _refuses(sentence: Sentence, found: list[Match]) -> bool:
     for match in found:
         if match.label != "refuse":
             continue
-        if sentence.question or _has(found, "yet") or words[0] in ("if", "unless") and "," not in words[: match.start]:
+        if (
+            sentence.question
+            or "once" in words[: match.start]
+            or _has(found, "yet")
+            or words[0] in ("if", "unless")
+            and "," not in words[: match.start]
+        ):
             return False
         after = [
             w
@@ -194,18 +201,19 @@ def _done(said: list[Sentence], named: list[Mention], cues_found: list[list[Matc
     offered = [m for m in found.values() if m.verb is not None]
     if offered or found or wants or any(s.question for s in said):
         return offered or list(found.values())
-    at = next((i for i, s in enumerate(said) if _has(cues_found[i], "finished") and not _open(s)), None)
+    at = next((i for i, s in enumerate(said) if _finished(s, cues_found[i])), None)
     if at is None:
         return []
     others = [m for m in named if m.mode in ("named", "listed", "proposed") and m.verb is not None]
     return others[:1] or [Mention(None, DONE, at, 0, 1)]
 
 
-def _open(sentence: Sentence) -> bool:
-    """Whether a sentence only says when or whether something will be done."""
-    return bool(
-        {"if", "once", "not", "when", "will", "would", "until", "before", "almost", "nearly"} & set(sentence.words)
-    )
+def _finished(sentence: Sentence, found: list[Match]) -> bool:
+    """Whether a sentence says that something is done, and not only when or whether it will be."""
+    words = sentence.words
+    if {"if", "once", "not", "when", "until", "before", "almost", "nearly"}.intersection(words):
+        return False
+    return any(m.label == "finished" and not {"will", "would"}.intersection(words[: m.end][-6:]) for m in found)
 
 
 def _proposals(chosen: list[Mention], said: list[Sentence], lines: list[str], text: str) -> tuple[Proposal, ...]:
