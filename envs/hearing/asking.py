@@ -8,14 +8,14 @@ from envs.hearing.patterns import Match
 from envs.hearing.tokens import Sentence, Token
 
 _TELL = frozenset(
-    "tell know me us confirm whether and or ask say advise specify state need see check on in at for to with from under "
-    "into of by up until till".split()
+    "tell know me us confirm whether and or ask say advise specify state need see check on in at for to with from "
+    "under into of by up until till".split()
 )
 _TOLD = frozenset("tell know specify advise confirm say ask state".split())
 _PREPOSITIONS = frozenset("until till from to at in under for into by on with since of".split())
 _AUX = frozenset(
-    "is are was were do does did would will shall should can could may might exactly suits works have has best suit and "
-    ", or of to you made makes brings".split()
+    "is are was were do does did would will shall should can could may might exactly suits works have has best "
+    "suit and , or of to you made makes brings".split()
 )
 _MODALS = frozenset("can could may might would will".split())
 _PURPOSE = frozenset("so because since before as".split())

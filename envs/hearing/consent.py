@@ -9,18 +9,20 @@ from envs.hearing.tokens import Sentence, stem
 from envs.hearing.verbs import OPPOSITES
 
 _ADVERBS = frozenset(
-    "just now then please go ahead and also first straight away quickly happily to already the me us you your that "
-    "it this all for with so simply proceed - , kindly".split()
+    "just now then please go ahead and also first straight away quickly happily to already the me us you your "
+    "that it this all for with so simply proceed - , kindly".split()
 )
 _POINTERS = frozenset("it that this these those both them so all everything do".split())
 _TOLD = frozenset("tell let instruct inform notify pass".split())
 _ANY = frozenset(
-    "change update switch amend alter modify move send save apply put make add book fix correct swap get do process arrange schedule organise".split()
+    "change update switch amend alter modify move send save apply put make add book fix correct swap get do "
+    "process arrange schedule organise".split()
 )
 _YOU = frozenset("you me us".split())
 _RULES = frozenset("policy policies terms".split())
 _SELF = frozenset("i we me".split())
-_CONFIRMED = frozenset("and so with to or by , - – ( this that it these those both all below above".split())
+_CONFIRMED = frozenset("and so with to or by , - – ( both all below above".split())
+_THESE = frozenset("this that it these those".split())
 _THE = frozenset("the a an your this that".split())
 _NOT_CHOICE = frozenset(
     "not no keep leave wait something anything if should is are do rather would less more so hold stop just "
@@ -61,10 +63,12 @@ def asked(
     if not result.kind:
         return False, [], result.choice
     if result.kind == "direct":
-        chosen = result.mentions
+        chosen = [m for m in result.mentions if m.verb is not None] or result.mentions
     else:
         chosen = _described(mentions, result.sentence, sentences, result.kind)
-        if not chosen and result.kind == "context":
+        if result.kind == "context" and all(m.verb is None for m in chosen):
+            return False, [], False
+        if all(m.mode == WISHED and not _concrete(sentences[m.sentence]) for m in chosen) and result.kind == "context":
             return False, [], False
     done = {m.verb for m in mentions if m.mode == DONE}
     verbs = {m.verb for m in chosen}
@@ -75,6 +79,11 @@ def asked(
     if _or_between(chosen, sentences):
         return False, [], True
     return True, chosen, False
+
+
+def _concrete(sentence: Sentence) -> bool:
+    """Whether a sentence has a number, an id or another value."""
+    return any(token.kind in ("number", "value") for token in sentence.tokens)
 
 
 def _sentence(
@@ -131,33 +140,19 @@ def _sentence(
 
 
 def _wants_done(sentence: Sentence, here: list[Mention]) -> bool:
-    """Whether a question is "would you like it moved?": yes is a yes to the write, as to "would you like me to move it?"."""
+    """Whether a question is "would you like it moved?", which asks the same as "would you like me to move it?"."""
     words = [w for w in sentence.words if w not in OPENERS or w == "you"]
     if words[:3] not in (["would", "you", "like"], ["do", "you", "want"]):
         return False
-    return bool(here) and all(m.passive and m.mode == OTHER and sentence.tokens[m.start].form == "ed" for m in here)
+    done = [m for m in here if m.mode != NAMED]
+    return bool(done) and all(m.passive and m.mode == OTHER and sentence.tokens[m.start].form == "ed" for m in done)
 
 
 def _statement(words: list[str], match: Match) -> bool:
     """Whether "let me know if I can" and the like, or a question without its mark."""
     first = words[match.start]
-    return first in (
-        "let",
-        "confirm",
-        "say",
-        "whether",
-    ) or (
-        match.start <= 2
-        and first
-        in (
-            "shall",
-            "should",
-            "may",
-            "want",
-            "would",
-            "do",
-            "can",
-        )
+    return first in ("let", "confirm", "say", "whether") or (
+        match.start <= 2 and first in ("shall", "should", "may", "want", "would", "do", "can")
     )
 
 
@@ -184,37 +179,11 @@ def _set(result: Asked, kind: str, index: int) -> None:
 
 def _wh(words: list[str]) -> bool:
     """Whether a sentence asks for something and not for a yes: it begins with what, which, why and so on."""
-    lead = [
-        w
-        for w in words[:6]
-        if w
-        not in (
-            "and",
-            "so",
-            "but",
-            "ok",
-            ",",
-            "great",
-            "to",
-            "for",
-            "at",
-            "in",
-            "right",
-        )
-    ]
+    lead = [w for w in words[:8] if w not in OPENERS and w not in ("at", "in", "on", "by", "from")]
     if not lead or lead[0] not in cues.WH:
         return False
-    return not (
-        lead[0]
-        in (
-            "when",
-            "who",
-            "which",
-            "what",
-        )
-        and "," in words
-        and words.index(",") < len(words) - 2
-    )
+    aside = lead[0] in ("when", "who", "which", "what") and "," in words and 2 < words.index(",") < len(words) - 2
+    return not aside or words.index(lead[0]) > words.index(",")
 
 
 def _negated(words: list[str], start: int, end: int) -> bool:
@@ -235,19 +204,7 @@ def _ends(words: list[str], end: int, most: int) -> bool:
 def _own_question(words: list[str], match: Match) -> bool:
     """Whether the question is of its own and not the tail of a proposal: "is the card still ok for you?"."""
     return bool(
-        match.start
-        and words[0]
-        in (
-            "did",
-            "do",
-            "have",
-            "was",
-            "were",
-            "had",
-            "is",
-            "are",
-        )
-        and match.start > 2
+        match.start and words[0] in ("did", "do", "have", "was", "were", "had", "is", "are") and match.start > 2
     )
 
 
@@ -256,13 +213,16 @@ def _names_fact(words: list[str], match: Match, here: list[Mention]) -> bool:
     rest = words[match.end : match.end + 8]
     if "confirm" not in words[match.start : match.end] or not rest or rest[0] in _CONFIRMED:
         return False
+    if rest[0] in _THESE and (len(rest) == 1 or rest[1] in _CONFIRMED | _THESE | {"is", "are", "works", "looks"}):
+        return False
     return not any(m.start >= match.end and _confirmable(m, words) for m in here)
 
 
 def _confirmable(mention: Mention, words: list[str]) -> bool:
     if mention.mode == BLOCKED or words[mention.start] == "new":
         return False
-    return mention.verb is not None or mention.mode in (PROPOSED, WISHED)
+    near = words.index("confirm") + 4 if "confirm" in words else 0
+    return mention.mode in (PROPOSED, WISHED) or mention.verb is not None and mention.start <= near
 
 
 def _harmless(words: list[str], at: int) -> bool:
@@ -337,16 +297,7 @@ def _head(index: int, sentence: Sentence, here: list[Mention], match: Match, els
 
 def _vague(words: list[str]) -> bool:
     text = " ".join(words[:8])
-    return any(
-        p in text
-        for p in (
-            "one of them",
-            "one of your",
-            "one of the",
-            "something",
-            "anything",
-        )
-    )
+    return any(p in text for p in ("one of them", "one of your", "one of the", "something", "anything"))
 
 
 def _names_something_else(words: list[str]) -> bool:
@@ -358,18 +309,7 @@ def _names_something_else(words: list[str]) -> bool:
         return True
     if words[0] in ("have", "take", "get", "confirm") and not _POINTERS.intersection(rest[:2]):
         return True
-    return words[0] in (
-        "have",
-        "take",
-        "get",
-        "start",
-        "enter",
-        "note",
-        "move",
-        "change",
-        "put",
-        "book",
-    ) and (
+    return words[0] in ("have", "take", "get", "start", "enter", "note", "move", "change", "put", "book") and (
         "your" in rest[:2] or "a" in rest[:1] or "some" in rest[:1] or "something" in rest[:2] or "anything" in rest[:2]
     )
 

@@ -318,5 +318,5 @@ FOREIGN = frozenset(
     "het een van niet voor uw och att det ar jag har noch auch bitte dann".split()
 )
 ENGLISH = frozenset(
-    "the a an is are i you your we it to of and for in on that this be will would have has do can my me with please".split()
+    "the a an is are i you your we it to of and for in on that this be will would have do can my with please".split()
 )

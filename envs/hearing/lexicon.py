@@ -90,14 +90,7 @@ def _both_ways(phrase: str, verb: str | None, rank: int) -> list[tuple[str, tupl
     """A pattern with its label; and turned round, "address .. change", for "the address has been changed"."""
     found = [(phrase, (verb, rank, False))]
     parts = phrase.split(" .. ")
-    if len(parts) == 2 and not parts[1].startswith(
-        (
-            ".",
-            "#",
-            "¤",
-            "@",
-        )
-    ):
+    if len(parts) == 2 and not parts[1].startswith((".", "#", "¤", "@")):
         found.append((f"{parts[1]} .. {parts[0]}", (verb, rank, True)))
     return found
 

@@ -24,11 +24,22 @@ _MODAL = frozenset("will would shall can could may might should let going able".
 _BE = frozenset("is are am was were".split())
 _BREAKS = frozenset(". ; : ! ( ) – — but".split())
 _SKIP = frozenset(
-    "just now also then please go ahead and happily gladly quickly immediately already successfully all fully then "
-    "first to both today therefore simply hereby gone went have been be get got".split()
+    "just now also then please go ahead and happily gladly quickly immediately already successfully all fully "
+    "then first to both today therefore simply hereby gone went have been be get got".split()
 )
 _LIGHT = frozenset("the a an your my our please just and then so ok great well sure right now also - , ' ! ( )".split())
-_SUPPOSING = frozenset("if unless suppose supposing".split())
+_SUPPOSING = frozenset("if unless suppose supposing whether how why".split())
+_THINKING = frozenset(
+    tk.stem(w)[0]
+    for w in (
+        "look check see ask find explain discuss review understand verify enquire inquire examine know hear tell show "
+        "mention consult study talk speak clarify investigate describe search wonder guess suggest recommend consider"
+    ).split()
+)
+_WEAK = frozenset(
+    "goes comes go come moves move ends end runs run stops stop starts start rises rise stays stay".split()
+)
+_INTO = frozenset("for about on regarding of into over".split())
 _ANY = frozenset("such any".split())
 _WILL = frozenset("will would shall".split())
 _HAVE = frozenset("have has".split())
@@ -84,6 +95,8 @@ def mentions_of(sentences: list[Sentence], lexicon: Lexicon) -> list[Mention]:
             mode, passive = _mode(sentence, start, previous)
             mention = Mention(verb, mode, index, start, end, passive, words=weight)
             form = sentence.tokens[start].form
+            if (passive and form != tk.ED or form == tk.S) and sentence.words[start] not in _WEAK and mode != DONE:
+                mention.mode = NAMED if mode in (PROPOSED, LISTED) else mode
             mention.weak = (passive and form != tk.ED) or (mode == LISTED and form == tk.S)
             found.append(mention)
             previous = mention
@@ -147,6 +160,8 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
         return OTHER, False
     if _vague(words, start) or _ANY.intersection(near[-2:]):
         return BLOCKED, False
+    if _thinks(tokens, begin, start):
+        return OTHER, False
     if form != tk.ED and _noun(tokens, start):
         return _of_noun(sentence, begin, start, left, previous, joined)
     skipped = [w for w in left if w not in _SKIP]
@@ -188,6 +203,17 @@ def _of_customer(left: list[str], form: str) -> str:
     return OTHER if form == tk.BASE and after in ([], ["to"]) and not _I.intersection(before) else ""
 
 
+def _thinks(tokens: list[tk.Token], begin: int, start: int) -> bool:
+    """Whether the verb before a write changes nothing: "I'll look into the refund", "I explain the cancellation"."""
+    for at in range(start - 1, begin - 1, -1):
+        token = tokens[at]
+        if token.word in ("and", "then", "you"):
+            return False
+        if token.stem in _THINKING and token.form != tk.ED and not _noun(tokens, at):
+            return True
+    return False
+
+
 def _noun(tokens: list[tk.Token], at: int) -> bool:
     """Whether a word stands as a noun: after an article and the like, or after an amount."""
     if tokens[at].form == tk.NOUN:
@@ -215,6 +241,9 @@ def _of_noun(
         return PROPOSED, True
     if previous is not None and previous.mode not in (OTHER, BLOCKED) and not joined and previous.end > begin:
         return NAMED, False  # the object of the write before it
+    direct = [w for w in left[-3:] if w not in _ARTICLES]
+    if direct and direct[-1] in _INTO:
+        return NAMED, False  # "look into the refund"
     if _I.intersection(left):
         made = any(t.form in (tk.ED, tk.EITHER) and t.stem in _MAKING for t in tokens[begin:start])
         if made and not _MODAL.intersection(left):
@@ -314,22 +343,7 @@ def _clause(sentence: Sentence, at: int) -> int:
             return i + 1
         if words[i] in ("and", "so", "then") and i + 1 < at and words[i + 1] in _PRONOUN:
             return i + 1
-        if (
-            words[i]
-            in (
-                "if",
-                "because",
-                "once",
-                "before",
-                "until",
-                "unless",
-                "that",
-                "which",
-                "so",
-                "as",
-            )
-            and i < at
-        ):
+        if words[i] in ("if", "because", "once", "before", "until", "unless", "that", "which", "so", "as") and i < at:
             if (
                 words[i] not in ("that", "so", "as")
                 or i + 1 < at
@@ -343,13 +357,7 @@ def _clause(sentence: Sentence, at: int) -> int:
 def _starts(words: list[str], at: int) -> bool:
     """Whether a clause of its own begins at a token: within the next words stands a subject with its verb."""
     following = words[at : at + 5]
-    if following and following[0] in (
-        "then",
-        "and",
-        "so",
-        "but",
-        "or",
-    ):
+    if following and following[0] in ("then", "and", "so", "but", "or"):
         following = following[1:]
     if (
         following
@@ -357,37 +365,14 @@ def _starts(words: list[str], at: int) -> bool:
         in _PRONOUN | {"shall", "should", "can", "could", "may", "would", "do", "is", "does"} | SUBORDINATE
     ):
         return True
-    return any(
-        w
-        in (
-            "will",
-            "would",
-            "is",
-            "are",
-            "shall",
-            "can",
-        )
-        for w in following
-    )
+    return any(w in ("will", "would", "is", "are", "shall", "can") for w in following)
 
 
 def _joined(between: list[str]) -> bool:
     """Whether a verb goes on with what is said of the verb before it: "cancel it and refund ..."."""
     if any(w in _PRONOUN or w in _MODAL or w in ("was", "has", "were") for w in between):
         return False
-    return any(
-        w
-        in (
-            "and",
-            "then",
-            "plus",
-            "or",
-            ",",
-            "&",
-            "+",
-        )
-        for w in between
-    ) and not {
+    return any(w in ("and", "then", "plus", "or", ",", "&", "+") for w in between) and not {
         "if",
         "because",
         "so",
@@ -398,20 +383,6 @@ def _joined(between: list[str]) -> bool:
 def _finite(words: list[str]) -> bool:
     """Whether words hold a verb that makes a sentence of them."""
     return any(
-        w in _MODAL
-        or w in _BE
-        or w
-        in (
-            "has",
-            "have",
-            "do",
-            "does",
-            "did",
-            "was",
-            "were",
-            "cost",
-            "costs",
-            "be",
-        )
+        w in _MODAL or w in _BE or w in ("has", "have", "do", "does", "did", "was", "were", "cost", "costs", "be")
         for w in words
     )

@@ -19,8 +19,8 @@ FILLERS = frozenset(
 ) | {'"'}
 # before a sentence's first word
 OPENERS = FILLERS | frozenset(
-    "and , - – — ! : great ok thanks thank perfect sure lovely alright hi hello and but oh ah no yes understood got it "
-    "noted brilliant super cool fine to you for certainly of course absolutely".split()
+    "and , - – — ! : great ok thanks thank perfect sure lovely alright hi hello and but oh ah no yes understood "
+    "got it noted brilliant super cool fine to you for certainly of course absolutely".split()
 )
 GAP = 5
 # what a gap does not go over

@@ -128,20 +128,7 @@ def _has(found: list[Match], label: str) -> bool:
 def _consenting(said: list[Sentence], found: list[list[Match]], chosen: list[Mention]) -> set[int]:
     """The sentences that ask for consent or describe the write: their nouns are not asked for."""
     own = {m.sentence for m in chosen}
-    asking_yes = {
-        i
-        for i in range(len(said))
-        if any(
-            m.label
-            in (
-                "head",
-                "tag",
-                "proceed",
-                "say",
-            )
-            for m in found[i]
-        )
-    }
+    asking_yes = {i for i in range(len(said)) if any(m.label in ("head", "tag", "proceed", "say") for m in found[i])}
     return own | asking_yes
 
 
@@ -161,16 +148,7 @@ def _refuses(sentence: Sentence, found: list[Match]) -> bool:
         after = [
             w
             for w in words[match.end : match.end + 4]
-            if w
-            not in (
-                "to",
-                "be",
-                "just",
-                "really",
-                "quite",
-                "even",
-                "yet",
-            )
+            if w not in ("to", "be", "just", "really", "quite", "even", "yet")
         ]
         if after and after[0] in cues.ABLE:
             continue
@@ -233,17 +211,7 @@ def _cut(first: Mention, second: Mention, said: list[Sentence]) -> tuple[int, in
     here = said[second.sentence]
     lower = first.end if first.sentence == second.sentence else 0
     for i in range(second.start - 1, lower - 1, -1):
-        if here.words[i] in (
-            "and",
-            ",",
-            "then",
-            ";",
-            "plus",
-            "+",
-            "&",
-            "-",
-            "–",
-        ):
+        if here.words[i] in ("and", ",", "then", ";", "plus", "+", "&", "-", "–"):
             return here.line, here.tokens[i].start
     if first.sentence != second.sentence:
         return here.line, here.tokens[0].start

@@ -8,14 +8,7 @@ import re
 import unicodedata
 
 # form of a word as its ending shows it: "base" also stands for nouns and everything else
-BASE, S, ED, ING, NOUN, EITHER = (
-    "base",
-    "s",
-    "ed",
-    "ing",
-    "noun",
-    "either",
-)
+BASE, S, ED, ING, NOUN, EITHER = ("base", "s", "ed", "ing", "noun", "either")
 LONGEST = 10_000  # characters of a message that are listened to
 TOKENS = 200  # of a sentence, at most; a longer one is cut
 QUOTED = 4  # words: a longer quotation is somebody else's sentence and does nothing here
@@ -167,15 +160,7 @@ def stem(word: str) -> tuple[str, str]:
     if word.endswith("ed") and len(word) > 4:
         return _root(word[:-2]), ED
     if word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 3:
-        if word.endswith(
-            (
-                "sses",
-                "shes",
-                "ches",
-                "xes",
-                "zes",
-            )
-        ):
+        if word.endswith(("sses", "shes", "ches", "xes", "zes")):
             return _root(word[:-2]), S
         return _root(word[:-1]), S
     return _root(word), BASE

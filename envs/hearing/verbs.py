@@ -245,8 +245,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 # What looks like a verb of a family and is none: the longer match stands above the shorter one.
 NEUTRAL = (
-    "double check", "put|place you on hold", "put you .. hold", "credit card", "debit card", "return date",
-    "booking|order|claim|return|account|invoice number|reference|form|date|id",
+    "hold off|back", "double check", "put|place you on hold", "put you .. hold", "credit card", "debit card",
+    "return date", "booking|order|claim|return|account|invoice number|reference|form|date|id",
     "change|cancellation|refund|return|booking policy|policies|fee|fees|deadline|period|window|terms|rules"
     "|option|options", "no .. charge|charges|fee|cost", "free of charge", "extra charge|cost",
     "delivery|shipping|billing address", "in charge", "without .. charge", "transfer you|chat|call", "pass you",

@@ -14,13 +14,14 @@ def verbs(proposals):
     return [proposal.verb for proposal in proposals]
 
 
-@pytest.mark.parametrize(("text", "expected"), said.CONSENT)
+@pytest.mark.parametrize(("text", "expected"), [*said.CONSENT, *said.MORE_CONSENT])
 def test_consent_is_heard(text, expected):
     assert verbs(recognise(text, SHOP).consent) == (expected.split() or [None])
 
 
 @pytest.mark.parametrize(
-    "text", [*said.NO_CONSENT, *said.WHICH, *said.NOT_DONE, *said.REFUSES, *said.MORE, *said.SMALLTALK]
+    "text",
+    [*said.NO_CONSENT, *said.MORE_NO_CONSENT, *said.WHICH, *said.NOT_DONE, *said.REFUSES, *said.MORE, *said.SMALLTALK],
 )
 def test_nothing_else_is_taken_for_consent(text):
     offered = [t for t, _ in said.CONSENT] + [
