@@ -52,7 +52,8 @@ def facts_asked(
             listing = False
         here: list[tuple[int, str]] = []
         if scope is not None:
-            here = _facts(sentence, scope, lexicon, sentence.item and listing)
+            offered = _choice(sentence, lexicon) if wh is None and sentence.question else []
+            here = offered or _facts(sentence, scope, lexicon, sentence.item and listing)
             following = index + 1 < len(sentences) and sentences[index + 1].item
             listing = listing or sentence.colon or following
         if not here and sentence.question and not consent:

@@ -261,10 +261,11 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "party_size": (
         "how many of you", "how many .. people|guests|persons|heads|adults", "how many are you|coming|we",
         "how many .. coming|expect|attending|you be", "for how many people|persons", "how big .. party|group",
-        "how many will|would .. be", "table for how many", "for how many",
+        "how many will|would .. be", "table for how many",
     ),
     "amount": (
-        "how much", "for how much", "how much money", "what .. cost you", "what .. you paid|pay",
+        "how much", "how much .. like|want|wish .. pay|put|spend", "how much .. pay|paid|cost", "for how much",
+        "how much money", "what .. cost you", "what .. you paid|pay",
     ),
     "duration": (
         "how long", "for how long", "how many days|nights|weeks|months|hours|years", "how much longer", "how much time",
@@ -343,7 +344,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "whether .. delivered",
     ),
     "preferred_contact": (
-        "how .. contact|reach|hear|touch|notify|update|tell|let .. know", "by phone|text|email or",
+        "how .. contact|reach|hear|touch|notify|update|tell", "how .. let .. know", "by phone|text|email or",
         "best way .. reach|contact|touch", "what is .. best way .. contact|reach|touch", "hear from .. by",
     ),
     "card_message": (
@@ -392,7 +393,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "booking_number": ("which booking|reservation",),
     "invoice_number": ("which invoice|bill",),
     "policy_number": ("which policy",),
-    "unit_number": ("which .. units|unit|locker|room", "which locker", "what .. number .. unit|locker|door"),
+    "unit_number": ("which .. units|unit|locker|room", "which locker"),
 }  # fmt: skip
 
 CHOICES: dict[str, tuple[str, ...]] = {
