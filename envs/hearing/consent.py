@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from envs.hearing import cues
-from envs.hearing.mentions import DONE, LISTED, NAMED, OTHER, PROPOSED, WISHED, Mention
-from envs.hearing.patterns import Match
+from envs.hearing.mentions import BLOCKED, DONE, LISTED, NAMED, OTHER, PENDING, PROPOSED, WISHED, Mention
+from envs.hearing.patterns import OPENERS, Match
 from envs.hearing.tokens import Sentence, stem
 from envs.hearing.verbs import OPPOSITES
 
 _ADVERBS = frozenset(
-    "just now then please go ahead and also first straight away quickly happily to already the me us you your that "
-    "it this all for with so simply proceed - , kindly".split()
+    "just now then please go ahead and also first straight away quickly happily to already the me us you your "
+    "that it this all for with so simply proceed - , kindly".split()
 )
 _POINTERS = frozenset("it that this these those both them so all everything do".split())
+_TOLD = frozenset("tell let instruct inform notify pass".split())
+_ANY = frozenset(
+    "change update switch amend alter modify move send save apply put make add book fix correct swap get do "
+    "process arrange schedule organise".split()
+)
+_YOU = frozenset("you me us".split())
+_RULES = frozenset("policy policies terms".split())
+_SELF = frozenset("i we me".split())
+_CONFIRMED = frozenset("and so with to or by , - – ( both all below above".split())
+_THESE = frozenset("this that it these those".split())
+_THE = frozenset("the a an your this that".split())
 _NOT_CHOICE = frozenset(
     "not no keep leave wait something anything if should is are do rather would less more so hold stop just "
     "otherwise later".split()
@@ -40,18 +51,24 @@ def asked(
     found: the matches of cues for each sentence, labelled "head", "tag", "proceed", "say" and others.
     """
     result = Asked()
+    by_sentence: list[list[Mention]] = [[] for _ in sentences]
+    for mention in mentions:
+        by_sentence[mention.sentence].append(mention)
+    described = [i for i, here in enumerate(by_sentence) for m in here if m.mode in (PROPOSED, LISTED)]
     for index, sentence in enumerate(sentences):
-        here = [m for m in mentions if m.sentence == index]
-        _sentence(index, sentence, here, found[index], mentions, result, sentences)
-    if result.choice and result.kind != "direct":
+        elsewhere = bool(described) and (described[0] != index or described[-1] != index)
+        _sentence(index, sentence, by_sentence[index], found[index], elsewhere, result)
+    if result.choice:
         return False, [], True
     if not result.kind:
         return False, [], result.choice
     if result.kind == "direct":
-        chosen = result.mentions
+        chosen = [m for m in result.mentions if m.verb is not None] or result.mentions
     else:
         chosen = _described(mentions, result.sentence, sentences, result.kind)
-        if not chosen and result.kind == "context":
+        if result.kind == "context" and all(m.verb is None for m in chosen):
+            return False, [], False
+        if all(m.mode == WISHED and not _concrete(sentences[m.sentence]) for m in chosen) and result.kind == "context":
             return False, [], False
     done = {m.verb for m in mentions if m.mode == DONE}
     verbs = {m.verb for m in chosen}
@@ -64,50 +81,88 @@ def asked(
     return True, chosen, False
 
 
+def _concrete(sentence: Sentence) -> bool:
+    """Whether a sentence has a number, an id or another value."""
+    return any(token.kind in ("number", "value") for token in sentence.tokens)
+
+
 def _sentence(
-    index: int, sentence: Sentence, here: list[Mention], found: list[Match], mentions: list[Mention], result: Asked,
-    sentences: list[Sentence],
-) -> None:  # fmt: skip
-    """Enters in the result what one sentence asks."""
+    index: int, sentence: Sentence, here: list[Mention], found: list[Match], elsewhere: bool, result: Asked
+) -> None:
+    """Enters in the result what one sentence asks.
+
+    here: the writes named in it. elsewhere: whether another sentence describes one.
+    """
     words = sentence.words
-    if any(w in ("policy", "policies", "terms") for w in words) and not {"i", "we", "me"} & set(words):
+    if _RULES.intersection(words) and not _SELF.intersection(words):
         return
     wh = bool(words) and _wh(words)
+    asking = False
     for match in found:
-        if match.label == "head" and not wh:
-            if _negated(words, match.start, match.end):
-                continue
-            if _head(index, sentence, here, match, mentions, result):
-                return
-    if wh:
+        if match.label != "head" or wh or not (sentence.question or _statement(words, match)):
+            continue
+        asked_for = cues.WH.intersection(words[max(0, match.start - 2) : match.start])
+        if asked_for or _negated(words, match.start, match.end):
+            continue
+        asking = _head(index, sentence, here, match, elsewhere, result) or asking
+        if result.kind == "direct" and result.sentence == index or result.choice:
+            return
+    if wh or asking:
         return
+    if sentence.question and _wants_done(sentence, here):
+        result.kind, result.sentence, result.mentions = "direct", index, here
+        result.choice = "or" in words and not {"yes", "not"}.intersection(words)
+        return
+    described = elsewhere or any(m.mode in (PROPOSED, LISTED) for m in here)
     for match in found:
+        if match.label not in ("proceed", "say", "tag") or _negated(words, match.start, match.end):
+            continue
         if match.label == "proceed" and (sentence.question or _imperative(words, match)):
-            if not _negated(words, match.start, match.end) and _ends(words, match.end, 8):
+            if _ends(words, match.end, 8) and not _names_fact(words, match, here):
                 _set(result, "open", index)
         elif match.label == "say":
             condition = words[match.start] in cues.CONDITIONS
-            if _negated(words, match.start, match.end) or _names_fact(words, match) or "must" in words[: match.start]:
-                continue
-            if condition and not any(m.mode in (PROPOSED, LISTED) for m in mentions):
-                continue
-            if "have" in words[max(0, match.start - 2) : match.start]:
-                continue
-            _set(result, "open" if not condition else "context", index)
+            obliged = {"must", "have"}.intersection(words[max(0, match.start - 2) : match.start])
+            if not obliged and not _names_fact(words, match, here) and (described or not condition):
+                _set(result, "context" if condition else "open", index)
         elif match.label == "tag" and sentence.question:
-            if not _negated(words, match.start, match.end) and (match.start >= len(words) - 7 or match.start <= 3):
-                if _ends(words, match.end, 6) and not _own_question(words, match):
+            if (match.start >= len(words) - 7 or match.start <= 3) and not _own_question(words, match):
+                if _ends(words, match.end, 6):
                     _set(result, "context", index)
-    if sentence.question and not result.kind and here and here[0].mode == LISTED and here[0].start <= 4:
-        if not _asks_otherwise(words) and _listed_question(words, here[0]):
-            result.kind, result.sentence, result.mentions = "direct", index, [m for m in here if m.mode == LISTED]
-            if "or" in words and not _harmless(words, words.index("or")):
-                result.kind, result.choice = "", True
+    if sentence.question and any(match.label == "checking" for match in found):
+        if any(m.mode in (PROPOSED, WISHED) for m in here):
+            _set(result, "context", index)  # "just to make sure: you'd like to move it?"
+    if sentence.question and not result.kind and here and here[0].mode == LISTED:
+        if not _asks_otherwise(words) and _listed_question(sentence, here[0]):
+            result.choice = "or" in words and not {"yes", "y"}.intersection(words)
+            if not result.choice:
+                result.kind, result.sentence, result.mentions = "direct", index, [m for m in here if m.mode == LISTED]
 
 
-def _listed_question(words: list[str], mention: Mention) -> bool:
+def _wants_done(sentence: Sentence, here: list[Mention]) -> bool:
+    """Whether a question is "would you like it moved?", which asks the same as "would you like me to move it?"."""
+    words = [w for w in sentence.words if w not in OPENERS or w == "you"]
+    if words[:3] not in (["would", "you", "like"], ["do", "you", "want"]):
+        return False
+    done = [m for m in here if m.mode != NAMED]
+    return bool(done) and all(m.passive and m.mode == OTHER and sentence.tokens[m.start].form == "ed" for m in done)
+
+
+def _statement(words: list[str], match: Match) -> bool:
+    """Whether "let me know if I can" and the like, or a question without its mark."""
+    first = words[match.start]
+    return first in ("let", "confirm", "say", "whether") or (
+        match.start <= 2 and first in ("shall", "should", "may", "want", "would", "do", "can")
+    )
+
+
+def _listed_question(sentence: Sentence, mention: Mention) -> bool:
     """Whether a fragment with a question mark asks for the write itself: "Cancel K-77?"; not "Any change?"."""
-    return not {"you", "any", "did", "is", "are", "still"}.intersection(words[: mention.start])
+    before = sentence.words[: mention.start]
+    if {"you", "any", "did", "is", "are", "still", "to", "for"}.intersection(before):
+        return False
+    form = sentence.tokens[mention.start].form
+    return mention.passive or (form in ("base", "either") and all(w in OPENERS or not w.isalnum() for w in before))
 
 
 def _asks_otherwise(words: list[str]) -> bool:
@@ -124,37 +179,11 @@ def _set(result: Asked, kind: str, index: int) -> None:
 
 def _wh(words: list[str]) -> bool:
     """Whether a sentence asks for something and not for a yes: it begins with what, which, why and so on."""
-    lead = [
-        w
-        for w in words[:6]
-        if w
-        not in (
-            "and",
-            "so",
-            "but",
-            "ok",
-            ",",
-            "great",
-            "to",
-            "for",
-            "at",
-            "in",
-            "right",
-        )
-    ]
+    lead = [w for w in words[:8] if w not in OPENERS and w not in ("at", "in", "on", "by", "from")]
     if not lead or lead[0] not in cues.WH:
         return False
-    return not (
-        lead[0]
-        in (
-            "when",
-            "who",
-            "which",
-            "what",
-        )
-        and "," in words
-        and words.index(",") < len(words) - 2
-    )
+    aside = lead[0] in ("when", "who", "which", "what") and "," in words and 2 < words.index(",") < len(words) - 2
+    return not aside or words.index(lead[0]) > words.index(",")
 
 
 def _negated(words: list[str], start: int, end: int) -> bool:
@@ -175,26 +204,25 @@ def _ends(words: list[str], end: int, most: int) -> bool:
 def _own_question(words: list[str], match: Match) -> bool:
     """Whether the question is of its own and not the tail of a proposal: "is the card still ok for you?"."""
     return bool(
-        match.start
-        and words[0]
-        in (
-            "did",
-            "do",
-            "have",
-            "was",
-            "were",
-            "had",
-            "is",
-            "are",
-        )
-        and match.start > 2
+        match.start and words[0] in ("did", "do", "have", "was", "were", "had", "is", "are") and match.start > 2
     )
 
 
-def _names_fact(words: list[str], match: Match) -> bool:
-    """Whether what is to be confirmed is a detail of the customer: "please confirm your email"."""
-    rest = words[match.end : match.end + 3]
-    return bool({"your", "which", "what", "when", "where"} & set(rest)) and words[match.end - 1] == "confirm"
+def _names_fact(words: list[str], match: Match, here: list[Mention]) -> bool:
+    """Whether what is to be confirmed is something else than a write: "please confirm your email"."""
+    rest = words[match.end : match.end + 8]
+    if "confirm" not in words[match.start : match.end] or not rest or rest[0] in _CONFIRMED:
+        return False
+    if rest[0] in _THESE and (len(rest) == 1 or rest[1] in _CONFIRMED | _THESE | {"is", "are", "works", "looks"}):
+        return False
+    return not any(m.start >= match.end and _confirmable(m, words) for m in here)
+
+
+def _confirmable(mention: Mention, words: list[str]) -> bool:
+    if mention.mode == BLOCKED or words[mention.start] == "new":
+        return False
+    near = words.index("confirm") + 4 if "confirm" in words else 0
+    return mention.mode in (PROPOSED, WISHED) or mention.verb is not None and mention.start <= near
 
 
 def _harmless(words: list[str], at: int) -> bool:
@@ -207,9 +235,7 @@ def _harmless(words: list[str], at: int) -> bool:
     )
 
 
-def _head(
-    index: int, sentence: Sentence, here: list[Mention], match: Match, mentions: list[Mention], result: Asked
-) -> bool:
+def _head(index: int, sentence: Sentence, here: list[Mention], match: Match, elsewhere: bool, result: Asked) -> bool:
     """Whether the verb phrase after "shall I" and the like asks for a write; enters it."""
     words, tokens = sentence.words, sentence.tokens
     at = match.end
@@ -220,34 +246,50 @@ def _head(
     if at >= len(words):
         _set(result, "open", index)
         return True
-    alternatives = [i for i in range(match.start, len(words)) if words[i] == "or" and not _harmless(words, i)]
-    direct = [m for m in here if m.start >= match.end and m.mode != DONE]
+    word, stemmed = words[at], tokens[at].stem
+    lookup = word in cues.LOOKUP or stemmed in _LOOKUP_STEMS
+    generic = word in cues.GENERIC or stemmed in _GENERIC_STEMS
+    described = elsewhere or any(m.mode in (PROPOSED, LISTED) for m in here if m.end <= match.start)
+    direct = [m for m in here if m.start >= match.end and m.mode not in (DONE, BLOCKED)]
     head = next((m for m in direct if at - 1 <= m.start <= at + 1), None)
-    stem = tokens[at].stem
-    lookup = words[at] in cues.LOOKUP or stem in _LOOKUP_STEMS
+    if described and word in _TOLD and not _YOU.intersection(words[at + 1 : at + 3]):
+        _set(result, "context", index)  # "shall I tell the workshop?"
+        return True
+    if described and head is not None and head.words == 1 and words[head.start] in _ANY:
+        if _POINTERS.intersection(words[head.start + 1 : head.start + 4]):
+            _set(result, "open", index)  # "I'd swap the boots. Shall I change it?"
+            return True
+    if head is None and generic:
+        near = (m for m in direct if at < m.start <= at + 4)  # "submit the cancellation"
+        head = next((m for m in near if words[m.start - 1] in _THE or tokens[m.start].form == "noun"), None)
+        if head is None and word in ("get", "have"):  # "get it moved"
+            head = next((m for m in direct if m.passive and m.start <= at + 8), None)
+    alternatives = any(words[i] == "or" and not _harmless(words, i) for i in range(match.start, len(words)))
     if head is not None and (head.start <= at or not lookup):
         if head.verb is None and lookup:
             return False
-        if _vague(words[head.start :]):
+        if alternatives or _vague(words[head.start :]):
             result.choice = True
             return True
-        after = [m for m in direct if m.start >= head.start and _same_clause(words, head, m)]
-        if alternatives:
-            result.choice = True
-            return True
-        if result.kind == "direct" and result.sentence == index:
-            return True
-        result.kind, result.sentence, result.mentions = "direct", index, after
+        chosen = [m for m in direct if m.start >= head.start and _same_clause(words, head, m)]
+        if result.kind == "direct":
+            if result.sentence == index:
+                return True
+            result.choice = words[0] == "or"
+            chosen = result.mentions + chosen  # "Shall I cancel it? And shall I refund it?"
+        result.kind, result.sentence, result.mentions = "direct", index, chosen
         return True
     if lookup:
         return False
-    generic = stem in _GENERIC_STEMS or words[at] in cues.GENERIC
+    if {"proceed", "ahead"}.intersection(words[match.end : at]):
+        _set(result, "open", index)
+        return True
     if generic and not _names_something_else(words[at:]):
-        if alternatives and not {"yes", "go"} & set(words[: match.start]):
+        if alternatives and not {"yes", "go"}.intersection(words[: match.start]):
             return False
         _set(result, "open", index)
         return True
-    if _POINTERS.intersection(words[at : at + 6]) and any(m.mode in (PROPOSED, LISTED, WISHED) for m in mentions):
+    if elsewhere and _POINTERS.intersection(words[at : at + 6]):
         _set(result, "context", index)
         return True
     return False
@@ -255,33 +297,19 @@ def _head(
 
 def _vague(words: list[str]) -> bool:
     text = " ".join(words[:8])
-    return any(
-        p in text
-        for p in (
-            "one of them",
-            "one of your",
-            "one of the",
-            "something",
-            "anything",
-        )
-    )
+    return any(p in text for p in ("one of them", "one of your", "one of the", "something", "anything"))
 
 
 def _names_something_else(words: list[str]) -> bool:
     """Whether a general verb has an object that isn't the described write: "have your postcode", "take your name"."""
     rest = words[1:6]
-    return words[0] in (
-        "have",
-        "take",
-        "get",
-        "start",
-        "enter",
-        "note",
-        "move",
-        "change",
-        "put",
-        "book",
-    ) and (
+    if {"anything", "something", "else"}.intersection(rest):
+        return True
+    if "hold" in rest and "you" in rest:
+        return True
+    if words[0] in ("have", "take", "get", "confirm") and not _POINTERS.intersection(rest[:2]):
+        return True
+    return words[0] in ("have", "take", "get", "start", "enter", "note", "move", "change", "put", "book") and (
         "your" in rest[:2] or "a" in rest[:1] or "some" in rest[:1] or "something" in rest[:2] or "anything" in rest[:2]
     )
 
@@ -300,12 +328,12 @@ def _same_clause(words: list[str], head: Mention, other: Mention) -> bool:
 
 def _described(mentions: list[Mention], until: int, sentences: list[Sentence], kind: str) -> list[Mention]:
     """The writes described before (or just after) the question in sentence `until`, the best way they are described."""
-    here = [m for m in mentions if m.mode not in (OTHER, DONE)]
+    here = [m for m in mentions if m.mode not in (OTHER, PENDING, DONE, BLOCKED)]
     before = [m for m in here if m.sentence <= until]
     after = [m for m in here if m.sentence > until]
     for group in (before, after):
-        active = [m for m in group if m.mode == PROPOSED]
-        listed = [m for m in group if m.mode == LISTED]
+        active = [m for m in group if m.mode == PROPOSED and not m.weak]
+        listed = [m for m in group if m.mode == LISTED and not m.weak]
         wished = [m for m in group if m.mode == WISHED]
         if active:
             firm = [m for m in active if not m.passive] or active
@@ -320,6 +348,11 @@ def _described(mentions: list[Mention], until: int, sentences: list[Sentence], k
             )
         if wished:
             return _distinct(wished)
+        if weak := [m for m in group if m.weak and m.mode in (PROPOSED, LISTED)]:
+            return _distinct(weak)
+    pending = [m for m in mentions if m.mode == PENDING and m.sentence == until]
+    if kind == "open" and pending:
+        return _distinct(pending)
     if kind == "open":
         named = [m for m in before if m.mode == NAMED]
         return _distinct(named[-1:])

@@ -9,27 +9,31 @@ _LEAVE = (
 )
 _I = "i|we"
 _WISH = "like|want|wish|prefer|need"
-_SAY = "reply|say|answer|type|respond|write|text|send|drop|click|press|tap|message|shout|give"
-_YES = "yes|confirm|ok|y|go|agree|proceed|word|accept|sure|shout|nod|approve"
+_SAY = "tell|reply|say|answer|type|respond|write|text|send|drop|click|press|tap|message|shout|give"
+_YES = "yes|=confirm|ok|y|go|agree|proceed|word|accept|sure|shout|nod|approve"
 
 # What a write is asked for with: a verb phrase follows, or nothing ("shall I?").
 HEAD = (
-    f"shall|should|may|might|can|could {_I}", f"do {_I} may", f"would|do you {_WISH} me|us to",
-    f"would|do you {_WISH} for me|us to", "want|like|wish me|us to", f"would|do you still {_WISH} me|us to",
-    "=want =me =to", "still want me|us to", f"{_OK} if {_I}", f"{_OK} for me|us to", f"{_OK} to",
-    f"{_OK} with|by you if|that {_I}", f"{_OK} with|about me|us|my|our", f"{_OK} that {_I}", "ready for me|us to",
-    "ready to", "all good|set to", "you mind if i|we", f"have|got|get|need i|we|my|your {_LEAVE} to",
-    f"i|we have your {_LEAVE} to", f"your {_LEAVE} to", f"let me|us know if {_I} can|may|should|shall|could",
-    f"let me|us know if you {_WISH}|would me|us to", f"let me|us know if you would {_WISH} me|us to",
-    f"let me|us know whether|if you {_WISH}", f"let me|us know if you are {_OK} for me|us to",
-    f"confirm|say that|if|whether {_I} may|can|should|shall|could", f"confirm|say {_I} may|can|should|shall|could",
-    f"confirm that|if|whether you {_WISH} me|us to", f"confirm that|if|whether you would {_WISH} me|us to",
-    f"confirm you {_WISH} me|us to", f"confirm you would {_WISH} me|us to", f"you would {_WISH} me|us to",
-    f"you {_WISH} me|us to", f"you {_WISH} that {_I}", f"would|do you {_WISH} that|if {_I}",
-    f"whether {_I} may|might|can|could|should", "do you allow|permit|authorize|authorise me|us to|that",
-    "you allow|permit|authorize|authorise me|us to|that", "do you agree|consent|accept that|for|to me|us|i|we",
-    "do you agree|consent|accept to", f"would you be {_OK} with|if|for me|us|my|our", f"would it be {_OK} if|to|for",
-    "=ok =to", f"are you {_OK} for me|us to", f"are you {_OK} with|about me|us|my|our", f"are you {_OK} if {_I}",
+    "you agree that|if|to", "you are agree that|if|with", "are you agree|agreed that|if|to|with",
+    f"{_OK} for|with you if|that {_I}", "fancy me|us", "do you approve|authorize|accept|confirm|endorse",
+    f"do|would|are you still|sure {_WISH} to", f"can|could|may {_I} get|have {_LEAVE} to",
+    "you still want|wish|like to", f"shall|should|may|might|can|could {_I}", f"do {_I} may",
+    f"would|do you {_WISH} me|us to", f"would|do you {_WISH} for me|us to", "want|like|wish me|us to",
+    f"would|do you still {_WISH} me|us to", "=want =me =to", "still want me|us to", f"{_OK} if {_I}",
+    f"{_OK} for me|us to", f"^ {_OK} to", f"{_OK} with|by you if|that {_I}", f"{_OK} with|about me|us|my|our",
+    f"{_OK} that {_I}", "ready for me|us to", "ready to", "all good|set to", "you mind if i|we",
+    f"have|got|get|need i|we|my|your {_LEAVE} to", f"i|we have your {_LEAVE} to", f"your {_LEAVE} to",
+    f"let me|us know if {_I} can|may|should|shall|could", f"let me|us know if you {_WISH}|would me|us to",
+    f"let me|us know if you would {_WISH} me|us to", f"let me|us know whether|if you {_WISH}",
+    f"let me|us know if you are {_OK} for me|us to", f"=confirm|=say that|if|whether {_I} may|can|should|shall|could",
+    f"=confirm|=say {_I} may|can|should|shall|could", f"confirm that|if|whether you {_WISH} me|us to",
+    f"confirm that|if|whether you would {_WISH} me|us to", f"confirm you {_WISH} me|us to",
+    f"confirm you would {_WISH} me|us to", f"you would {_WISH} me|us to", f"you {_WISH} me|us to",
+    f"you {_WISH} that {_I}", f"would|do you {_WISH} that|if {_I}",
+    "do you allow|permit|authorize|authorise me|us to|that", "you allow|permit|authorize|authorise me|us to|that",
+    "do you agree|consent|accept that|for|to me|us|i|we", "do you agree|consent|accept to",
+    f"would you be {_OK} with|if|for me|us|my|our", f"would it be {_OK} if|to|for", "=ok =to",
+    f"are you {_OK} for me|us to", f"are you {_OK} with|about me|us|my|our", f"are you {_OK} if {_I}",
     f"{_OK} if i|we just", f"is it {_OK} if|that {_I}", f"is it {_OK} for me|us to", f"is it {_OK} to",
     f"do you {_WISH} =it", "do you approve of me|us|my|our", "you good|happy|ok if|for|with me|us|i|we to",
     "good|fine|safe for me|us to", "any objection|objections|problem to|if|with me|us|my|i|we",
@@ -39,6 +43,10 @@ HEAD = (
 
 # Asks for a yes to what was described; counts with a description only, in the same message.
 TAG = (
+    "this|that|it is what you want|like|would|need|had|asked", "you agree|accept with|to|that", f"is it {_OK}",
+    f"is everything {_OK}", "sound like a plan", "do that|this|both|it $", "confirm both|all|these|them $",
+    "you are agree|agreed", "that alright|ok with you", "all good", "does it suit", "any problem|problems with",
+    "how about it",
     f"does|do|would|will|is|are|was that|this|it|both|everything|all|these|those|they|either be|look|seem"
     f"|feel|sound {_OK}", f"is|are|would|does that|this|it|both|everything|all|these|those|they {_OK}",
     f"{_OK} with|by|for you|that|this|both|it|these|them",
@@ -55,19 +63,28 @@ TAG = (
     "are you certain", "happy|ok|good|fine|comfortable with|about that|this|it|both|everything|these", "good to go",
     "all good", "ready when you are", "do i have that right|correct", "have i got that right",
     "did i get|understand that|this|it right|correctly", "am i right", "any objection|objections", "shall we",
-    "is this what you want|wanted", "is that what you want|wanted|would like", "is this|that|it in order",
-    "would that|this|it be in order", f"would you be {_OK}", f"you {_OK} with", "still sure|interested",
-    f"that|this|it {_OK} with|for you", f"it is {_OK} both|all $", "do both|they all|these meet", "is it a deal",
-    "what do you say", "do you confirm", "do you accept", "meet with your", "suit you", "is it yes", "are we good",
-    "are we agreed", "would that help", f"that be {_OK}", "is that a yes", "does everything look",
-    "do the details look", "do these details look", "save|update both $",
+    "is this|that|it what you want|wanted|need|had|would|asked", "is that what you want|wanted|would like",
+    "is this|that|it in order", "would that|this|it be in order", f"would you be {_OK}", f"you {_OK} with",
+    "still sure|interested", f"that|this|it {_OK} with|for you", f"it is {_OK} both|all $",
+    "do both|they all|these meet", "is it a deal", "what do you say", "do you confirm", "do you accept",
+    "meet with your", "suit you", "is it yes", "are we good", "are we agreed", "would that help", f"that be {_OK}",
+    "is that a yes", "does everything look", "do the details look", "do these details look", "save|update both $",
+)  # fmt: skip
+
+# Repeats what is wished, to hear whether it is right; with a question mark it asks for a yes.
+CHECKING = (
+    "may|can|could i|we confirm", "=confirm you|that", "just to confirm|check|clarify|recap|verify", "make|be sure",
+    "if i understand|understood|heard|got", "to confirm|recap|clarify", "let me confirm|recap|check|repeat",
+    "have i got|understood", "got .. right|correctly", "double check", "i understand that you",
 )  # fmt: skip
 
 # Asks for a yes to go ahead, whatever was described.
 PROCEED = (
-    f"would|do you {_WISH} to proceed|continue|go ahead", f"do|would you still {_WISH} to proceed|continue|go ahead",
-    "wish|happy|ready|ok|good|fine|want|like to proceed|continue|go ahead|submit|confirm", "continue|submit $",
-    "proceed $", "go ahead $", f"do i have your {_LEAVE}", f"have i|we your {_LEAVE}", f"do we have your {_LEAVE}",
+    "confirm with .. yes", f"would|do you {_WISH} to proceed|continue", f"would|do you {_WISH} to go ahead",
+    f"do|would you still {_WISH} to proceed|continue", f"do|would you still {_WISH} to go ahead",
+    "wish|happy|ready|ok|good|fine|want|like to proceed|continue|submit|confirm",
+    "wish|happy|ready|ok|good|fine|want|like to go ahead", "continue|submit $", "proceed $", "go ahead $",
+    f"do i have your {_LEAVE}", f"have i|we your {_LEAVE}", f"do we have your {_LEAVE}",
     f"can|may|could i|we have|get|take your {_LEAVE}", f"i|we have your {_LEAVE}", f"got your {_LEAVE}",
     f"your {_LEAVE} $", "can you confirm $", "could you confirm $", "please confirm $", "do you confirm $",
     "can|could|would you please confirm $", "shall|should|may|can|could i|we $", "want me to $",
@@ -79,31 +96,37 @@ PROCEED = (
 
 # Tells how to say yes.
 SAY = (
-    f"^ {_SAY} .. yes|confirm|proceed|agree|word|go", f"please|just|simply|can|could {_SAY} .3 {_YES}",
-    f"^ {_SAY} {_YES}", f"^ reply|answer|respond|write with|back {_YES}", f"^ {_SAY} with {_YES}",
-    f"^ {_SAY} me {_YES}", f"and|then {_SAY} {_YES}", f"please|just|simply reply|answer|respond with .. {_YES}",
-    f"^ {_SAY} with .. {_YES}", "say|give the word", "say so", "just say", "^ confirm $", "^ confirm with",
-    "please confirm", "^ confirm and", "^ confirm to", "^ confirm that|if|whether|you",
-    f"please say if|that you accept|agree|{_OK}",
+    f"your {_LEAVE} .2 needed|required|necessary", f"is your {_LEAVE}", f"if you {_SAY} {_YES}",
+    "^ if you reply .. yes", f"confirm with .. {_YES}", f"^ {_SAY} .. yes|confirm|proceed|agree|word|go",
+    f"please|just|simply {_SAY} .3 {_YES}", f"^ {_SAY} {_YES}", f"^ reply|answer|respond|write with|back {_YES}",
+    f"^ {_SAY} with {_YES}", f"^ {_SAY} me {_YES}", f"and|then {_SAY} {_YES}",
+    f"please|just|simply reply|answer|respond with .. {_YES}", f"^ {_SAY} with .. {_YES}", "say|give the word",
+    "=say so", "=just =say", "^ =confirm $", "^ confirm with", "please confirm", "^ confirm and", "^ confirm to",
+    "^ confirm that|if|whether|you", f"please say if|that you accept|agree|{_OK}",
     "let me|us know if|whether you accept|agree|are|confirm|approve|want|would",
     "let me|us know if|whether that|this|it|these|all|everything is|are|works|suits|sounds|looks|work" "|sound|look",
     f"let me|us know if|whether {_I} can|may|should|could", f"give me|us .. {_LEAVE}",
     f"i|we need|require|await|want .. your .. {_LEAVE}", f"need|require|await .. your {_LEAVE}",
     f"wait|waiting .. for your {_LEAVE}", "once you confirm|agree|approve|accept|say",
-    "if you agree|accept|approve|confirm|are", "as soon as you confirm|agree|say|approve",
+    "if you agree|accept|approve|confirm", "as soon as you confirm|agree|say|approve",
     "upon your confirmation|approval|agreement", f"with your {_LEAVE}", "when you confirm|say", "if you say so|yes",
     f"if you {_WISH} so", "just need .. yes|ok|confirmation",
     "if that|this|it is ok|fine|good|right|alright|acceptable|correct", "if that|this|it works|suits|sounds|looks",
     "if all|everything is|looks", f"if so , {_SAY} ", f"subject to your {_LEAVE}",
     "before i|we do|proceed|go .. confirm", "thumbs up", "tick the box", "say when", f"please {_LEAVE}",
     "please approve", "please authorize|authorise", "awaiting your", f"i|we .. {_LEAVE} before doing|i|we",
-    f"if you are {_OK}|sure", "ok me", "please accept", "please agree",
+    f"if you are {_OK}|sure", "ok me",
 )  # fmt: skip
 
 # Those of SAY that only make an announcement conditional: they ask for nothing without something else.
 CONDITIONS = frozenset("once if as upon with when subject".split())
 
 REFUSE = (
+    "not work", "^ no to", "precluded|barred|prevented from", "outside .. scope|remit", "nope",
+    "do|does not deliver|ship", "not something .. can|could", "are|is not something", "no way for", "not up to me",
+    "not .. comply", "not .. possible", "not .. allowed|permitted", "has|have to be refused|declined",
+    "will have to say no", "out of the question", "not budge", "must refuse", "not qualified", "does not qualify",
+    "unavailable", "no room|scope|space for", "against .. policy", "past the", "not in the system to", "forbid|forbids",
     "can not", "could not", "not able to", "unable to", "not possible", "impossible", "will not be able", "not be able",
     "not eligible", "not qualify", "ineligible", "not allowed", "not permitted", "not permit", "not allow",
     "not authorized", "not authorised", "no longer possible|available", "must|have to decline", "decline", "turn down",
@@ -129,22 +152,26 @@ ABLE = frozenset(
 )
 # A refusal under a condition that the customer may meet.
 YET = (
-    "until you", "unless you", "until i", "before you", "without your|that|this|it|knowing|a|first", "until we",
+    "until you", "unless you", "until i", "before you", "without your|that|this|it|knowing|first", "until we",
     "unless i|we", "before i", "yet", "until that", "if you do not|can not",
 )  # fmt: skip
 
 _TEAM = (
     "colleague|human|agent|specialist|specialists|supervisor|manager|team|department|representative|person|adviser|advisor"
     "|chief|boss|expert|technician|operator|coworker|head|someone|people|folks|office|registrar|solicitors|somebody|staff"
-    "|underwriters|finance|support|accounts|lot|desk|dispatcher|warden|director|owner|duty|engineer|counsellor|collegue|line"
+    "|underwriters|finance|support|desk|dispatcher|warden|director|owner|duty|engineer|counsellor|collegue"
 )
 HAND_OVER = (
+    "^ =transferring", f"get|have .. {_TEAM} .. to take|look|help|call|handle", "kick .. upstairs", f"{_TEAM} .. join",
+    "now with .. team|panel|department", "over to .. in", "transfer .. chat|call|conversation|case",
+    "put .. in touch with", f"over to .. {_TEAM}", "one of .. will be take over|taking over",
+    f"pass .. on to .. {_TEAM}", f"raise .. with .. {_TEAM}", "another member of", f"arrange for .. {_TEAM}",
     f"transfer|connect|pass|hand|put|send|refer|escalate|forward|route|give|direct|switch|bring"
     f"|redirect you|conversation|case|chat"
     f"|matter|request|query|call|problem|issue|this|it|them .. to|with|over|across|through|on|in .. {_TEAM}",
     "put you through", "hand over", "hand you over", "pass you on|over|across|to", "transfer you", "connect you",
     "escalate", "handover",
-    f"{_TEAM} will|shall .. call|contact|ring|write|carry|take|continue|assume|get|be|reach|reply|phone|hop"
+    f"{_TEAM} will|shall .2 call|contact|ring|write|carry|take|continue|assume|get|be|reach|reply|phone|hop"
     f"|email|look", f"{_TEAM} take .. over|from here", "take it from here|there", "take over",
     f"get .. {_TEAM} on .. line", f"grab my|a|our {_TEAM}",
     f"pass|passed|hand|handed|forward|forwarded|escalated|routed|share|shared|give|move|moved|refer"
@@ -183,7 +210,7 @@ SMALLTALK = (
     "minute $", "bear with", "hang on", "hold on", "please wait", "i wait", "wait",
     "let me|us .. look|check|see|have|pull|find|take|get|open", "checking", "looking", "just checking", "sorry",
     "apologise|apologies|apologize|apology", "understand", "no problem|worries|stress|bother|trouble|hassle|rush",
-    "sure", "of course", "certainly", "absolutely", "great", "perfect", "lovely", "glad", "happy to help", "pleased",
+    "sure", "of course", "certainly", "absolutely", "great", "perfect", "lovely", "glad", "happy to help", "=pleased",
     "still there|here|with", "are you there|still", "how can|may|could i|we .. help|assist|do", "what can i|we do",
     "how are you", "hope|trust .. well|ok", "my pleasure", "nice to meet", "patience", "no worries", "got it",
     "understood", "noted", "all good", "alright", "ok", "right", "with you .. shortly", "be right back|with",
@@ -192,6 +219,26 @@ SMALLTALK = (
     "greetings", "dear", "assist you|today", "what brings you", "what is up", "loading", "nosey", "appreciate",
     "bad luck", "poor thing", "congratulations", "team", "your assistant|agent", "i am the|your|an .. assistant",
     "my name is", "this is .. from", "on it", "leave it with",
+)  # fmt: skip
+
+# Says that it is done, without naming what.
+FINISHED = (
+    "is back on", "you are now on", "has been taken care of", "is through", "now in force|effect|place", "^ =done $",
+    "all done|set|sorted|finished|complete", "^ =sorted", "^ =done", "=gone|=went through", "taken effect",
+    "^ =confirmed", "all taken care of",
+    "that is .. saved|sorted|done|booked|closed|gone through|in place|on the system",
+    "change|changes is|are in|made|saved", "is|are complete|completed|done|sorted|finalized",
+    "you are all set|sorted|done|booked", "successfully", "^ =booked", "^ =sent", "on its|their way", "# gone",
+    "¤ is gone", "has been done|made|completed|processed|saved|actioned", "is|are in place|effect",
+    "now stands|runs|recorded|live|active", "^ all sorted",
+)  # fmt: skip
+
+# Questions that are only friendly.
+FRIENDLY = (
+    "still there|here|with", "are you there|still", "how can|may|could|might i|we .. help|assist|do|serve",
+    "what can|may|could i|we do", "how are you", "can|may i|we help|assist", "what brings you", "you there",
+    "what is up", "how is it going", "does that help|make sense", "how do you do", "how may", "^ ok|right $",
+    "is that ok for a moment", "can|could|would|may you hold|wait|bear", "do you mind holding|waiting",
 )  # fmt: skip
 
 # Words that ask, and the nouns after "which" that make it a choice among several.
@@ -210,10 +257,10 @@ PREFER = (
 
 # Verbs with which an agent asks for a fact.
 GIVE = frozenset(
-    "give tell share provide confirm send let state specify advise remind verify supply type enter read pop drop say "
-    "spell quote repeat upload attach mention explain describe forward name indicate pass show check write reply "
-    "submit point choose pick list include fill select inform bring message text email double reconfirm note clarify "
-    "elaborate".split()
+    "give tell share snap provide confirm send let state specify advise remind verify supply type enter read pop "
+    "drop say spell quote repeat upload attach mention explain describe forward name indicate pass show check write "
+    "reply submit point choose pick list include fill select inform bring message text email double reconfirm note "
+    "clarify elaborate".split()
 )
 TAKE = frozenset(
     "have take get grab ask know see note trouble borrow jot collect check confirm just please quickly also hear "
@@ -221,22 +268,22 @@ TAKE = frozenset(
     "pinch inquire enquire".split()
 )
 NEED = (
-    "i|we need|require|want", "i|we am|are missing", "i|we still need", "need to know|have", "require to know",
-    "i|we would need", "i|we like to know|have", "all i|we need", "is|are needed|required|missing",
-    "be good|great|helpful to know|have", "i|we must|have know|have|to know|ask", "need|require from you",
-    "looking for", "missing", "only missing|need", "would|will help to know", "need|needed|required", "just need",
-    "have to ask", "must ask", "wonder|wondering", "curious", "depends on", "waiting for|on",
-    "once|when|if i|we|you have|give|send|tell|share|provide", "would|could use",
+    "i|we will|would|shall|do|also need|require", "must have", "let me|us have", "i|we need|require|want",
+    "i|we am|are missing", "i|we still need", "need to know|have", "require to know", "i|we would need",
+    "i|we like to know|have", "all i|we need", "is|are needed|required|missing", "be good|great|helpful to know|have",
+    "i|we must|have know|have|to know|ask", "need|require from you", "looking for", "only missing|need",
+    "would|will help to know", "just need", "have to ask", "must ask", "wonder|wondering", "curious", "depends on",
+    "waiting for|on", "once|when|if i|we|you have|give|send|tell|share|provide", "would|could use",
 )  # fmt: skip
 HAVE = (
     "do you have|know|remember|recall", "have you got|a|any|to", "have you .. hand|handy", "you got|have",
     "got a|any|your", "is|are there a|any|some", "do you happen to", "any chance", "mind if i ask",
     "mind telling|sharing|giving|sending|confirming|saying", "you mind .. telling|sharing|giving|sending",
-    "do you .. prefer|like|want", "any .. in mind", "were you wanting|thinking|hoping", "you know", "any idea", "handy",
-    "to hand", "would you like|prefer|rather", "have you a|an|any", "may|might i .. trouble", "is|are it|that|you for",
+    "do you .. prefer", "any .. in mind", "were you wanting|thinking|hoping", "you know", "any idea", "handy",
+    "to hand", "would you rather|prefer", "have you a|an|any", "may|might i .. trouble", "is|are it|that|you for",
     "are you able to .. send|tell|share|give", "is it possible to .. send|give|tell|get|have", "would it be possible",
     "care to .. tell|share", "ok to share|tell", "happy to share|tell", "what about", "how about", "and your|the",
-    "can|could|may|might i|we|you", "would|will you", "do you usually|normally", "is there",
+    "do you usually|normally", "is there",
 )  # fmt: skip
 
 # Verbs that carry out whatever was described ("shall I do it?"), and verbs that change nothing ("shall I check?").
@@ -263,3 +310,13 @@ SUBORDINATE = frozenset(
     "suppose supposing imagine imagining why how than that who which".split()
 )
 NEGATION = frozenset("not never no without neither nor instead against rather object avoid".split())
+
+# Small words of other languages, and of English.
+FOREIGN = frozenset(
+    "ich sie wir das der die und ist nicht fur den dem ein eine mit auf ihr ihre nous vous le la les est pour votre "
+    "vos et une des du sur avec pas que el los las por para con una su usted esta como il di che per non sono lei "
+    "het een van niet voor uw och att det ar jag har noch auch bitte dann".split()
+)
+ENGLISH = frozenset(
+    "the a an is are i you your we it to of and for in on that this be will would have do can my with please".split()
+)

@@ -148,7 +148,7 @@ NOUNS: dict[str, tuple[str, ...]] = {
     ),
     "duration": (
         "duration", "how long", "length of time", "how many days|nights|weeks|months|hours|years", "length", "period",
-        "number of days|nights|weeks|months|hours", "for how long", "how much time", "term",
+        "number of days|nights|weeks|months|hours", "for how long", "how much time",
     ),
     "size": (
         "size", "what size", "which size", "measurements", "dimensions", "sizing",
@@ -160,7 +160,7 @@ NOUNS: dict[str, tuple[str, ...]] = {
     ),
     "service_type": (
         "service type", "type|kind|sort of service|appointment|treatment|lesson|visit|work|repair|class|session",
-        "which service|treatment|appointment type", "service", "treatment", "what .. done",
+        "which service|treatment|appointment type", "service", "treatment", "what .. =done",
     ),
     "staff_member": (
         "stylist", "staff member", "member of staff", "doctor", "dentist", "teacher", "instructor", "tutor",
@@ -244,9 +244,10 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     ),
     "current_address": ("where .. live now|currently", "where .. currently live", "where do you live"),
     "reason": (
-        "why", "how come", "what made|makes you", "what is .. reason", "what brings|brought|prompted|led|caused",
-        "what for", "for what reason", "on what grounds", "out of curiosity", "any particular|special|specific reason",
-        "may i ask why", "what is behind", "what .. not happy|satisfied|like", "what changed",
+        "what .. prompted|led|caused|motivated", "what .. behind", "why", "how come", "what made|makes you",
+        "what is .. reason", "what brings|brought|prompted|led|caused", "what for", "for what reason",
+        "on what grounds", "out of curiosity", "any particular|special|specific reason", "may i ask why",
+        "what is behind", "what .. not happy|satisfied|like", "what changed",
     ),
     "problem": (
         "what is|seems|was .. wrong", "what is|seems|seem|appears .. problem|issue|matter|trouble|fault",
@@ -260,10 +261,11 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "party_size": (
         "how many of you", "how many .. people|guests|persons|heads|adults", "how many are you|coming|we",
         "how many .. coming|expect|attending|you be", "for how many people|persons", "how big .. party|group",
-        "how many will|would .. be", "table for how many", "for how many",
+        "how many will|would .. be", "table for how many",
     ),
     "amount": (
-        "how much", "for how much", "how much money", "what .. cost you", "what .. you paid|pay",
+        "how much", "how much .. like|want|wish .. pay|put|spend", "how much .. pay|paid|cost", "for how much",
+        "how much money", "what .. cost you", "what .. you paid|pay",
     ),
     "duration": (
         "how long", "for how long", "how many days|nights|weeks|months|hours|years", "how much longer", "how much time",
@@ -322,7 +324,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     ),
     "service_type": (
         "what kind|type|sort of appointment|service|treatment|lesson|visit|class|work|repair|session",
-        "what .. having done", "what are you booking|coming in|after", "what .. need .. doing|done",
+        "what .. having =done", "what are you booking|coming in|after", "what .. need .. doing|=done",
         "what is .. appointment for", "which service",
     ),
     "staff_member": (
@@ -337,15 +339,16 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "at which|what branch|shop|store|location", "where .. based|nearest", "where .. train",
     ),
     "delivery_option": (
-        "how .. get .. prints|order|parcel|it|them|goods",
+        "leave .. door|neighbor|neighbour|porch", "how .. get .. prints|order|parcel|it|them|goods",
         "how .. deliver|delivered|receive|sent|send|ship|shipped|collect", "where .. leave|left",
         "whether .. delivered",
     ),
     "preferred_contact": (
-        "how .. contact|reach|hear|touch|notify|update|tell|let .. know", "by phone|text|email or",
+        "how .. contact|reach|hear|touch|notify|update|tell", "how .. let .. know", "by phone|text|email or",
         "best way .. reach|contact|touch", "what is .. best way .. contact|reach|touch", "hear from .. by",
     ),
     "card_message": (
+        "what should|shall|would|will it|they say", "what .. on the card|tag|note",
         "what .. card|message .. say|read|write", "what .. like .. write|say|put .. card",
         "what should .. write|put .. card|tag", "what .. write", "what .. words",
     ),
@@ -379,7 +382,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     ),
     "security_word": ("what is .. secret|password|security|memorable", "which password|word"),
     "which_item": (
-        "which one|ones .. arrive|damage|broken|faulty|return|wrong|missing",
+        "which|what article|articles", "which one|ones .. arrive|damage|broken|faulty|return|wrong|missing",
         "which of the .. items|products|things|pieces", "what exactly .. leave|return|exchange|remove|cancel|swap|take",
         "which item|items|product|products|piece|pieces|part",
         "what .. like .. return|remove|exchange|take|leave|swap|drop", "which .. arrive|arrived", "which one .. about",
@@ -390,7 +393,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "booking_number": ("which booking|reservation",),
     "invoice_number": ("which invoice|bill",),
     "policy_number": ("which policy",),
-    "unit_number": ("which .. units|unit|locker|room", "which locker", "what .. number .. unit|locker|door"),
+    "unit_number": ("which .. units|unit|locker|room", "which locker"),
 }  # fmt: skip
 
 CHOICES: dict[str, tuple[str, ...]] = {

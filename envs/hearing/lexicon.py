@@ -37,8 +37,8 @@ class Lexicon:
 
     @functools.cached_property
     def writes(self) -> Matcher:
-        """Names of writes; label: (Verb.name, order), ("", ...) for none, (None, ...) for what is not offered."""
-        own: list[tuple[str, tuple[str | None, int]]] = []
+        """Names of writes; label: (Verb.name or "" for none or None for what isn't offered, order, turned round)."""
+        own: list[tuple[str, tuple[str | None, int, bool]]] = []
         offered = set()
         for rank, verb in enumerate(self.verbs):
             family = verb.family or (verb.name if verb.name in verb_table.FAMILIES else "")
@@ -49,15 +49,17 @@ class Lexicon:
             offered.add(family)
             spoken = verb.name.replace("_", " ")
             derived = () if family else (spoken.replace(" ", " .. ", 1), spoken)
-            for phrase in (*verb_table.FAMILIES.get(family, ()), *verb.words, *derived):
-                own.append((_checked(phrase), (verb.name, rank)))
+            apart = [phrase.replace(" ", " .. ", 1) for phrase in map(_checked, verb.words) if phrase.count(" ") == 1]
+            for phrase in (*verb_table.FAMILIES.get(family, ()), *verb.words, *apart, *derived):
+                own += _both_ways(_checked(phrase), verb.name, rank)
         other = [
-            (phrase, (None, len(self.verbs) + rank))
+            pair
             for rank, (family, phrases) in enumerate(verb_table.FAMILIES.items())
             if family not in offered
             for phrase in phrases
+            for pair in _both_ways(phrase, None, len(self.verbs) + rank)
         ]
-        return Matcher([*own, *other, *((phrase, ("", -1)) for phrase in verb_table.NEUTRAL)])
+        return Matcher([*own, *other, *((phrase, ("", -1, False)) for phrase in verb_table.NEUTRAL)])
 
     @functools.cached_property
     def nouns(self) -> Matcher:
@@ -82,6 +84,15 @@ class Lexicon:
     @functools.cached_property
     def record_nouns(self) -> Matcher:
         return Matcher((_checked(noun), noun) for noun in self.records)
+
+
+def _both_ways(phrase: str, verb: str | None, rank: int) -> list[tuple[str, tuple[str | None, int, bool]]]:
+    """A pattern with its label; and turned round, "address .. change", for "the address has been changed"."""
+    found = [(phrase, (verb, rank, False))]
+    parts = phrase.split(" .. ")
+    if len(parts) == 2 and not parts[1].startswith((".", "#", "¤", "@")):
+        found.append((f"{parts[1]} .. {parts[0]}", (verb, rank, True)))
+    return found
 
 
 def _general(name: str) -> str:

@@ -14,7 +14,9 @@ PROPOSED = "proposed"  # "I'd move it", "it will be moved", "I move it"
 WISHED = "wished"  # "you want it moved"
 LISTED = "listed"  # "Move to 3 June", "3 extra keys added": an imperative or a fragment
 NAMED = "named"  # "the refund"
+BLOCKED = "blocked"  # denied, or left open what it is done to
 DONE = "done"
+PENDING = "pending"  # "before I move it"
 OTHER = "other"  # past of others, negated, supposed, a rule, what the customer may do
 
 _I = frozenset("i we me us".split())
@@ -22,22 +24,52 @@ _MODAL = frozenset("will would shall can could may might should let going able".
 _BE = frozenset("is are am was were".split())
 _BREAKS = frozenset(". ; : ! ( ) – — but".split())
 _SKIP = frozenset(
-    "just now also then please go ahead and happily gladly quickly immediately already successfully all fully then "
-    "first to both today therefore simply hereby gone went have been be get got".split()
+    "just now also then please go ahead and happily gladly quickly immediately already successfully all fully "
+    "then first to both today therefore simply hereby gone went have been be get got".split()
 )
+_LIGHT = frozenset("the a an your my our please just and then so ok great well sure right now also - , ' ! ( )".split())
+_SUPPOSING = frozenset("if unless suppose supposing whether how why".split())
+_THINKING = frozenset(
+    tk.stem(w)[0]
+    for w in (
+        "look check see ask find explain discuss review understand verify enquire inquire examine know hear tell show "
+        "mention consult study talk speak clarify investigate describe search wonder guess suggest recommend consider"
+    ).split()
+)
+_WEAK = frozenset(
+    "goes comes go come moves move ends end runs run stops stop starts start rises rise stays stay".split()
+)
+_INTO = frozenset("for about on regarding of into over".split())
+_ANY = frozenset("such any".split())
+_WILL = frozenset("will would shall".split())
+_HAVE = frozenset("have has".split())
+_GET = frozenset("have get".split())
+_PERFECT = frozenset("has have been having".split())
+_GOING = frozenset("be go come".split())
+_DID = frozenset("did had".split())
+_WAS = frozenset("was were".split())
+_NOW = frozenset("now successfully officially all just".split())
+_MUST = frozenset("must has have need needs".split())
+_WISH = frozenset("want like wish ask asked asking need request requested prefer wanted".split())
+_INVERTED = frozenset("do would did are have has was were had is can could will".split())
+_OTHERS = frozenset("somebody someone last they he she".split())
+_RELATIVE = frozenset("who which that".split())
+_TAIL = frozenset("and , now as".split())
+_ABOUT = frozenset("for about on regarding of".split())
+_SETTLED = {("has", "been"), ("have", "been"), ("has", "gone"), ("is", "complete"), ("is", "done")}
 _PRONOUN = frozenset("i we you he she they it this that".split())
-_OBJECT = frozenset("you it them this that those these".split())
-_VAGUE = (
-    "one of them",
-    "one of your",
-    "one of the",
-    "one of these",
-    "one of those",
-    "some other",
-    "something",
-    "anything",
-    "as we see fit",
+# what is done with a write that is a noun: "I've issued the refund"
+_MAKING = frozenset(
+    tk.stem(w)[0]
+    for w in "process issue apply submit register log make arrange raise put place set record complete send file add "
+    "start give create lodge open schedule request approve authorise grant do book initiate trigger confirm "
+    "finalise enter".split()
 )
+_ARTICLES = frozenset("the a an your my our this that any no his her their another".split())
+_VAGUE = (
+    "one of them", "one of your", "one of the", "one of these", "one of those", "some other", "something", "anything",
+    "as we see fit", "yesterday", "whatever", "erm",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(slots=True)
@@ -50,6 +82,8 @@ class Mention:
     start: int
     end: int
     passive: bool = False
+    weak: bool = False  # said of something else than I, we or the customer: "your teacher would change"
+    words: int = 1  # of the pattern that names it
 
 
 def mentions_of(sentences: list[Sentence], lexicon: Lexicon) -> list[Mention]:
@@ -57,30 +91,49 @@ def mentions_of(sentences: list[Sentence], lexicon: Lexicon) -> list[Mention]:
     found: list[Mention] = []
     for index, sentence in enumerate(sentences):
         previous: Mention | None = None
-        for start, end, verb in _names(sentence, lexicon):
+        for start, end, verb, weight in _names(sentence, lexicon):
             mode, passive = _mode(sentence, start, previous)
-            mention = Mention(verb, mode, index, start, end, passive)
+            mention = Mention(verb, mode, index, start, end, passive, words=weight)
+            form = sentence.tokens[start].form
+            if (passive and form != tk.ED or form == tk.S) and sentence.words[start] not in _WEAK and mode != DONE:
+                mention.mode = NAMED if mode in (PROPOSED, LISTED) else mode
+            mention.weak = (passive and form != tk.ED) or (mode == LISTED and form == tk.S)
             found.append(mention)
             previous = mention
     return found
 
 
-def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | None]]:
-    """(start, end, verb) of what names a write; of those that overlap the one with most words, then the one offered."""
-    matches = lexicon.writes.find(sentence.tokens)
+def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | None, int]]:
+    """(the verb's token, end, verb, words of the pattern) of what names a write.
+
+    Of those that overlap one that is offered is taken, then the one with most words.
+    """
+    tokens = sentence.tokens
+    matches = lexicon.writes.find(tokens)
     if not matches:
         return []
-    count: dict[tuple, int] = {}
-    for match in matches:
-        count[match.label] = max(count.get(match.label, 0), match.weight)
-    order = sorted(matches, key=lambda m: (-m.weight, m.label[0] is None, m.end - m.start, m.label[1]))
-    taken: list[tuple[int, int, str | None]] = []
+    neutral = [m for m in matches if m.label[0] == ""]
+    order = sorted(
+        (m for m in matches if m.label[0] != ""),
+        key=lambda m: (m.label[0] is None, -m.weight, m.end - m.start, m.label[1]),
+    )
+    taken: list[tuple[int, int, int, str | None, int]] = []
     for match in order:
-        # a pattern with a gap claims its words only where another verb stands
-        if any(match.start < end and start < match.end for start, end, _ in taken):
+        if any(n.start <= match.start < n.end and n.weight >= match.weight for n in neutral):
             continue
-        taken.append((match.start, match.end, match.label[0]))
-    return sorted((t for t in taken if t[2] != ""), key=lambda t: t[0])
+        if any(match.start < end and start < match.end for _, start, end, _, _ in taken):
+            continue
+        pivot = match.start
+        if tokens[pivot].form in (tk.BASE, tk.S, tk.NOUN) and match.weight > 1:  # "the address has been changed"
+            told = [i for i in range(match.start, match.end) if tokens[i].form == tk.ED]
+            if told:
+                pivot = told[-1]
+            elif match.label[2]:
+                continue
+        elif match.label[2]:
+            continue
+        taken.append((pivot, match.start, match.end, match.label[0], match.weight))
+    return sorted((pivot, end, verb, weight) for pivot, _, end, verb, weight in taken)
 
 
 def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str, bool]:
@@ -89,103 +142,119 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
     form = tokens[start].form
     begin = _clause(sentence, start)
     left = words[begin:start]
-    if POLICY.intersection(words) and not _I.intersection(left[-4:]):
-        return OTHER, False
+    if POLICY.intersection(words) and not _I.intersection(left[-4:]) or "says" in words:
+        return BLOCKED, False
     if left and left[0] == ",":
         left = left[1:]
-    lead = [w for w in left if w not in tk_fillers]
-    subordinate = bool(lead) and lead[0] in SUBORDINATE or any(w in ("if", "unless", "suppose") for w in left)
+    lead = [w for w in left if w not in _LIGHT]
+    subordinate = (
+        bool(lead) and lead[0] in SUBORDINATE and lead[:2] != ["that", "is"] or bool(_SUPPOSING.intersection(left))
+    )
     if subordinate and not _waits(lead):
-        return OTHER, False
+        return (PENDING if lead and lead[0] == "before" and (_I.intersection(left) or form == tk.ING) else OTHER), False
     joined = previous is not None and _joined(words[previous.end : start])
     near = left[-7:]
     if NEGATION.intersection(near) and not (joined and "not" not in near):
+        return BLOCKED, False
+    if "feel" in left and "free" in left:
         return OTHER, False
-    if "one" in words[start:] and any(phrase in " ".join(words[start:]) for phrase in _VAGUE[:5]):
+    if _vague(words, start) or _ANY.intersection(near[-2:]):
+        return BLOCKED, False
+    if _thinks(tokens, begin, start):
         return OTHER, False
-    if any(
-        w in ("something", "anything", "yesterday") for w in words[start : start + 5]
-    ) or "as we see fit" in " ".join(words):
-        return OTHER, False
+    if form != tk.ED and _noun(tokens, start):
+        return _of_noun(sentence, begin, start, left, previous, joined)
     skipped = [w for w in left if w not in _SKIP]
     last = skipped[-1] if skipped else ""
     if form == tk.ED:
         return _of_participle(sentence, begin, start, left, last, joined, previous)
-    if form == tk.EITHER and ("have" in left[-4:] or "has" in left[-4:]) and not {"will", "would"}.intersection(left):
+    if form == tk.EITHER and _HAVE.intersection(left[-4:]) and not _WILL.intersection(left):
         return DONE, False
-    if {"did", "had"}.intersection(near) and _PRONOUN.intersection(near):
+    if _DID.intersection(near) and _PRONOUN.intersection(near):
         return OTHER, False
     if joined and previous is not None:
         return previous.mode, previous.passive
-    modal = [w for w in left if w in _MODAL]
-    if "you" in near:
-        at = len(left) - 1 - left[::-1].index("you")
-        before, after = left[:at], left[at + 1 :]
-        wish = {
-            "want",
-            "like",
-            "wish",
-            "ask",
-            "asked",
-            "asking",
-            "need",
-            "request",
-            "requested",
-            "prefer",
-        }.intersection(after)
-        i_after = _I.intersection(after)
-        if wish and not (
-            before
-            and before[-1]
-            in (
-                "do",
-                "would",
-                "did",
-                "why",
-                "are",
-            )
-        ):
-            return WISHED, False
-        if not i_after and (
-            _MODAL.intersection(after) or set(before[-1:]) & {"do", "would", "can", "could", "will", "did"}
-        ):
-            return OTHER, False
-        if (
-            not i_after
-            and not wish
-            and form == tk.BASE
-            and (not after or after == ["to"])
-            and not _I.intersection(before)
-        ):
-            return OTHER, False
-    if _I.intersection(left) and (modal or last in _I or "to" in left[-3:] or "am" in left or "are" in left):
-        if form in (tk.BASE, tk.ING, tk.EITHER, tk.S):
+    if "you" in near and (mode := _of_customer(left, form)):
+        return mode, False
+    modal = bool(_MODAL.intersection(left))
+    if _I.intersection(left) and form != tk.NOUN:
+        if modal or last in _I or "to" in left[-3:] or _BE.intersection(left):
             return PROPOSED, False
-    if last in (
-        "i",
-        "we",
-        "let",
-        "will",
-        "would",
-        "shall",
-    ) and form in (tk.BASE, tk.EITHER):
+    if last == "let":
         return PROPOSED, False
-    if modal and {"be", "go", "come"}.intersection(left[-3:]) and form == tk.ING:
+    if modal and (form == tk.ING and _GOING.intersection(left[-3:]) or form != tk.ING and _WILL.intersection(left)):
         return PROPOSED, True
-    if "would" in left or "will" in left:
-        if form in (tk.BASE, tk.EITHER, tk.S) and last not in (
-            "the",
-            "a",
-            "an",
-            "your",
-        ):
-            return PROPOSED, True
-    if not lead or (len(lead) <= 3 and not _finite(lead)):
-        if form in (tk.BASE, tk.ING, tk.EITHER, tk.NOUN, tk.S) and not _finite(words[start + 1 :]):
+    if not lead or (len(lead) <= 3 and not _finite(lead) and not {"to", "feel"}.intersection(lead)):
+        if not _finite(words[start + 1 :]) or (not lead and form in (tk.BASE, tk.EITHER)):
             return LISTED, False
-        if form in (tk.BASE, tk.EITHER) and not lead:
-            return LISTED, False
-    if not _finite(words):
+    return (NAMED if _finite(words) else LISTED), False
+
+
+def _of_customer(left: list[str], form: str) -> str:
+    """The mode of a write in a clause about "you": wished or something that the customer does; "" if it is neither."""
+    at = len(left) - 1 - left[::-1].index("you")
+    before, after = left[:at], left[at + 1 :]
+    if _WISH.intersection(after):
+        return "" if before and before[-1] in _INVERTED else WISHED
+    if _I.intersection(after):
+        return ""
+    if _MODAL.intersection(after) or before and before[-1] in _INVERTED:
+        return OTHER
+    return OTHER if form == tk.BASE and after in ([], ["to"]) and not _I.intersection(before) else ""
+
+
+def _thinks(tokens: list[tk.Token], begin: int, start: int) -> bool:
+    """Whether the verb before a write changes nothing: "I'll look into the refund", "I explain the cancellation"."""
+    for at in range(start - 1, begin - 1, -1):
+        token = tokens[at]
+        if token.word in ("and", "then", "you"):
+            return False
+        if token.stem in _THINKING and token.form != tk.ED and not _noun(tokens, at):
+            return True
+    return False
+
+
+def _noun(tokens: list[tk.Token], at: int) -> bool:
+    """Whether a word stands as a noun: after an article and the like, or after an amount."""
+    if tokens[at].form == tk.NOUN:
+        return True
+    before = [token.word for token in tokens[max(0, at - 3) : at]]
+    if not before or tokens[at].form == tk.ING:
+        return False
+    if before[-1] in _ARTICLES or tokens[at - 1].stem == tk.MONEY:
+        return True
+    return len(before) > 1 and before[-2] in _ARTICLES and before[-1] not in _PRONOUN | _MODAL | _SKIP | {"and", "to"}
+
+
+def _of_noun(
+    sentence: Sentence, begin: int, start: int, left: list[str], previous: Mention | None, joined: bool
+) -> tuple[str, bool]:
+    """The mode of a write named by a noun: "I'd process the refund", "the refund has been issued"."""
+    tokens, words = sentence.tokens, sentence.words
+    right = _rest(words, start + 1)
+    pairs = list(zip(right, right[1:]))
+    if left[:2] == ["that", "is"] or left[:3] == ["that", "would", "be"]:
+        return LISTED, False  # "that's a refund of $40"
+    if any(pair in _SETTLED for pair in pairs):
+        return DONE, True
+    if any(a in _WILL and b == "be" for a, b in pairs):
+        return PROPOSED, True
+    if previous is not None and previous.mode not in (OTHER, BLOCKED) and not joined and previous.end > begin:
+        return NAMED, False  # the object of the write before it
+    direct = [w for w in left[-3:] if w not in _ARTICLES]
+    if direct and direct[-1] in _INTO:
+        return NAMED, False  # "look into the refund"
+    if _I.intersection(left):
+        made = any(t.form in (tk.ED, tk.EITHER) and t.stem in _MAKING for t in tokens[begin:start])
+        if made and not _MODAL.intersection(left):
+            return DONE, False
+        if _MODAL.intersection(left) or "to" in left or "am" in left or "you" not in left:
+            return PROPOSED, False
+    if joined and previous is not None:
+        return previous.mode, previous.passive
+    if "you" in left and _WISH.intersection(left):
+        return (NAMED if words[begin] in _INVERTED or words[begin] == "why" else WISHED), False
+    if not _finite(words) and not _ABOUT.intersection(left[-4:]):
         return LISTED, False
     return NAMED, False
 
@@ -195,78 +264,60 @@ def _of_participle(
 ) -> tuple[str, bool]:
     """The mode of a write in "-ed": "have cancelled", "will be cancelled", "want it cancelled", "order cancelled"."""
     words = sentence.words
-    if {"will", "would", "shall"}.intersection(left[-8:]) or _before(left, "to", "be") or _before(left, "going", "be"):
-        if {"must", "has", "have", "need", "needs"}.intersection(left[-5:]) and not {
-            "will",
-            "would",
-            "shall",
-        }.intersection(left):
-            return OTHER, True
-        return PROPOSED, True
-    if {"can", "could", "may", "might", "must", "should", "cannot", "to"}.intersection(left[-4:]) and "be" in left[-3:]:
+    if last in _ARTICLES or (begin < start and words[start - 1] in _ARTICLES):
+        return NAMED, False  # an adjective: "your cancelled class"
+    if _RELATIVE.intersection(left[-3:]):
+        return OTHER, False
+    if joined and previous is not None and previous.mode in (PROPOSED, WISHED) and _GET.intersection(left[-8:]):
+        return PROPOSED, False
+    if "you" in left and _WISH.intersection(left) and words[begin] in _INVERTED:
         return OTHER, True
-    if _I.intersection(left) and {"have", "get"}.intersection(left) and {"would", "will", "can"}.intersection(left):
+    obliged = _MUST.intersection(left[-5:])
+    if _WILL.intersection(left[-8:]) or (_ordered(left, "to", "be") or _ordered(left, "going", "be")) and not obliged:
         return PROPOSED, True
-    if "you" in left and {"want", "like", "wish", "wanted", "asked", "need"}.intersection(left):
-        return (OTHER, True) if words[begin] in ("do", "would", "did") else (WISHED, True)
+    if "be" in left[-3:] and (obliged or _MODAL.intersection(left[-4:])):
+        return OTHER, True
+    if "you" in left and _WISH.intersection(left):
+        return WISHED, True
     if "getting" in left or "being" in left:
         return (DONE if "now" in left else PROPOSED), True
-    asked = (
-        sentence.question
-        and begin == 0
-        and bool(left)
-        and left[0]
-        in (
-            "did",
-            "have",
-            "has",
-            "was",
-            "were",
-            "had",
-            "is",
-            "are",
-            "do",
-        )
-    )
-    if asked or {"did", "had"}.intersection(left) or "you" in left and {"have", "you"}.issuperset(left[-2:]):
+    asked = sentence.question and begin == 0 and bool(left) and left[0] in _INVERTED
+    if asked or _DID.intersection(left) or "you" in left[-2:] or (left and left[0] in _OTHERS):
         return OTHER, True
-    if left and left[0] in (
-        "somebody",
-        "someone",
-        "last",
-        "they",
-        "he",
-        "she",
-    ):
-        return OTHER, False
-    if {"was", "were"}.intersection(left[-4:]):
-        return (DONE if {"successfully", "just", "now"}.intersection(left) else OTHER), True
-    if {"has", "have", "been", "is", "are", "am", "having"}.intersection(left) or _I.intersection(left):
+    if _WAS.intersection(left[-4:]):
+        return (DONE if _NOW.intersection(left) else OTHER), True
+    if left[:2] == ["that", "is"]:
+        return LISTED, True  # "that's your repair moved"
+    if _BE.intersection(left) and not _PERFECT.intersection(left):
+        after = words[start + 1 : start + 3]
+        settled = _NOW.intersection(left[-3:]) or not after or after[0] in _TAIL or after == ["for", "you"]
+        return (DONE if settled else OTHER), True
+    if _PERFECT.intersection(left) or _I.intersection(left):
         return DONE, not _I.intersection(left)
     if joined and previous is not None and previous.mode == DONE:
         return DONE, previous.passive
-    if (
-        last
-        in (
-            "the",
-            "your",
-            "a",
-            "my",
-        )
-        or words[begin:start]
-        and words[start - 1]
-        in (
-            "the",
-            "your",
-            "a",
-            "an",
-        )
-    ):
-        return NAMED, False  # an adjective: "your cancelled class"
-    real = [w for w in left if w not in _SKIP and w.isalnum()]
-    if not real:  # "Booked you for 8:15", "Moved to 6 Nov."
-        return DONE, False
-    return LISTED, True
+    if any(w not in _SKIP and w.isalnum() for w in left) or (begin and words[begin - 1] == ":"):
+        return LISTED, True  # "2 keys added"
+    return DONE, False  # "Booked you for 8:15", "Moved to 6 Nov."
+
+
+def _rest(words: list[str], at: int) -> list[str]:
+    """The words of the clause from a token on, eleven at most."""
+    found = []
+    for word in words[at : at + 11]:
+        if word in _BREAKS or word in (",", "and", "so"):
+            break
+        found.append(word)
+    return found
+
+
+def _vague(words: list[str], start: int) -> bool:
+    """Whether what follows a verb leaves open what it is done to: "one of them", "some other day"."""
+    after = words[start + 1 : start + 10]
+    if not {"one", "some", "something", "anything", "yesterday", "fit", "erm", "whatever"}.intersection(after):
+        return "instead of yours" in " ".join(words[start:])
+    text = " ".join(after)
+    return any(phrase in text for phrase in _VAGUE)
 
 
 def _waits(lead: list[str]) -> bool:
@@ -274,9 +325,10 @@ def _waits(lead: list[str]) -> bool:
     return "you" in lead[:3] and bool({"want", "like", "wish", "happy", "ok"}.intersection(lead))
 
 
-def _before(left: list[str], first: str, second: str) -> bool:
+def _ordered(left: list[str], first: str, second: str) -> bool:
+    """Whether one word stands before another among the last six."""
     near = left[-6:]
-    return first in near and second in near and near.index(first) < len(near) - 1 - near[::-1].index(second) + 1
+    return first in near and second in near[near.index(first) :]
 
 
 def _clause(sentence: Sentence, at: int) -> int:
@@ -291,22 +343,7 @@ def _clause(sentence: Sentence, at: int) -> int:
             return i + 1
         if words[i] in ("and", "so", "then") and i + 1 < at and words[i + 1] in _PRONOUN:
             return i + 1
-        if (
-            words[i]
-            in (
-                "if",
-                "because",
-                "once",
-                "before",
-                "until",
-                "unless",
-                "that",
-                "which",
-                "so",
-                "as",
-            )
-            and i < at
-        ):
+        if words[i] in ("if", "because", "once", "before", "until", "unless", "that", "which", "so", "as") and i < at:
             if (
                 words[i] not in ("that", "so", "as")
                 or i + 1 < at
@@ -320,13 +357,7 @@ def _clause(sentence: Sentence, at: int) -> int:
 def _starts(words: list[str], at: int) -> bool:
     """Whether a clause of its own begins at a token: within the next words stands a subject with its verb."""
     following = words[at : at + 5]
-    if following and following[0] in (
-        "then",
-        "and",
-        "so",
-        "but",
-        "or",
-    ):
+    if following and following[0] in ("then", "and", "so", "but", "or"):
         following = following[1:]
     if (
         following
@@ -334,39 +365,14 @@ def _starts(words: list[str], at: int) -> bool:
         in _PRONOUN | {"shall", "should", "can", "could", "may", "would", "do", "is", "does"} | SUBORDINATE
     ):
         return True
-    return any(
-        w
-        in (
-            "will",
-            "would",
-            "is",
-            "are",
-            "shall",
-            "can",
-        )
-        for w in following
-    )
+    return any(w in ("will", "would", "is", "are", "shall", "can") for w in following)
 
 
 def _joined(between: list[str]) -> bool:
     """Whether a verb goes on with what is said of the verb before it: "cancel it and refund ..."."""
-    if any(
-        w in _PRONOUN - {"it", "this", "that", "you"} or w in _MODAL or w in ("was", "has", "were") for w in between
-    ):
+    if any(w in _PRONOUN or w in _MODAL or w in ("was", "has", "were") for w in between):
         return False
-    return any(
-        w
-        in (
-            "and",
-            "then",
-            "plus",
-            "or",
-            ",",
-            "&",
-            "+",
-        )
-        for w in between
-    ) and not {
+    return any(w in ("and", "then", "plus", "or", ",", "&", "+") for w in between) and not {
         "if",
         "because",
         "so",
@@ -377,25 +383,6 @@ def _joined(between: list[str]) -> bool:
 def _finite(words: list[str]) -> bool:
     """Whether words hold a verb that makes a sentence of them."""
     return any(
-        w in _MODAL
-        or w in _BE
-        or w
-        in (
-            "has",
-            "have",
-            "do",
-            "does",
-            "did",
-            "was",
-            "were",
-            "cost",
-            "costs",
-            "be",
-        )
+        w in _MODAL or w in _BE or w in ("has", "have", "do", "does", "did", "was", "were", "cost", "costs", "be")
         for w in words
     )
-
-
-tk_fillers = frozenset(
-    "the a an your my our please just and then so ok great well sure right now also - , ' ! ( )".split()
-)

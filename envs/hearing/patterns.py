@@ -15,15 +15,25 @@ from envs.hearing import tokens as tk
 
 FILLERS = frozenset(
     "the a an your my our his her this that these those any please just also then now still exactly again quickly "
-    "currently there so and right well simply ' ( )".split()
+    "currently there so right well simply ' ( )".split()
 ) | {'"'}
 # before a sentence's first word
 OPENERS = FILLERS | frozenset(
-    ", - – — ! : great ok thanks thank perfect sure lovely alright hi hello and but oh ah no yes understood got it "
-    "noted brilliant super cool fine to you for certainly of course absolutely".split()
+    "and , - – — ! : great ok thanks thank perfect sure lovely alright hi hello and but oh ah no yes understood "
+    "got it noted brilliant super cool fine to you for certainly of course absolutely".split()
 )
 GAP = 5
-_STOPS = frozenset(". ; : , ? ! – —".split())
+# what a gap does not go over
+_STOPS = frozenset(
+    ". ; : , ? ! – — and or but no with without at if because when while unless whether that which".split()
+)
+
+
+_FOR = frozenset("you me us".split())
+
+
+def _next(tokens: list[tk.Token], at: int) -> tuple[str, ...]:
+    return (tokens[at + 1].word,) if at + 1 < len(tokens) else ()
 
 
 class Match(NamedTuple):
@@ -66,8 +76,9 @@ class Matcher:
     """Patterns by their first word. Looking them up in a sentence takes time linear in its tokens."""
 
     def __init__(self, patterns: Iterable[tuple[str, Any]]):
-        self._first: dict[str, list[tuple[tuple, Any]]] = {}
-        self._anchored: dict[str, list[tuple[tuple, Any]]] = {}
+        # first word -> (elements, label, the last element's words or None if it is the first)
+        self._first: dict[str, list[tuple[tuple, Any, frozenset[str] | None]]] = {}
+        self._anchored: dict[str, list[tuple[tuple, Any, frozenset[str] | None]]] = {}
         for pattern, label in patterns:
             for elements in _compiled(pattern):
                 into = self._first
@@ -75,21 +86,27 @@ class Matcher:
                     elements, into = elements[1:], self._anchored
                 if not elements or not isinstance(elements[0], frozenset):
                     raise ValueError(f"a pattern starts with a word: {pattern!r}")
+                words = [element for element in elements if isinstance(element, frozenset)]
+                last = words[-1] if len(words) > 1 else None
                 for word in elements[0]:
                     entry = into.setdefault(word, [])
-                    if (elements, label) not in entry:
-                        entry.append((elements, label))
+                    if (elements, label, last) not in entry:
+                        entry.append((elements, label, last))
 
     def find(self, tokens: list[tk.Token]) -> list[Match]:
         """All matches, in order of their start; at one start of one label only the one with most words."""
         found: list[Match] = []
         opening = True
+        present = {token.stem for token in tokens}
+        present.update("=" + token.word for token in tokens)
         for at, token in enumerate(tokens):
             best: dict[Any, Match] = {}
             tables = (self._first, self._anchored) if opening else (self._first,)
             for table in tables:
                 for key in (token.stem, "=" + token.word):
-                    for elements, label in table.get(key, ()):
+                    for elements, label, last in table.get(key, ()):
+                        if last is not None and last.isdisjoint(present):
+                            continue
                         end = self._ends(elements, tokens, at)
                         if end and (label not in best or len(elements) > best[label].weight):
                             best[label] = Match(at, end, label, len(elements))
@@ -122,7 +139,12 @@ class Matcher:
                 if token.word in FILLERS:
                     place += 1
                     continue
-                if skipped >= gap or token.word in _STOPS:
+                if (
+                    skipped >= gap
+                    or token.word in _STOPS
+                    or token.word == "for"
+                    and _FOR.isdisjoint(_next(tokens, place))
+                ):
                     return 0
                 skipped += 1
                 place += 1

@@ -47,20 +47,27 @@ class Heard:
     unclear: bool = False
 
 
+_NOTHING = Heard()
+_ONLY_MORE = Heard(anything_else=True)
+
+
 @functools.cache
 def _cues() -> Matcher:
     """All wordings of envs/hearing/cues.py; label: what they are for."""
     tables = {
         "head": cues.HEAD,
         "tag": cues.TAG,
+        "checking": cues.CHECKING,
         "proceed": cues.PROCEED,
         "say": cues.SAY,
         "refuse": cues.REFUSE,
         "yet": cues.YET,
         "hand": cues.HAND_OVER,
+        "finished": cues.FINISHED,
         "more": cues.MORE,
         "bye": cues.BYE,
         "small": cues.SMALLTALK,
+        "friendly": cues.FRIENDLY,
         "need": cues.NEED,
         "have": cues.HAVE,
         "prefer": cues.PREFER,
@@ -69,40 +76,49 @@ def _cues() -> Matcher:
 
 
 def recognise(text: str, lexicon: Lexicon) -> Heard:
-    """What a message does, in the words of a business. Never raises; only the first 20,000 characters are listened to.
+    """What a message does, in the words of a business. Never raises; only the first 10,000 characters are listened to.
 
     Linear in the length of the text.
     """
     said, lines = sentences(text)
     if not said:
         return Heard(unclear=bool(text.strip()))
+    if _foreign(said) or _machine(text):
+        return Heard(unclear=True)
     found = [_cues().find(sentence.tokens) for sentence in said]
     named = mentions_of(said, lexicon)
     wants, chosen, offered = consent.asked(said, named, found)
     taken = _consenting(said, found, chosen) if wants else set()
-    asks, which, asking_at = asking.facts_asked(said, lexicon, found, taken)
+    asks, which = asking.facts_asked(said, lexicon, found, taken)
     more = any(_has(found[i], "more") and (s.question or _has(found[i], "small")) for i, s in enumerate(said))
     bye = any(_has(found[i], "bye") for i in range(len(said)))
     prefers = any(_has(found[i], "prefer") for i in range(len(said)))
     which = (which or offered or (prefers and not asks and not wants)) and not wants
     refuses = any(_refuses(s, found[i]) for i, s in enumerate(said))
     hands = any(_hands_over(s, found[i]) for i, s in enumerate(said))
-    done = _done(said, named)
+    done = _done(said, named, found, wants)
     heard = Heard(
         asks=tuple(asks),
         which=which,
         consent=_proposals(chosen, said, lines, text) if wants else (),
-        done=_proposals(done, said, lines, text),
+        done=_proposals(done, said, lines, text) if done else (),
         refuses=refuses,
         hands_over=hands,
         anything_else=more or (bye and not asks and not wants),
     )
-    if dataclasses.astuple(heard) != dataclasses.astuple(Heard()):
-        only = heard == Heard(anything_else=True)
+    if heard != _NOTHING:
+        only = heard == _ONLY_MORE
         return dataclasses.replace(heard, smalltalk=only and _small(said, found))
     if _small(said, found):
         return Heard(smalltalk=True)
     return Heard(unclear=any(s.question for s in said) or _expects(said))
+
+
+def _foreign(said: list[Sentence]) -> bool:
+    """Whether a message is in another language, as its small words show."""
+    words = [word for sentence in said for word in sentence.words]
+    other = sum(word in cues.FOREIGN for word in words)
+    return other > 1 and other > sum(word in cues.ENGLISH for word in words)
 
 
 def _has(found: list[Match], label: str) -> bool:
@@ -112,20 +128,7 @@ def _has(found: list[Match], label: str) -> bool:
 def _consenting(said: list[Sentence], found: list[list[Match]], chosen: list[Mention]) -> set[int]:
     """The sentences that ask for consent or describe the write: their nouns are not asked for."""
     own = {m.sentence for m in chosen}
-    asking_yes = {
-        i
-        for i in range(len(said))
-        if any(
-            m.label
-            in (
-                "head",
-                "tag",
-                "proceed",
-                "say",
-            )
-            for m in found[i]
-        )
-    }
+    asking_yes = {i for i in range(len(said)) if any(m.label in ("head", "tag", "proceed", "say") for m in found[i])}
     return own | asking_yes
 
 
@@ -134,21 +137,18 @@ def _refuses(sentence: Sentence, found: list[Match]) -> bool:
     for match in found:
         if match.label != "refuse":
             continue
-        if sentence.question or _has(found, "yet") or words[0] in ("if", "unless"):
+        if (
+            sentence.question
+            or "once" in words[: match.start]
+            or _has(found, "yet")
+            or words[0] in ("if", "unless")
+            and "," not in words[: match.start]
+        ):
             return False
         after = [
             w
             for w in words[match.end : match.end + 4]
-            if w
-            not in (
-                "to",
-                "be",
-                "just",
-                "really",
-                "quite",
-                "even",
-                "yet",
-            )
+            if w not in ("to", "be", "just", "really", "quite", "even", "yet")
         ]
         if after and after[0] in cues.ABLE:
             continue
@@ -166,21 +166,38 @@ def _hands_over(sentence: Sentence, found: list[Match]) -> bool:
     return not ({"not", "if", "never"} & set(sentence.words) and "not" in sentence.words[:3])
 
 
-def _done(said: list[Sentence], named: list[Mention]) -> list[Mention]:
+def _done(said: list[Sentence], named: list[Mention], cues_found: list[list[Match]], wants: bool) -> list[Mention]:
+    """What is said to be done; without a verb ("Done!") the write that is named, or one mention with none."""
     found: dict[str | None, Mention] = {}
     for mention in named:
+        if _has(cues_found[mention.sentence], "hand"):
+            continue
         if mention.mode == DONE:
             found.setdefault(mention.verb, mention)
         elif mention.mode == "listed" and mention.passive and not any(s.question for s in said):
             found.setdefault(mention.verb, mention)
     offered = [m for m in found.values() if m.verb is not None]
-    return offered or list(found.values())
+    if offered or found or wants or any(s.question for s in said):
+        return offered or list(found.values())
+    at = next((i for i, s in enumerate(said) if _finished(s, cues_found[i])), None)
+    if at is None:
+        return []
+    others = [m for m in named if m.mode in ("named", "listed", "proposed") and m.verb is not None]
+    return others[:1] or [Mention(None, DONE, at, 0, 1)]
+
+
+def _finished(sentence: Sentence, found: list[Match]) -> bool:
+    """Whether a sentence says that something is done, and not only when or whether it will be."""
+    words = sentence.words
+    if {"if", "once", "not", "when", "until", "before", "almost", "nearly"}.intersection(words):
+        return False
+    return any(m.label == "finished" and not {"will", "would"}.intersection(words[: m.end][-6:]) for m in found)
 
 
 def _proposals(chosen: list[Mention], said: list[Sentence], lines: list[str], text: str) -> tuple[Proposal, ...]:
     """Proposals with their values: of the whole text for one, of each one's clauses for several."""
     if not chosen:
-        return ()
+        return (Proposal(None, values(text)),)
     if len(chosen) == 1:
         return (Proposal(chosen[0].verb, values(text)),)
     cuts = [_cut(first, second, said) for first, second in zip(chosen, chosen[1:])]
@@ -194,17 +211,7 @@ def _cut(first: Mention, second: Mention, said: list[Sentence]) -> tuple[int, in
     here = said[second.sentence]
     lower = first.end if first.sentence == second.sentence else 0
     for i in range(second.start - 1, lower - 1, -1):
-        if here.words[i] in (
-            "and",
-            ",",
-            "then",
-            ";",
-            "plus",
-            "+",
-            "&",
-            "-",
-            "–",
-        ):
+        if here.words[i] in ("and", ",", "then", ";", "plus", "+", "&", "-", "–"):
             return here.line, here.tokens[i].start
     if first.sentence != second.sentence:
         return here.line, here.tokens[0].start
@@ -220,10 +227,24 @@ def _between(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> 
 
 def _small(said: list[Sentence], found: list[list[Match]]) -> bool:
     """Whether every sentence is a greeting, thanks or the like."""
-    return all(
-        _has(found[i], "small") or _has(found[i], "more") or len(s.words) <= 2 and not s.question
-        for i, s in enumerate(said)
-    ) and not any(token.kind == "value" for s in said for token in s.tokens)
+    return all(_small_sentence(sentence, found[i]) for i, sentence in enumerate(said))
+
+
+def _small_sentence(sentence: Sentence, found: list[Match]) -> bool:
+    if any(token.kind == "value" for token in sentence.tokens):
+        return False
+    if _has(found, "more") or _has(found, "bye"):
+        return True
+    if sentence.question:
+        return _has(found, "friendly")
+    return any(m.label == "small" and (m.start <= 3 or len(sentence.words) <= 8) for m in found)
+
+
+def _machine(text: str) -> bool:
+    """Whether a text is code, data or a form with holes and not what somebody says."""
+    text = text[:2000]
+    marks = sum(text.count(c) for c in "{}<>=[]\\;")
+    return marks * 25 > len(text) or "{{" in text or '":' in text
 
 
 def _expects(said: list[Sentence]) -> bool:

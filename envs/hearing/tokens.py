@@ -8,15 +8,9 @@ import re
 import unicodedata
 
 # form of a word as its ending shows it: "base" also stands for nouns and everything else
-BASE, S, ED, ING, NOUN, EITHER = (
-    "base",
-    "s",
-    "ed",
-    "ing",
-    "noun",
-    "either",
-)
-LONGEST = 20_000  # characters of a message that are listened to
+BASE, S, ED, ING, NOUN, EITHER = ("base", "s", "ed", "ing", "noun", "either")
+LONGEST = 10_000  # characters of a message that are listened to
+TOKENS = 200  # of a sentence, at most; a longer one is cut
 QUOTED = 4  # words: a longer quotation is somebody else's sentence and does nothing here
 
 IRREGULAR = {  # form -> (base, what the form is)
@@ -89,6 +83,7 @@ CONTRACTED = {
     "d'you": "do you", "wouldya": "would you", "couldya": "could you", "y/n": "yes or no", "yes/no": "yes or no",
 }  # fmt: skip
 MONEY = "¤"  # the stem of an amount of money; other numbers and values have "#"
+_BRITISH = re.compile(r"is(?=(?:e|ed|es|ing|ation|ations)$)")
 CURRENCIES = frozenset(["$", "€", "£", "¥", "₹", "usd", "eur", "gbp", "aed", "cad", "aud", "chf"])
 CURRENCY_WORDS = CURRENCIES | frozenset("dollar dollars euro euros pound pounds quid bucks pence cents tenner".split())
 _SUFFIXES = {"'ll": "will", "'d": "would", "'ve": "have", "'re": "are", "'m": "am", "n't": "not"}
@@ -151,6 +146,8 @@ def stem(word: str) -> tuple[str, str]:
     if word in IRREGULAR:
         base, form = IRREGULAR[word]
         return _root(base), form
+    if "is" in word and len(word) > 6:  # British spellings
+        word = _BRITISH.sub("iz", word)
     for ending, form in (("ations", NOUN), ("ation", NOUN), ("ements", NOUN), ("ement", NOUN), ("ings", NOUN)):
         if word.endswith(ending) and len(word) - len(ending) >= 4:
             return _root(word[: -len(ending)]), form
@@ -163,15 +160,7 @@ def stem(word: str) -> tuple[str, str]:
     if word.endswith("ed") and len(word) > 4:
         return _root(word[:-2]), ED
     if word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 3:
-        if word.endswith(
-            (
-                "sses",
-                "shes",
-                "ches",
-                "xes",
-                "zes",
-            )
-        ):
+        if word.endswith(("sses", "shes", "ches", "xes", "zes")):
             return _root(word[:-2]), S
         return _root(word[:-1]), S
     return _root(word), BASE
@@ -241,6 +230,9 @@ def _split(line: str, item: bool, number: int, found: list[Sentence]) -> None:
     """Adds the sentences of one line."""
     tokens: list[Token] = []
     for match in _TOKEN.finditer(line):
+        if len(tokens) >= TOKENS:
+            found.append(Sentence(tokens, False, item, False, number))
+            tokens = []
         kind, here = match.lastgroup, match[0]
         start, end = match.span()
         if kind == "end":

@@ -43,9 +43,10 @@ _PATTERNS = [
      rf"(?!\s(?:{_UNITS})\b)" + _YEAR % 2),
     ("slashed", r"(?<![\w/.-])(?P<a3>\d{1,2})(?P<s3>[/.-])(?P<b3>\d{1,2})(?P=s3)(?P<y3>(?:19|20)?\d\d)"
      r"(?![\w/]|[.-]\d)"),
-    ("money", rf"(?<![\w]){_CURRENCY}\s?(?P<v1>{_AMOUNT})(?![\d])(?!\.\d)|(?<![\w.,$€£/:-])(?P<v2>{_AMOUNT})\s?{_MONEY_UNIT}"
-     rf"(?!\w)|(?<![\w-])(?P<v3>{_WORDS})\s(?:dollars?|euros?|pounds?|quid|bucks?)\b|(?<![\w.,])(?P<v4>\d{{1,2}})\s?"
-     r"(?:cents?|pence|p)\b"),
+    ("money", rf"(?<![\w]){_CURRENCY}\s?(?P<v1>{_AMOUNT})(?![\d])(?!\.\d)"
+     rf"|(?<![\w.,$€£/:-])(?P<v2>{_AMOUNT})\s?{_MONEY_UNIT}(?!\w)"
+     rf"|(?<![\w-])(?P<v3>{_WORDS})\s(?:dollars?|euros?|pounds?|quid|bucks?)\b"
+     r"|(?<![\w.,])(?P<v4>\d{1,2})\s?(?:cents?|pence|p)\b"),
     ("percent", r"(?<![\w.,])(?P<p1>\d{1,3}(?:\.\d{1,2})?)\s?(?:%|percent\b|per\scent\b)"),
     ("time", r"(?<![\w:.,-])(?P<h1>\d{1,2})(?:[:.](?P<i1>[0-5]\d))?\s?(?P<ap>[ap])\.?m\b\.?"
      r"|(?<![\w:.,-])(?P<h2>[01]?\d|2[0-4]):(?P<i2>[0-5]\d)(?::[0-5]\d)?(?![\w:])"
@@ -187,7 +188,7 @@ def values(text: str) -> tuple[str, ...]:
 
     Dates are ISO ("2026-03-14", "--03-14" without year), money is cents ("1250c"), times are "09:30", percentages
     "12%", numbers with units "3 nights"; ids and postcodes in capitals, phone numbers as digits, emails and days in
-    lower case, other numbers and quoted texts as they stand. Never raises; only the first 20,000 characters count.
+    lower case, other numbers and quoted texts as they stand. Never raises; only the first 10,000 characters count.
     """
     text = _prepared(text)
     found = []
@@ -205,16 +206,7 @@ def _before_date(text: str, match: re.Match) -> bool:
         return False
     after = re.compile(r"[,\s]{1,2}(?:the\s|\()?").match(text, match.end())
     following = after and _VALUE.match(text, after.end())
-    return following is not None and any(
-        following[kind]
-        for kind in (
-            "iso",
-            "span",
-            "dmy",
-            "mdy",
-            "slashed",
-        )
-    )
+    return following is not None and any(following[kind] for kind in ("iso", "span", "dmy", "mdy", "slashed"))
 
 
 def _pieces(text: str) -> list[str]:
@@ -333,15 +325,7 @@ def _dated(text: str, year: str, month: int, day: int) -> bool:
         if group["slashed"]:
             a, b, y = int(match["a3"]), int(match["b3"]), match["y3"]
             stated = [s for s in (_date(y, b, a), _date(y, a, b)) if s]
-        elif any(
-            group[kind]
-            for kind in (
-                "iso",
-                "span",
-                "dmy",
-                "mdy",
-            )
-        ):
+        elif any(group[kind] for kind in ("iso", "span", "dmy", "mdy")):
             stated = _of(match)
         for one in stated:
             if one[-5:] == f"{month:02}-{day:02}" and (one[:-6] == "-" or year in ("-", one[:-6])):

@@ -8,7 +8,7 @@ _CHANGE = "change|update|amend|alter|modify|edit|set|switch|replace|save|adjust|
 _STOP = "cancel|stop|end|terminate|drop|quit|discontinue"
 _SEND = "send|email|post|mail|forward|issue|resend|dispatch|deliver|fax|text|supply|provide"
 _PLAN = "plan|membership|tier|tariff|package|cover|level|subscription|class|version|contract|policy|room|pitch"
-_FEE = "fee|charge|charges|fine|penalty|surcharge|cost|costs|deposit|¤"
+_FEE = "fee|charge|charges|fine|penalty|surcharge|cost|costs"
 _PAPER = (
     "receipt|invoice|copy|document|certificate|statement|quote|letter|pdf|itinerary|label|bill|contract|brochure|paperwork"
     "|voucher|transcript|form|report|prescription|ticket|summary|record|records|duplicate"
@@ -32,6 +32,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "remove .. auto renewal", "non renewal",
     ),
     "refund": (
+        "send|give|pay|put|get .. ¤ .. back", "receive ¤ back", "give|pay|send .. back #", "# back", "pay back #",
         "refund", "reimburse", "reimbursement", "repay", "pay back", "pay .. back",
         "give .. back .. ¤|money|fee|deposit", "give|send|put|return|transfer|wire|get|pay ¤ .. back",
         "give|send|put|get .. ¤ back", "send|give|put back ¤", "return ¤", "return .. ¤ .. card|account|bank|you",
@@ -49,15 +50,17 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "deduct .. from .. invoice",
     ),
     "charge": (
-        "charge", "bill", "take .. ¤|payment", "take ¤ .. from", "debit", "deduct", "collect .. ¤|payment|fee|deposit",
-        "run .. card|payment", "run ¤", "process .. payment", "charge ¤", "charge .. ¤", "¤ .. charge", "go on .. card",
-        "¤ taken", "take .. deposit|fee", "draw .. ¤", "put .. ¤ on .. card|account|tab|room", "put ¤ .. on .. card",
-        "pay .. invoice|bill|balance", "make .. payment", "levy", "invoice .. for",
+        "¤ to .. card", "charge", "bill", "take .. ¤|payment", "take ¤ .. from", "debit", "deduct",
+        "collect .. ¤|payment|fee|deposit", "run .. card|payment", "run ¤", "process .. payment", "charge ¤",
+        "charge .. ¤", "¤ .. charge", "go on .. card", "¤ taken", "take .. deposit|fee", "draw .. ¤",
+        "put .. ¤ on .. card|account|tab|room", "put ¤ .. on .. card", "pay .. invoice|bill|balance", "make .. payment",
+        "levy", "invoice .. for",
     ),
     "reschedule": (
-        "reschedule", "rearrange", "rebook", "postpone", "push back", "push .. back", "push .. to", "bring forward",
-        "bring .. forward", "move", "move .. to", "shift",
-        f"{_CHANGE} .. date|day|time|slot|appointment|booking|hour|start", "put back .. to",
+        "put|bring|take|set .. to|on .. monday|tuesday|wednesday|thursday|friday|saturday|sunday",
+        "go from .. to .. monday|tuesday|wednesday|thursday|friday|saturday|sunday", "reschedule", "rearrange",
+        "rebook", "postpone", "push back", "push .. back", "push .. to", "bring forward", "bring .. forward", "move",
+        "move .. to", "shift", f"{_CHANGE} .. date|day|time|slot|appointment|booking|hour|start", "put back .. to",
         "put .. back to .. week|day|month", "delay", "change .. to .. monday|tuesday|wednesday|thursday",
         "new date|time|day|slot", "change .. to .. friday|saturday|sunday", "pull .. forward", "defer",
         "swap .. day|date", "reschedule .. to", "when : #", "pop .. over to",
@@ -66,8 +69,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "bump .. to|back", "re arrange", "rearrangement",
     ),
     "extend": (
-        "extend", "prolong", "lengthen", "stretch", "keep .. until|till|longer", "give .. more time|days",
-        "longer .. until", "extra day|days|week|night|nights",
+        "make .. longer", "keep .. to|till|until", "extend", "prolong", "lengthen", "stretch",
+        "keep .. until|till|longer", "give .. more time|days", "longer .. until", "extra day|days|week|night|nights",
         "add .. day|days|week|weeks|night|nights|month|months|hour|hours", "stay on until|till", "run .. on until|till",
         "push .. end date", "extend .. deadline|time|hire|stay", "prolongation",
     ),
@@ -75,30 +78,30 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "renew", "renew .. for|until|till", "re new", "sign .. up .. another year", "another year",
     ),
     "upgrade": (
-        "upgrade", "move .. up to", "up to .. plan|membership|gold|premium", "bump .. up",
-        f"switch|move|change .. {_PLAN}", f"switch|move|put|place .. on|onto|to .. {_PLAN}", "upsize",
+        "big|bigger|larger .. for # .. more", "upgrade", "move .. up to", "up to .. plan|membership|gold|premium",
+        "bump .. up", f"switch|move|change .. {_PLAN}", f"switch|move|put|place .. on|onto|to .. {_PLAN}", "upsize",
         "moving to .. cover", "go up to", "step .. up to", "now on", "bigger .. for .. more|extra",
         "big|bigger|larger .. for ¤ more", "up to", "premium .. rise", "move up", "take .. up a", "step up",
     ),
     "downgrade": (
         "downgrade", "move .. down", "drop .. down", "drop down", "step .. down", "go down to", "bring .. down to",
         f"switch|move|change .. {_PLAN}", f"switch|move|put|place .. on|onto|to .. {_PLAN}",
-        "smaller|cheaper|lower plan", f"smaller|cheaper|lower|basic {_PLAN}", "plan →|: ",
+        "smaller|cheaper|lower plan", f"smaller|cheaper|lower|basic {_PLAN}",
         "drop .. to .. plan|tier|package|basic|standard",
         "switch|move|change|put|reduce .. smaller|cheaper|lower|basic",
     ),
     "change_plan": (f"switch|move|change|put|place .. {_PLAN}", "upgrade", "downgrade"),
     "add_item": (
-        "add", "include", "put .. on .. order|booking|there|reservation|account|hire", "pop .. on|in", "throw in",
-        "throw .. in", "addition", "stick .. on .. order|booking|there", "tack .. on", "extra .. added", "attach",
-        "slip .. in", "put .. in .. order|basket|box|parcel", "put on .. order", "plus .. loan", "place .. on .. order",
-        "chuck .. in", "bring .. along", "adding",
+        "stick .. on", "minus # .. plus", "add", "include", "put .. on .. order|booking|there|reservation|account|hire",
+        "pop .. on|in", "throw in", "throw .. in", "addition", "stick .. on .. order|booking|there", "tack .. on",
+        "extra .. added", "attach", "slip .. in", "put .. in .. order|basket|box|parcel", "put on .. order",
+        "plus .. loan", "place .. on .. order", "chuck .. in", "bring .. along", "adding",
     ),
     "remove_item": (
-        "remove", "take out", "take off", "take away", "take .. out|off|away", "drop .. from", "leave .. out",
-        "leave out", "removal", "delete", "strip", "strip .. out|off", "knock .. off .. order|booking", "cut .. from",
-        "remove .. from", "cancel .. add|addon|extra|extras", "exclude", "drop the .. off", "pull .. from .. order",
-        "not include", "scratch", "took away", "omit", "deduct .. item",
+        "minus #", "remove", "take out", "take off", "take away", "take .. out|off|away", "drop .. from",
+        "leave .. out", "leave out", "removal", "delete", "strip", "strip .. out|off", "knock .. off .. order|booking",
+        "cut .. from", "remove .. from", "cancel .. add|addon|extra|extras", "exclude", "drop the .. off",
+        "pull .. from .. order", "not include", "scratch", "took away", "omit", "deduct .. item",
     ),
     "exchange": (
         "exchange", "swap", "swap .. for", "trade .. for|in", "change .. for .. new|another|other|size|larger|smaller",
@@ -108,7 +111,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         f"{_CHANGE} .. color|size|finish|material|flavor|filling|model|style|type|option|wood|paper|menu"
         f"|meal|seat|room", "substitute", "swap .. for .. on .. order", "change .. from .. to", "switch .. from .. to",
         "replace .. with", "swap", "change .. to", "switch .. to", "go with .. instead", "have .. instead of",
-        "make it .. instead", "not", "swap .. on .. order", "change", "alter", "modify", "update .. order",
+        "make it .. instead", "swap .. on .. order", "change", "alter", "modify", "update .. order",
     ),
     "send_replacement": (
         "replace", "replacement", "send .. replacement|again|another", "resend", "reship", "redeliver", "reprint",
@@ -118,20 +121,21 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "ship .. new", "re deliver", "send .. over .. new",
     ),
     "return": (
-        "return", "take .. back", "send .. back", "register .. return", "come back", "collect .. from you",
-        "arrange|book|open|create|set|start|authorise|register .. return|pickup", "return .. item|order",
-        "bring .. back", "register .. for .. return", "pick .. up from you", "return label",
+        "log|process|raise .. return", "return", "take .. back", "send .. back", "register .. return", "come back",
+        "collect .. from you", "arrange|book|open|create|set|start|authorise|register .. return|pickup",
+        "return .. item|order", "bring .. back", "register .. for .. return", "pick .. up from you", "return label",
     ),
     "transfer": (
-        "transfer", "move .. points|balance|ownership|miles|contract .. to", "move ..  to account",
+        "shift|move|switch .. over to .. account", "shift|move|switch .. to .. account", "now in .. name",
+        "in .. name now", "transfer", "move .. points|balance|ownership|miles|contract .. to", "move ..  to account",
         "put .. name of|into", "into .. name of", "sign .. over", "reassign", "hand .. over to", "name .. in .. name",
         "stand in .. name of", "put .. in .. name", "pass .. on to", "change .. name|holder|owner|ownership",
         "make .. over to", "assign .. to", "switch .. into .. name", "give .. ticket|tickets to",
     ),
     "redirect": (
-        "redirect", "reroute", "divert", "redirection",
-        "leave .. with|neighbor|neighbour|locker|depot|safe|porch|reception", "have .. left with", "send .. instead",
-        "deliver .. instead", "forward .. parcel|consignment|package|letter|mail",
+        "hold at", "go|goes to .. shop|locker|depot|neighbor|neighbour|branch", "redirect", "reroute", "divert",
+        "redirection", "leave .. with|neighbor|neighbour|locker|depot|safe|porch|reception", "have .. left with",
+        "send .. instead", "deliver .. instead", "forward .. parcel|consignment|package|letter|mail",
         "send|deliver|bring|drop .. to .. locker|depot|shop|neighbor|neighbour|branch|store|office", "re route",
         "hold .. at .. depot|branch|locker|shop", "go to .. instead",
         "switch .. to .. locker|collection|pickup|depot|branch", "reroute .. to", "left with .. neighbor|neighbour",
@@ -146,7 +150,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "change_contact": (
         f"{_CHANGE} .. {_CONTACT}", f"new {_CONTACT}", f"{_CONTACT} .. {_CHANGE} .. to",
         "send .. updates|notifications to", "update .. email|phone", "change .. surname",
-        f"{_CHANGE} .. billing address to @", "contact .. instead", "email .. to @", "reach .. on|at",
+        f"{_CHANGE} .. billing address to @", "contact .. instead", "email to @", "reach .. on|at",
     ),
     "change_payment": (
         f"{_CHANGE}|use|add|store .. {_MEANS}", "new card|iban|bank", f"switch .. to .. {_MEANS}|invoice|transfer",
@@ -155,9 +159,10 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "standing order .. set",
     ),
     "change_quantity": (
+        "bump .. order up", "# → #", "pieces : # → #",
         f"{_CHANGE}|increase|reduce|raise|lower|bring|take .. quantity|qty|nights|guests|people|copies"
         f"|number of|count|party" "|headcount|places|covers|portions|seats|licences|bottles|pieces|units", "increase",
-        "reduce", "raise .. to|from", "lower .. to|from", "qty|quantity", "# of", "make it #", "change to #",
+        "reduce", "raise .. to|from", "lower .. to|from", "qty|quantity", "make it #", "change to #",
         f"{_CHANGE}|go .. from # .. to #", "up .. from # .. to #", "# instead of #", "cut .. to #", "double", "halve",
         "reduction", "change .. to #", "bump .. to #", "drop .. from # .. to #", "go from # .. to #",
     ),
@@ -165,17 +170,16 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "correct", "fix", "correction", "rectify", "put right", "put .. right",
         "amend .. name|spelling|typo|surname|reading", f"{_CHANGE} .. name|spelling|typo|mistake|surname|initial",
         "make correct", "house number from", "spelling", "sort .. typo|spelling", "name .. spelt|spelled",
-        "from # to #",
     ),
     "pause": (
         "pause", "freeze", "suspend", "put .. on hold", "suspension", "put .. on ice", "halt",
         "hold .. plan|membership", "on hold", "take .. break", "stop .. for .. week|weeks|month|months",
     ),
     "resume": (
-        "resume", "reactivate", "restart", "reinstate", "unfreeze", "unpause", "start .. again", "activate", "restore",
-        "switch .. back on", "turn .. back on", "pick .. up again", "run again", "reopen", "lift .. pause|freeze|hold",
-        "get .. going|running again", "bring .. back", "take .. off hold", "end .. pause|freeze", "unlock",
-        "re activate", "kick .. off again", "re start",
+        "back on", "resume", "reactivate", "restart", "reinstate", "unfreeze", "unpause", "start .. again", "activate",
+        "restore", "switch .. back on", "turn .. back on", "pick .. up again", "run again", "reopen",
+        "lift .. pause|freeze|hold", "get .. going|running again", "bring .. back", "take .. off hold",
+        "end .. pause|freeze", "unlock", "re activate", "kick .. off again", "re start",
     ),
     "book": (
         "book", "schedule", "reserve", "sign .. up", "put .. down for", "enroll", "enrol", "register .. for",
@@ -183,13 +187,14 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "make .. reservation|appointment|booking", "set up .. appointment|visit|call|meeting|lesson", "reservation",
         "put .. in for|on|at|with", "fit .. in", "squeeze .. in", "lock .. in", "book .. in",
         "start .. on .. monday|tuesday|wednesday|thursday|friday", "give .. slot|place|appointment|table",
-        "put .. down", "place .. in .. class|course", "confirm .. appointment|slot" "|booking|place|visit",
+        "put .. down", "place .. in .. class|course", "confirm .2 appointment|slot" "|booking|place|visit",
         "secure .. place|slot|spot", "add .. to .. class|course|list|waitlist", "save .. a place|spot", "inscribe",
         "get .. booked", "trial .. on", "lesson .. on", "pop .. in .. diary|calendar", "put .. in .. diary|calendar",
     ),
     "reserve": (
-        "reserve", "hold", "put .. aside", "set .. aside", "hold .. for", "keep .. for you", "set aside", "put aside",
-        "reservation", "book", "block .. for", "keep .. aside", "save .. for you", "earmark", "room .. at", "put .. by",
+        "on reserve", "put .. on hold for you", "place .. on reserve|hold", "put .. on hold .. at", "reserve", "hold",
+        "put .. aside", "set .. aside", "hold .. for", "keep .. for you", "set aside", "put aside", "reservation",
+        "book", "block .. for", "keep .. aside", "save .. for you", "earmark", "room .. at", "put .. by",
     ),
     "close_account": (
         "close", "close .. account|profile|membership", "shut .. down", "shut down", "delete .. account|profile|data",
@@ -199,14 +204,15 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "waive_fee": (
         "waive", f"drop|remove|scrap|cancel|lift|cut|delete|forget|skip|strike|wipe|write|knock|forgive|take .. {_FEE}",
-        "write off", "write .. off", "let .. off", f"{_FEE} .. waived|gone|dropped|removed|off", "waiver", "¤ gone",
+        "write off", "write .. off", "let .. off", f"{_FEE} .. waived|gone|dropped|removed|off", "waiver", "¤ =gone",
         f"not charge .. {_FEE}", "forgo", "charges waived", f"take .. {_FEE} off", "wipe .. off|out", "¤ .. gone",
         f"cancel .. reminder|late|overdue .. {_FEE}", "disregard .. fee", f"get rid of .. {_FEE}",
     ),
     "send_document": (
-        f"{_SEND} .. {_PAPER}", f"{_SEND} over .. {_PAPER}", f"have .. {_PAPER} .. {_SEND}", f"{_PAPER} .. {_SEND}",
-        f"get .. {_PAPER} .. to|over", f"run .. off .. {_PAPER}", f"share .. {_PAPER}", f"print .. {_PAPER}",
-        f"{_SEND} .. @", f"reissue .. {_PAPER}", "email .. you",
+        "send .. card", "issue .. card|pass|ticket", f"{_SEND} .. {_PAPER}", f"{_SEND} over .. {_PAPER}",
+        f"have .. {_PAPER} .. {_SEND}", f"{_PAPER} .. {_SEND}", f"get .. {_PAPER} .. to|over",
+        f"run .. off .. {_PAPER}", f"share .. {_PAPER}", f"print .. {_PAPER}", f"{_SEND} .. @", f"reissue .. {_PAPER}",
+        "email .. you",
     ),
     "open_claim": (
         "file|open|raise|register|submit|log|make|start|lodge|record|put|create|report .. claim|report"
@@ -239,22 +245,23 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 # What looks like a verb of a family and is none: the longer match stands above the shorter one.
 NEUTRAL = (
-    "credit card", "debit card", "return date",
-    "booking|order|claim|return|account|invoice number|reference|form|date|id",
+    "hold off|back", "double check", "put|place you on hold", "put you .. hold", "credit card", "debit card",
+    "return date", "booking|order|claim|return|account|invoice number|reference|form|date|id",
     "change|cancellation|refund|return|booking policy|policies|fee|fees|deadline|period|window|terms|rules"
     "|option|options", "no .. charge|charges|fee|cost", "free of charge", "extra charge|cost",
     "delivery|shipping|billing address", "in charge", "without .. charge", "transfer you|chat|call", "pass you",
     "put you through", "forward .. you to", "move forward", "move on", "bank transfer", "direct debit",
-    "in order to|that", "charge .. of ¤ .. apply", "for free", "return policy", "correct ?", "be correct",
-    "that correct", "is correct", "book number", "order confirmation", "hold on", "hold the line", "please hold",
-    "return to you", "get back to you", "come back to you", "set up fee", "in credit", "renewal date", "order : ",
-    "booking : ", "claim : ", "hire : ", "for : return", "not charged", "change my|your mind", "extended guarantee",
-    "extended warranty", "charge|fee apply", "sign up fee", "delivery date|time|slot|option", "card ending",
-    "in return", "put on hold please", "hold .. moment|minute|second|please", "add to that", "send .. a code",
-    "once .. submit", "drop in", "drop by", "move house", "moving house|home", "take care", "booking confirmation",
-    "order status", "unless", "not only", "if not", "or not", "not yet", "why not", "not sure", "not to worry",
-    "refund|claim request", "cancelled class|booking|order|appointment|lesson", "saved card",
-    "open today|until|from|at", "good return",
+    "in order to|that", "for free", "return policy", "correct ?", "be correct", "that correct", "is correct",
+    "book number", "order confirmation", "hold on", "hold the line", "please hold", "return to you", "get back to you",
+    "come back to you", "in credit", "renewal date", "order : ", "booking : ", "claim : ", "hire : ", "for : return",
+    "not charged", "change my|your mind", "extended guarantee", "extended warranty", "charge|fee apply", "sign up fee",
+    "delivery date|time|slot|option", "card ending", "in return", "put on hold please",
+    "hold .. moment|minute|second|please", "add to that", "send .. a code", "once .. submit", "drop in", "drop by",
+    "move house", "moving house|home", "take care", "booking confirmation", "order status", "unless", "not only",
+    "if not", "or not", "not yet", "why not", "not sure", "not to worry", "refund|claim request",
+    "=cancelled class|booking|order|appointment|lesson", "make|apply|do .. change|changes|update|updates",
+    "=the change", "=this change", "=these changes", "=your change", "saved card", "open today|until|from|at",
+    "good return",
 )  # fmt: skip
 
 # Writes which can't be meant together.
