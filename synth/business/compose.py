@@ -48,7 +48,7 @@ _GROUPS = {
     "cents": ("pricing", "money", "costs", "sums"),
     "": ("details", "particulars", "conditions", "handling", "set_up"),
 }
-_ROOM = 11  # fields of a record beside references, thing, lines, history and what payments need
+_ROOM = 9  # fields of a record beside references, thing, lines, history and what payments need
 _OWED = ("refunded_cents=refunded amount, credited_cents=credited amount, paid_back_cents=amount paid back",
          "billed_cents=billed amount, charged_cents=amount charged so far, extras_cents=sum of extras, added_cents=sum of additions")  # fmt: skip
 
