@@ -51,6 +51,7 @@ ROOMS = {
     },
     "envs": {
         "base": "",
+        "contract": "base",
         "tools": "",
         "user": "",
         "sandbox": "tools",

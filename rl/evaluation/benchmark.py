@@ -131,7 +131,7 @@ class Evaluation:
         known = rollout.read(path) if path.exists() else []
         there = {(item.task_id, item.member) for item in known}
         missing = {task.id: tuple(m for m in members if (task.id, m) not in there) for task in suite.tasks}
-        limits = dataclasses.replace(setup.limits(self.config), max_turns=suite.max_turns, end_long_prompts=True)
+        limits = dataclasses.replace(setup.limits(self.config), max_turns=suite.max_turns)
         rollouts = rollout.Rollouts(self._engine, self._parts.chat, suite.make, limits, suite.seed, self._parts.calls)
         batches = _batches(suite.tasks, missing, BATCH * self._engine.slots)
         for number, (tasks, wanted) in enumerate(batches):
