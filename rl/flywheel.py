@@ -356,7 +356,8 @@ class Flywheel:
                 path = self.workdir / "rollouts" / f"round_{number}.jsonl"
                 rollout.write(items, path, round=number, phase="train", step=step)
                 with open(self.workdir / "metrics.jsonl", "a", encoding="utf-8") as file:
-                    file.write(json.dumps({"round": number, "step": step, **metrics}) + "\n")
+                    record = {"round": number, "step": step, **measure.finite(metrics)}
+                    file.write(json.dumps(record, allow_nan=False) + "\n")
             show.faults(items)
             show.line(show.step(number, step, c.steps, metrics))
             if saves:
