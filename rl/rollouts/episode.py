@@ -86,7 +86,7 @@ class Episode:
         way, also with SystemExit or a CancelledError of a task of their own. Such a failure must neither become a
         reward nor stop the run. Only what the user or the end of the run has caused passes through.
         """
-        limit = asyncio.timeout(self.timeout)
+        limit, task = asyncio.timeout(self.timeout), fault.running()
         self.stage = stage
         self.due = None if self.timeout is None else asyncio.get_running_loop().time() + self.timeout + PATIENCE
         try:
@@ -96,9 +96,9 @@ class Episode:
             if not limit.expired():
                 return found
             raise TimeoutError("it answered only after its call was cancelled")
-        except GeneratorExit:  # the event loop is gone
-            raise
         except BaseException as error:
+            if isinstance(error, GeneratorExit) and fault.running() is not task:  # this coroutine is thrown away
+                raise
             if fault.by_user(error) or (self.stopping and isinstance(error, asyncio.CancelledError)):
                 raise
             await self._uncancel()
@@ -109,7 +109,7 @@ class Episode:
 
     async def _uncancel(self) -> None:
         """Takes back the cancellation of this episode's own task by its environment, which is to end nothing else."""
-        task = asyncio.current_task()
+        task = fault.running()
         if task is None or self.stopping or not task.cancelling():
             return
         while task.cancelling():

@@ -61,6 +61,14 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def running() -> asyncio.Task[Any] | None:
+    """The task that runs; None outside of any."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # there is no event loop
+        return None
+
+
 def contain(loop: asyncio.AbstractEventLoop) -> None:
     """Makes SystemExit and KeyboardInterrupt in tasks of the event loop ordinary errors, unless they are the user's.
 

@@ -429,6 +429,7 @@ def raises(error):
 RAISED = {
     "exit": (lambda: raises(SystemExit(3)), "step: SystemExit(3)"),
     "interrupt": (lambda: raises(KeyboardInterrupt()), "step: KeyboardInterrupt()"),
+    "generator": (lambda: raises(GeneratorExit()), "step: GeneratorExit()"),
     "bare": (lambda: raises(BaseException("panic")), "step: BaseException('panic')"),
     "hostile": (lambda: raises(Hostile()), "step: Hostile, whose text cannot be shown (SystemExit in its __repr__)"),
     "surrogate": (lambda: raises(OSError("a \ud83d b")), "step: OSError('a \\ud83d b')"),
