@@ -51,6 +51,7 @@ ROOMS = {
     },
     "envs": {
         "base": "",
+        "contract": "base",
         "tools": "",
         "user": "",
         "sandbox": "tools",
@@ -65,7 +66,7 @@ ROOMS = {
         "data": "base tools asking sandbox",
         "bfcl": "base official",
         "tau2": "base actors official",
-        "registry": "base world reasoning search data",
+        "registry": "base asking world reasoning search data",
         "workers": "base actors",
         "simulation": "base tools world",
     },
