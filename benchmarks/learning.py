@@ -23,8 +23,9 @@ from matplotlib.figure import Figure
 
 from configs import tiny
 from rl import flywheel, hosts, setup, train
-from rl.evaluation import pass_rates
+from rl.evaluation import pass_rates, trials
 from rl.rounds import agentic
+from rl.trajectory import Trajectory
 
 ALGORITHMS = "grpo,dr_grpo,dapo,gspo,cispo,rloo,reinforce++"
 TASKS_SEED = 0  # seed of the trees, the tasks and their order, in all runs
@@ -46,8 +47,22 @@ def tasks_of(config, workdir: pathlib.Path) -> tuple[list, dict[str, list]]:
     return first["train"], flywheel.round_tasks(config, workdir, 1, grown)
 
 
+def measured(items: list[Trajectory], root_of: dict[str, str]) -> dict:
+    """{"passes": {root: [0 or 1]}, "faults": episodes that are not among them because their infrastructure failed}.
+
+    Raises ValueError if all failed.
+    """
+    found = {r: sum(tasks.values(), []) for r, tasks in trials.passes(items, root_of).items()}
+    if not found:
+        raise ValueError(f"all {len(items)} held-out episodes faulted; the first: {items[0].score.error}")
+    return {
+        "passes": {root: [float(passed) for passed in values] for root, values in found.items()},
+        "faults": sum(item.reward is None for item in items),
+    }
+
+
 def play(config, seed: int, steps: int, every: int, earlier: list, tasks: dict[str, list]) -> dict:
-    """One run: {"metrics": one record per step, "curve": [{"rollouts", "passes": {root: [0 or 1]}}]}."""
+    """One run: {"metrics": one record per step, "curve": [{"rollouts", "passes", "faults"}]}, see `measured`."""
     parts = setup.build(config)
     trainer, c = train.Trainer.create(parts), config.rl
     root_of = {task.id: task.root for task in tasks["heldout"]}
@@ -55,14 +70,13 @@ def play(config, seed: int, steps: int, every: int, earlier: list, tasks: dict[s
 
     def measure() -> None:
         """Plays the held-out trials with the current parameters. Tasks and sampling seed are the same in all runs."""
-        trials = range(config.evaluate.trials)
-        items = parts.rollouts.run(trainer.state.params, tasks["heldout"], trials, 0, seed=TASKS_SEED)
-        passes = defaultdict(list)
-        for item in items:
-            passes[root_of[item.task_id]].append(float(item.passed))
-        curve.append({"rollouts": len(rows) * c.groups * c.group_size, "passes": passes})
-        rate = np.mean(sum(passes.values(), []))
-        print(f"{c.algorithm} seed {seed} step {len(rows)}: held-out {100 * rate:.1f} %", file=sys.stderr)
+        items = parts.rollouts.run(
+            trainer.state.params, tasks["heldout"], range(config.evaluate.trials), 0, seed=TASKS_SEED
+        )
+        curve.append({"rollouts": len(rows) * c.groups * c.group_size, **measured(items, root_of)})
+        rate, lost = np.mean(sum(curve[-1]["passes"].values(), [])), curve[-1]["faults"]
+        told = f"{100 * rate:.1f} %" + (f" ({lost} of {len(items)} episodes faulted)" if lost else "")
+        print(f"{c.algorithm} seed {seed} step {len(rows)}: held-out {told}", file=sys.stderr)
 
     measure()
     for step in range(steps):
@@ -133,7 +147,10 @@ def main() -> None:
         last = [np.mean(sum(run["curve"][-1]["passes"].values(), [])) for run in runs]
         entropies = [run["metrics"][-1].get("entropy") for run in runs]
         seconds = max(run["seconds"] for run in runs)
-        summary[name] = {**interval(runs, -1), "seeds": last, "entropy": entropies, "slowest_seconds": seconds}
+        lost = sum(point.get("faults", 0) for run in runs for point in run["curve"])
+        summary[name] = {
+            **interval(runs, -1), "seeds": last, "faults": lost, "entropy": entropies, "slowest_seconds": seconds
+        }  # fmt: skip
     first = interval([run for runs in found.values() for run in runs], 0)
     print(json.dumps({"benchmark": "learning", "start": first, "after": summary}))
 

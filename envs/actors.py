@@ -48,13 +48,14 @@ def to_message(step: script.Step, turn: int) -> Message:
 
 async def play(env: Env, actor: Actor, max_turns: int = MAX_TURNS) -> tuple[list[Message], Score]:
     """Plays an episode to its end or for max_turns assistant turns, and closes it. Returns (messages, score)."""
-    messages = await env.reset()
-    for _ in range(max_turns):
-        message = await actor(messages)
-        step = await env.step(message)
-        messages = [*messages, message, *step.messages]
-        if step.done:
-            break
-    score = await env.score()
-    env.close()
-    return messages, score
+    try:
+        messages = await env.reset()
+        for _ in range(max_turns):
+            message = await actor(messages)
+            step = await env.step(message)
+            messages = [*messages, message, *step.messages]
+            if step.done:
+                break
+        return messages, await env.score()
+    finally:
+        env.close()

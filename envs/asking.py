@@ -31,8 +31,13 @@ class Asking(abc.ABC):
 
     async def reset(self) -> list[Message]:
         """Returns the system message and the question."""
-        system = f"{self.system} {answers.INSTRUCTION}"
-        return [{"role": "system", "content": system}, {"role": "user", "content": self.question.prompt}]
+        return self.opening(self.question)
+
+    @classmethod
+    def opening(cls, question: Question) -> list[Message]:
+        """The messages that an episode of a question begins with."""
+        system = f"{cls.system} {answers.INSTRUCTION}"
+        return [{"role": "system", "content": system}, {"role": "user", "content": question.prompt}]
 
     async def step(self, message: Message) -> Step:
         """Runs the tool calls of a message; a message without calls ends the episode.

@@ -58,7 +58,9 @@ class Score:
 class Env(Protocol):
     """One episode of one task. Call `reset` once, then `step` until it is done, then `score` and `close`.
 
-    Instances share no state, so any number may run concurrently.
+    Instances share no state, so any number may run concurrently. What they hand back is checked by envs/contract.py;
+    whatever they raise, and whatever that refuses, is a fault that ends the episode and nothing else. Code that waits
+    without `await` holds up all episodes, and no env.timeout can end it.
     """
 
     tools: list[dict]  # OpenAI function schemas

@@ -45,12 +45,18 @@ def read_questions(path: str, data_folder: str, split: str) -> list[Question]:
 
     Raises ValueError as synth.problems.files.read does, and if the folder cannot be read.
     """
+    return [question for _, question in located_questions(path, data_folder, split)]
+
+
+def located_questions(path: str, data_folder: str, split: str) -> list[tuple[str, Question]]:
+    """As `read_questions`, each question with its place, "<file>, line <number>"."""
     sql.Database(str(data_folder)).tables()
     suffixes = tuple(sql_worker.READERS)
     if skipped := sorted(f.name for f in Path(data_folder).glob("[!.]*") if not f.name.lower().endswith(suffixes)):
-        warnings.warn(f"{data_folder}: neither Parquet nor CSV, so not read: {', '.join(skipped)}", stacklevel=2)
+        warnings.warn(f"{data_folder}: neither Parquet nor CSV, so not read: {', '.join(skipped)}", stacklevel=3)
     source = {"tables": str(data_folder), "sql": ""}
-    return [dataclasses.replace(question, source=source) for question in files.read(path, split, "data")]
+    found = files.located(path, split, "data")
+    return [(where, dataclasses.replace(question, source=source)) for where, question in found]
 
 
 class Data(asking.Asking):

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from types import ModuleType
 
 from envs import data, reasoning, search, world
-from envs.base import Actor, Env
+from envs.asking import Asking
+from envs.base import Actor, Env, Message
 from synth.question import Question
 from synth.task import Task
 
 _ASKING: dict[str, ModuleType] = {"reasoning": reasoning, "search": search, "data": data}
+_EPISODES: dict[str, type[Asking]] = {"reasoning": reasoning.Reasoning, "search": search.Search, "data": data.Data}
 
 
 def name(task: Task | Question) -> str:
@@ -33,6 +35,14 @@ def make(
             raise ValueError(f"{task.id}: needs a language model as judge, but rl.reward is not 'llm'")
         return by_model(task)
     return reasoning.make(task, untooled) if task.env == "reasoning" else _ASKING[task.env].make(task)
+
+
+def opening(task: Task | Question) -> tuple[list[Message], list[dict]]:
+    """(the messages that an episode of a task begins with, its tools), without making the environment."""
+    if isinstance(task, Task):
+        return world.opening(task), task.tools
+    episode = _EPISODES[task.env]
+    return episode.opening(task), episode.tools
 
 
 def oracle(task: Task | Question) -> Actor:

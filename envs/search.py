@@ -108,6 +108,11 @@ def read_questions(path: str | os.PathLike, corpus: str | os.PathLike, split: st
     Raises ValueError, naming the line, if a record is malformed or its evidence is not in the corpus, and if the file
     has no questions.
     """
+    return [question for _, question in located_questions(path, corpus, split)]
+
+
+def located_questions(path: str | os.PathLike, corpus: str | os.PathLike, split: str) -> list[tuple[str, Question]]:
+    """As `read_questions`, each question with its place, "<file>, line <number>"."""
     known, found = {page["id"] for page in read_corpus(corpus)}, []
     for number, record in jsonl.records(path):
         evidence = record.get("evidence")
@@ -118,7 +123,8 @@ def read_questions(path: str | os.PathLike, corpus: str | os.PathLike, split: st
             raise ValueError(f"{path}, line {number}: the corpus {corpus} has no pages {unknown}")
         root = f"{split}-search-{Path(path).stem}-{number - 1:05d}"
         source = {"corpus": os.fspath(corpus), "evidence": evidence}
-        found.append(Question(f"{root}@r0/0", root, "", "", 0, 0, "search", prompt, answer, source))
+        question = Question(f"{root}@r0/0", root, "", "", 0, 0, "search", prompt, answer, source)
+        found.append((f"{path}, line {number}", question))
     if not found:
         raise ValueError(f"{path}: the file has no questions")
     return found

@@ -88,10 +88,7 @@ class World:
 
     async def reset(self) -> list[Message]:
         """Returns the system message (the policy text) and the user's request."""
-        return [
-            {"role": "system", "content": self.task.policy},
-            {"role": "user", "content": self.task.user["request"]},
-        ]
+        return opening(self.task)
 
     async def step(self, message: Message) -> Step:
         """Runs the tool calls of an assistant message or, if it has none, passes its text to the user.
@@ -253,6 +250,11 @@ def graded(
     reward = 0.0 if violations or not closed else share
     node = next((n for n in task.branch if n in left), task.branch[-1] if reward < 1.0 else None)
     return Score(reward, met, violations, node=node)
+
+
+def opening(task: Task) -> list[Message]:
+    """The messages that an episode of a task begins with."""
+    return [{"role": "system", "content": task.policy}, {"role": "user", "content": task.user["request"]}]
 
 
 def make(task: Task) -> World:

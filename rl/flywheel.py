@@ -36,7 +36,7 @@ from rl import workdir as workdirs
 from rl.evaluation import pass_rates
 from rl.reports import report, show
 from rl.rollouts import measure, rollout
-from rl.rounds import agentic, reasoning
+from rl.rounds import agentic, lengths, reasoning
 from rl.trajectory import Trajectory
 from rl.warmstart import sft
 from synth import dataset, operators
@@ -244,6 +244,9 @@ class Flywheel:
         earlier = [task for k in range(number) for task in dataset.read(self.workdir / "tasks" / f"round_{k}", "train")]
         trees = {split: self.progress.trees(split) for split in SPLITS}
         tasks = round_tasks(self.config, self.workdir, number, trees, self.teacher)
+        prompts = lengths.Lengths(self.parts.chat, self.config.sampler.context)
+        tasks["train"] = prompts.fitting(number, tasks["train"])
+        earlier = [task for task in earlier if not prompts.excess(task)]  # an earlier round has told how many
         if len(self.progress.rounds) == number:
             self.open_round(tasks, trees)
         self.train_round(tasks["train"], earlier)
@@ -300,6 +303,7 @@ class Flywheel:
     def open_round(self, tasks: dict[str, list[Task]], trees: dict[str, list[Workflow]]) -> None:
         """Measures the initial and the current policy on the round's held-out tasks, and saves a checkpoint."""
         heldout, number = tasks["heldout"], self.progress.round
+        lengths.Lengths(self.parts.chat, self.config.sampler.context).watch(number, heldout)
         initial = self.measure(self.parts.initial_params, heldout, number, "initial")
         # Before any update both policies are the same, so the second measurement would repeat the first.
         same = number == 0 and not int(self.trainer.state.step)
@@ -352,7 +356,8 @@ class Flywheel:
                 path = self.workdir / "rollouts" / f"round_{number}.jsonl"
                 rollout.write(items, path, round=number, phase="train", step=step)
                 with open(self.workdir / "metrics.jsonl", "a", encoding="utf-8") as file:
-                    file.write(json.dumps({"round": number, "step": step, **metrics}) + "\n")
+                    record = {"round": number, "step": step, **measure.finite(metrics)}
+                    file.write(json.dumps(record, allow_nan=False) + "\n")
             show.faults(items)
             show.line(show.step(number, step, c.steps, metrics))
             if saves:

@@ -166,6 +166,8 @@ class Trainer:
             # Updates between the sampling of a turn and its use in training; mean over turns and this step's updates.
             "staleness": float(np.mean(behind)) + (len(updates) - 1) / 2 if updates and behind else None,
             "refills": refills,
+            # Groups whose advantages are not all 0: with none of them a step makes no update.
+            "signal_groups": int(signal.sum()),
             "updates": len(updates),
             "rollout_seconds": sampled - start,
             "learner_seconds": done - sampled,
@@ -204,8 +206,9 @@ class Trainer:
         value is boolean, [groups]. With a teacher the advantages are 0 here; `_batches` computes them later.
         """
         c, rewards, found = self.parts.config, measure.rewards_of(items), {}
-        if c.rl.teacher:
-            return np.zeros(len(items), np.float32), np.ones(len(items) // c.rl.group_size, bool), found
+        if c.rl.teacher:  # every group with a reward, whatever it is, has something to learn from
+            faulted = np.isnan(rewards).reshape(-1, c.rl.group_size).all(axis=1)
+            return np.zeros(len(items), np.float32), ~faulted, found
         if c.rl.overlong_buffer:
             rewards = rewards + overlong_penalties(items, c.sampler.context, c.rl.overlong_buffer)
         if c.rl.kl_in_reward:

@@ -52,6 +52,7 @@ ROOMS = {
     "envs": {
         "hearing": "",
         "base": "",
+        "contract": "base",
         "tools": "",
         "user": "",
         "sandbox": "tools",
@@ -66,7 +67,7 @@ ROOMS = {
         "data": "base tools asking sandbox",
         "bfcl": "base official",
         "tau2": "base actors official",
-        "registry": "base world reasoning search data",
+        "registry": "base asking world reasoning search data",
         "workers": "base actors",
         "simulation": "base tools world",
     },

@@ -12,6 +12,7 @@ evaluation. It also plays the episodes whose infrastructure failed again.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import itertools
 import json
@@ -20,12 +21,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from envs import actors, base
+from envs import actors, base, contract
 from rl import hosts, setup
 from rl.evaluation import pass_rates, scoreboard, trials
 from rl.evaluation.suites import Suite
 from rl.reports import show
-from rl.rollouts import rollout
+from rl.rollouts import fault, rollout
 from rl.trajectory import Trajectory
 
 SETTINGS = ("context", "max_new_tokens", "slots", "bfcl_form", "user", "user_url")  # keys of the evaluate section
@@ -71,11 +72,13 @@ class Evaluation:
 
     def _suite(self, suite: Suite, policies: Sequence[Policy], against: Path | None) -> dict[str, Any]:
         """The report's entry for one suite."""
+        baselines, faults = self._baselines(suite)
         record: dict[str, Any] = {
             "tasks": len(suite.tasks),
             "column": suite.column,
             "note": suite.note,
-            "baselines": self._baselines(suite),
+            "baselines": baselines,
+            "baseline_faults": faults,
             "policies": {},
             "comparisons": {},
         }
@@ -94,14 +97,18 @@ class Evaluation:
             record["comparisons"][f"{last} - {other}"] = trials.compare(measured[other], measured[last], resamples)
         return record
 
-    def _baselines(self, suite: Suite) -> dict[str, float | None]:
-        """Baseline -> its pass rate on the suite, read from baselines.json if it is there."""
+    def _baselines(self, suite: Suite) -> tuple[dict[str, float | None], dict[str, int]]:
+        """(baseline -> its pass rate on the suite; baseline -> faults, where there were any), read from baselines.json
+        if they are there."""
         path, key = self.folder / "baselines.json", f"{suite.name}, {len(suite.tasks)} tasks"
         known = json.loads(path.read_text()) if path.exists() else {}
         if key not in known:
-            known[key] = {name: _baseline(suite, name) for name in show.bar(suite.actors, f"{suite.name}, baselines")}
+            found = {name: _baseline(suite, name) for name in show.bar(suite.actors, f"{suite.name}, baselines")}
+            known[key] = {name: rate for name, (rate, _) in found.items()}
+            known[f"{key}, faults"] = {name: faults for name, (_, faults) in found.items() if faults}
             hosts.write_json(path, known)
-        return {name: known[key][name] for name in suite.actors}
+        faults = known.get(f"{key}, faults", {})
+        return {n: known[key][n] for n in suite.actors}, {n: faults[n] for n in suite.actors if n in faults}
 
     def _measure(self, suite: Suite, policy: Policy) -> tuple[dict[str, Any], list[Trajectory]]:
         """(figures for the report, sampled episodes) of a policy on a suite."""
@@ -112,7 +119,9 @@ class Evaluation:
         passes = trials.passes(items, {task.id: task.root for task in suite.tasks})
         result = {**rate, **trials.summarise(passes, c.trials, c.bootstrap), "reasons": _reasons(items)}
         if c.greedy:
-            greedy = pass_rates.pass_rate(suite.tasks, self._play(suite, policy, "_greedy", [0], 0.0), c.bootstrap)
+            trials_of_one = self._play(suite, policy, "_greedy", [0], 0.0)
+            show.faults(trials_of_one)
+            greedy = pass_rates.pass_rate(suite.tasks, trials_of_one, c.bootstrap)
             result |= {"greedy": greedy["mean"], "greedy_faults": greedy["faults"]}
         show.line(f"{suite.name}  {policy.name}: {show.percent(result)}")
         return result, items
@@ -131,7 +140,7 @@ class Evaluation:
         known = rollout.read(path) if path.exists() else []
         there = {(item.task_id, item.member) for item in known}
         missing = {task.id: tuple(m for m in members if (task.id, m) not in there) for task in suite.tasks}
-        limits = dataclasses.replace(setup.limits(self.config), max_turns=suite.max_turns, end_long_prompts=True)
+        limits = dataclasses.replace(setup.limits(self.config), max_turns=suite.max_turns)
         rollouts = rollout.Rollouts(self._engine, self._parts.chat, suite.make, limits, suite.seed, self._parts.calls)
         batches = _batches(suite.tasks, missing, BATCH * self._engine.slots)
         for number, (tasks, wanted) in enumerate(batches):
@@ -166,17 +175,32 @@ def newest(workdir: Path, suite: Suite) -> Path:
     return max(found, key=lambda path: int(path.stem.rpartition("_")[2]))
 
 
-def _baseline(suite: Suite, name: str) -> float | None:
-    """The pass rate of a baseline on the suite. None if it cannot act on a task or no episode could be scored."""
-    passed = []
+def _baseline(suite: Suite, name: str) -> tuple[float | None, int]:
+    """(the pass rate of a baseline on the suite, the number of its episodes that faulted and are left out).
+
+    The rate is None if the baseline cannot act on a task or no episode could be scored.
+    """
+    passed, faults = [], 0
     for task in suite.tasks:
         actor = suite.actors[name](task)
         if actor is None:
-            return None
-        _, score = base.run(actors.play(suite.make_scripted(task), actor, suite.max_turns))
-        if score.reward is not None:
-            passed.append(score.reward == 1.0)
-    return sum(passed) / len(passed) if passed else None
+            return None, 0
+        try:
+            _, score = base.run(actors.play(suite.make_scripted(task), actor, suite.max_turns))
+            reward, error = contract.score(score).reward, score.error
+        except (
+            Exception,
+            SystemExit,
+            asyncio.CancelledError,
+        ) as failure:  # of an environment, which may fail in any way
+            reward, error = None, fault.told(failure)
+        if reward is not None:
+            passed.append(reward == 1.0)
+            continue
+        faults += 1
+        if faults == 1:
+            show.line(f"{suite.name}, {name}: {task.id} faulted: {(error or 'no error told').splitlines()[0]}")
+    return sum(passed) / len(passed) if passed else None, faults
 
 
 def _batches(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,12 +46,15 @@ def pass_rate(tasks: Sequence[Task | Question], trajectories: Sequence[Trajector
     """The pass rate of trajectories of `tasks`: an Interval with the further keys "episodes", "faults", "reward_mean".
 
     "faults" counts the episodes whose infrastructure failed (reward None); these are excluded from everything else. If
-    tasks are questions, "worlds" has an Interval for every world with an episode that did not fail.
+    tasks are questions, "worlds" has an Interval for every world with an episode that did not fail, with the keys
+    "episodes" and "faults", too.
 
     resamples: see `clustered_interval`. Raises ValueError, with the first error, if all episodes failed.
     """
     by_id = {task.id: task for task in tasks}
     by_root, rewards, worlds = defaultdict(list), [], defaultdict(lambda: defaultdict(list))
+    lost = Counter(by_id[item.task_id].env for item in trajectories
+                   if item.reward is None and isinstance(by_id[item.task_id], Question))  # fmt: skip
     for item in trajectories:
         if item.reward is not None:
             task, passed = by_id[item.task_id], float(item.passed)
@@ -66,7 +69,14 @@ def pass_rate(tasks: Sequence[Task | Question], trajectories: Sequence[Trajector
     faults = len(trajectories) - len(rewards)
     found = {**interval, "episodes": len(rewards), "faults": faults, "reward_mean": float(np.mean(rewards))}
     if worlds:
-        found["worlds"] = {env: clustered_interval(worlds[env], resamples, seed=0) for env in sorted(worlds)}
+        found["worlds"] = {
+            env: {
+                **clustered_interval(worlds[env], resamples, seed=0),
+                "episodes": sum(map(len, worlds[env].values())),
+                "faults": lost[env],
+            }
+            for env in sorted(worlds)
+        }
     return found
 
 

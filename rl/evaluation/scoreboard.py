@@ -1,14 +1,16 @@
 """The report of an evaluation as Markdown: our policies in the paper's table, then details of every suite.
 
 A report is {"trials", "limit", "updates": {policy: n}, "suites": {name: {"tasks", "column", "note",
-"baselines": {name: rate or None}, "policies": {name: figures}, "comparisons": {"a - b": figures}}}}. The figures come
-from rl/evaluation/pass_rates.py and rl/evaluation/trials.py.
+"baselines": {name: rate or None}, "baseline_faults": {name: episodes}, "policies": {name: figures},
+"comparisons": {"a - b": figures}}}}. The figures come from rl/evaluation/pass_rates.py and rl/evaluation/trials.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from rl.reports import show
 
 Report = Mapping[str, Any]
 
@@ -50,13 +52,18 @@ def _sources(report: Report) -> str:
 
 
 def _paper_table(suites: Mapping[str, Any]) -> str:
-    """The paper's table with a row for each of our policies; a dash for a suite that was not measured."""
+    """The paper's table with a row for each of our policies; a dash for a suite that was not measured. Behind a rate
+    stands how many episodes are missing from it because their infrastructure failed."""
     rows = [(name, *(f"{value:.1f}" for value in values)) for name, values in PAPER.items()]
     by_column = {entry["column"]: entry for entry in suites.values() if entry["column"]}
     for policy in next(iter(by_column.values()))["policies"]:
-        rates = [100 * by_column[c]["policies"][policy]["mean"] if c in by_column else None for c in COLUMNS]
-        mean = sum(rates) / len(rates) if None not in rates else None
-        rows.append((f"**ours, {policy}**", *("-" if rate is None else f"{rate:.1f}" for rate in (*rates, mean))))
+        found = [by_column[c]["policies"][policy] if c in by_column else None for c in COLUMNS]
+        cells = [_rate(figures["mean"]) + show.missing(figures) if figures else "-" for figures in found]
+        measured = [figures for figures in found if figures]
+        all_of = {key: sum(figures[key] for figures in measured) for key in ("episodes", "faults")}
+        mean = sum(figures["mean"] for figures in measured) / len(found) if len(measured) == len(found) else None
+        cells.append(_rate(mean) + (show.missing(all_of) if mean is not None else ""))
+        rows.append((f"**ours, {policy}**", *cells))
     return _table(("model", *COLUMNS, "mean"), rows)
 
 
@@ -67,7 +74,7 @@ def _policies(suites: Mapping[str, Any], trials: int) -> str:
     rows = []
     for suite, entry in suites.items():
         for policy, figures in entry["policies"].items():
-            greedy = f"{100 * figures['greedy']:.1f}" if "greedy" in figures else "-"
+            greedy = _rate(figures.get("greedy")) + show.missing({"faults": figures.get("greedy_faults", 0)})
             measured = [_interval(figures[name].get(str(trials))) for name in names]
             ended = ", ".join(f"{reason} {count}" for reason, count in figures["reasons"].items())
             counts = (figures["episodes"], figures["faults"], ended)
@@ -83,7 +90,11 @@ def _k_name(name: str, k: int) -> str:
 def _baselines(suites: Mapping[str, Any]) -> str:
     """The table of every baseline on every suite."""
     names = list(dict.fromkeys(name for entry in suites.values() for name in entry["baselines"]))
-    rows = [(suite, *(_rate(entry["baselines"].get(name)) for name in names)) for suite, entry in suites.items()]
+    rows = []
+    for suite, entry in suites.items():
+        faults = entry.get("baseline_faults", {})
+        cells = (_rate(entry["baselines"].get(n)) + show.missing({"faults": faults.get(n, 0)}) for n in names)
+        rows.append((suite, *cells))
     return _table(("suite", *(name.replace("_", " ") for name in names)), rows)
 
 

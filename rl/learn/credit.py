@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from envs import contract
 from envs.base import Env, run
 from rl.learn import algorithms
 from rl.trajectory import Trajectory
@@ -44,7 +45,7 @@ def progress(
             await env.reset()
             for message in [m for m in item.messages if m["role"] == "assistant"][:-1]:
                 await env.step(message)
-                score = await env.score()
+                score = contract.score(await env.score())
                 reached = sum(weights[name] for name, met in score.subgoals.items() if met)
                 before.append(0.0 if score.violations else reached / sum(weights.values()))
         except Exception as error:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags
 
+from rl.reports import show
 from synth.trees import expr
 
 if TYPE_CHECKING:
@@ -154,10 +155,12 @@ def world_table(rounds: Sequence[Record]) -> str:
     phases = ("pass_initial", "pass_before", "pass_after")
     rows = [("round", "world", "initial %", "before %", "after %", "gain")]
     for entry in rounds:
-        for world in entry["pass_after"].get("worlds", ()):
-            rates = {phase: entry[phase]["worlds"][world] for phase in phases}
-            intervals = (_interval(rates[phase]) for phase in phases)
-            rows.append((str(entry["round"]), world, *intervals, f"{100 * gain(rates):+.1f}"))
+        for world in sorted({world for phase in phases for world in entry[phase].get("worlds", ())}):
+            # A phase in which all episodes of a world faulted has no rate of it.
+            rates = {p: rate for p in phases if (rate := entry[p].get("worlds", {}).get(world)) is not None}
+            intervals = (_interval(rates[phase]) if phase in rates else "-" for phase in phases)
+            gained = f"{100 * gain(rates):+.1f}" if {"pass_before", "pass_after"} <= rates.keys() else "-"
+            rows.append((str(entry["round"]), world, *intervals, gained))
     return _aligned(rows) if len(rows) > 1 else ""
 
 
@@ -257,8 +260,8 @@ def _format_node(node: Record) -> str:
 
 
 def _interval(rate: Record) -> str:
-    """A {"mean", "low", "high"} as text, in percent."""
-    return f"{100 * rate['mean']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
+    """A {"mean", "low", "high"} as text, in percent, with the number of episodes that are missing from it, if any."""
+    return f"{100 * rate['mean']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]{show.missing(rate)}"
 
 
 def main(argv: Sequence[str]) -> None:

@@ -43,9 +43,20 @@ def line(text: str) -> None:
 
 
 def percent(rate: Mapping[str, Any]) -> str:
-    """A pass rate with its 95 % interval as text in percent, and the greedy pass rate if there is one."""
-    text = f"{100 * rate['mean']:.1f} % [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
-    return text + (f", greedy {100 * rate['greedy']:.1f} %" if "greedy" in rate else "")
+    """A pass rate with its 95 % interval as text in percent, and the greedy pass rate if there is one; with each the
+    number of episodes that are not in it, if any faulted."""
+    text = f"{100 * rate['mean']:.1f} % [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]{missing(rate)}"
+    if "greedy" not in rate:
+        return text
+    return f"{text}, greedy {100 * rate['greedy']:.1f} %{missing({'faults': rate.get('greedy_faults', 0)})}"
+
+
+def missing(rate: Mapping[str, Any]) -> str:
+    """What is missing from a rate: " (9 of 10 faulted)" or, without the number of episodes, " (9 faulted)"; "" if
+    nothing is. rate: its key "faults" has the episodes that faulted, "episodes" those that did not."""
+    faulted = rate.get("faults", 0)
+    of = f" of {faulted + rate['episodes']}" if "episodes" in rate else ""
+    return f" ({faulted}{of} faulted)" if faulted else ""
 
 
 def faults(items: Sequence[Trajectory]) -> None:
@@ -58,7 +69,7 @@ def faults(items: Sequence[Trajectory]) -> None:
 
 
 def step(number: int, index: int, steps: int, metrics: Mapping[str, float | None]) -> str:
-    """A line of text on one RL step; a dash for a metric that is None.
+    """A line of text on one RL step; a dash for a metric that is None. A step that made no update says why.
 
     number: of the round. index: of the step, from 0. steps: of the round.
     """
@@ -67,9 +78,13 @@ def step(number: int, index: int, steps: int, metrics: Mapping[str, float | None
         value = metrics.get(name)
         return "-" if value is None else f"{scale * value:.{places}f}"
 
+    nothing = ""
+    if metrics.get("signal_groups") == 0:  # without any group there is no share of mixed ones
+        complete = metrics.get("mixed_groups", 0.0) is not None
+        nothing = f"  NO UPDATE: no group {'has a signal' if complete else 'is complete'}"
     return (
         f"round {number}  step {index + 1:>3}/{steps}  reward {shown('reward')}  "
         f"pass {shown('pass_rate', 100, 0)} %  mixed groups {shown('mixed_groups', 100, 0)} %  "
         f"entropy {shown('entropy')}  {shown('tokens_per_second', places=0)} tok/s  "
-        f"{shown('rollout_seconds', places=1)} + {shown('learner_seconds', places=1)} s"
+        f"{shown('rollout_seconds', places=1)} + {shown('learner_seconds', places=1)} s{nothing}"
     )

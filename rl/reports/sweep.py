@@ -22,6 +22,7 @@ from rl.reports import report
 
 MAIN = Path(__file__).resolve().parents[2] / "main.py"
 FLAGS = (("workdir", None, "the folder of the sweep, for example --workdir=runs/sweep"),)
+FAULTS = "faults"  # held-out episodes, of all rounds, that are missing from the rates; only where there were any
 RESULTS = ("initial %", "before %", "after %", "mean gain", "seconds")
 
 LONGEST_NAME = 255  # bytes, on all file systems in common use
@@ -70,21 +71,27 @@ def is_finished(run: Path, rounds: int) -> bool:
 
 def results(run: Path) -> dict[str, float]:
     """The RESULTS of a finished run, by name: held-out pass rates of the last round and the mean gain over all rounds,
-    both in %, and wall-clock seconds."""
+    both in %, and wall-clock seconds; and FAULTS, if there were any."""
     record = report.summary(run)
     last = record["rounds"][-1]
     rates = [100 * last[key]["mean"] for key in ("pass_initial", "pass_before", "pass_after")]
     gains = [100 * report.gain(entry) for entry in record["rounds"]]
-    return dict(zip(RESULTS, [*rates, sum(gains) / len(gains), record["wall_seconds"]], strict=True))
+    found = dict(zip(RESULTS, [*rates, sum(gains) / len(gains), record["wall_seconds"]], strict=True))
+    phases = ("pass_initial", "pass_before", "pass_after")
+    faults = sum(entry[phase].get("faults", 0) for entry in record["rounds"] for phase in phases)
+    return found | ({FAULTS: faults} if faults else {})
 
 
 def table(rows: Sequence[tuple[Combination, dict[str, float] | None]]) -> str:
     """A Markdown table. rows: (combination, its results, or None if the run failed)."""
     keys = list(dict.fromkeys(key for combination, _ in rows for key in combination))
-    lines = [(*keys, *RESULTS)]
+    more = (FAULTS,) if any(found and FAULTS in found for _, found in rows) else ()
+    lines = [(*keys, *RESULTS, *more)]
     for combination, found in rows:
         swept = [str(combination.get(key, "default")) for key in keys]
-        lines.append((*swept, *(f"{found[name]:.1f}" if found else "failed" for name in RESULTS)))
+        cells = [f"{found[name]:.1f}" if found else "failed" for name in RESULTS]
+        cells += [f"{found.get(name, 0):.0f}" if found else "failed" for name in more]
+        lines.append((*swept, *cells))
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = ["| " + " | ".join(cell.rjust(width) for cell, width in zip(line, widths)) + " |" for line in lines]
     rule = "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|"

@@ -5,20 +5,22 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from envs.base import Env, Message, Score
-from model.sampling import sampler
+from envs import contract
+from envs.base import Env, Message, Score, Step
+from model.sampling import constrain, sampler
 from model.text.chat import Chat
 from rl import trajectory
+from rl.rollouts import fault
 from rl.trajectory import Trajectory
 from synth.task import Task
 
 Result = TypeVar("Result")
 
 FIELDS = {field.name for field in dataclasses.fields(Trajectory)}
+PATIENCE = 10.0  # seconds in which an environment has to stop after its call was cancelled
 CUT_OFFS = {sampler.LENGTH: trajectory.LENGTH, sampler.CONTEXT: trajectory.CONTEXT}
 
 
@@ -37,6 +39,9 @@ class Episode:
     pauses: how often the episode was put aside.
     since: the number of turns it had taken when the current run began.
     reason: why the episode ended, "" while it goes on.
+    stage: the call to the environment that is under way, "" for none.
+    due: the time, of the event loop's clock, by which that call has to be over; None for no limit.
+    stopping: whether the run ends, so that a cancellation is not the environment's.
     The other fields are as in Trajectory.
     """
 
@@ -53,6 +58,9 @@ class Episode:
     pauses: int = 0
     since: int = 0
     reason: str = ""
+    stage: str = ""
+    due: float | None = None
+    stopping: bool = False
     score: Score | None = None
     tokens: list[int] = dataclasses.field(default_factory=list)
     loss_mask: list[int] = dataclasses.field(default_factory=list)
@@ -74,37 +82,76 @@ class Episode:
     async def guard(self, stage: str, call: Callable[[], Awaitable[Result]]) -> Result | None:
         """Awaits call() and returns its result; an exception ends this episode with reward None, and None is returned.
 
-        Catching every Exception is right here: environments are external code with backends of their own and may fail
-        in any way. Such a failure must neither become a reward nor stop the run. KeyboardInterrupt and cancellation are
-        not subclasses of Exception and pass through.
-
-        score.error records the failure: the errors before it, how the episode had ended or would have been rewarded,
-        then the stage, the exception and the traceback. A score that was already computed keeps all but its reward.
+        Catching everything is right here: environments are external code with backends of their own and may fail in any
+        way, also with SystemExit or a CancelledError of a task of their own. Such a failure must neither become a
+        reward nor stop the run. Only what the user or the end of the run has caused passes through.
         """
-        limit = asyncio.timeout(self.timeout)
+        limit, task = asyncio.timeout(self.timeout), fault.running()
+        self.stage = stage
+        self.due = None if self.timeout is None else asyncio.get_running_loop().time() + self.timeout + PATIENCE
         try:
             async with limit:
-                return await call()
-        except Exception as error:
-            stage = f"{stage} took longer than env.timeout = {self.timeout} s" if limit.expired() else stage
-            known = self.score or Score(None, {}, [])
-            ending = f"after {self.reason}, " if self.reason not in ("", trajectory.ERROR) else ""
-            ending += "" if known.reward is None else f"reward {known.reward} was due, "
-            told = f"{ending}{stage}: {error!r}\n{''.join(traceback.format_exception(error))}"
-            told = told if known.error is None else f"{known.error}\n{told}"
-            self.reason, self.score = trajectory.ERROR, dataclasses.replace(known, reward=None, error=told)
+                found = await call()
+            await self._uncancel()
+            if not limit.expired():
+                return found
+            raise TimeoutError("it answered only after its call was cancelled")
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) and fault.running() is not task:  # this coroutine is thrown away
+                raise
+            if fault.by_user(error) or (self.stopping and isinstance(error, asyncio.CancelledError)):
+                raise
+            await self._uncancel()
+            self.fail(self._late(stage) if limit.expired() else stage, fault.told(error))
             return None
+        finally:
+            self.stage, self.due = "", None
 
-    async def reset(self, make_env: Callable[[Task], Env], chat: Chat) -> None:
-        """Makes and resets the environment and encodes the prompt."""
+    async def _uncancel(self) -> None:
+        """Takes back the cancellation of this episode's own task by its environment, which is to end nothing else."""
+        task = fault.running()
+        if task is None or self.stopping or not task.cancelling():
+            return
+        while task.cancelling():
+            task.uncancel()
+        try:
+            await asyncio.sleep(0)  # where Python before 3.13 raises what is still to come
+        except asyncio.CancelledError:
+            if self.stopping:
+                raise
 
-        async def call() -> None:
+    def _late(self, stage: str) -> str:
+        return f"{stage} took longer than env.timeout = {self.timeout} s"
+
+    def fail(self, stage: str, told: str) -> None:
+        """Ends the episode with reason ERROR and reward None.
+
+        score.error records the failure: the errors before it, how the episode had ended or would have been rewarded,
+        then the stage and what there is to tell. A score that was already computed keeps all but its reward.
+        """
+        known = self.score or Score(None, {}, [])
+        ending = f"after {self.reason}, " if self.reason not in ("", trajectory.ERROR) else ""
+        ending += "" if known.reward is None else f"reward {known.reward} was due, "
+        told = f"{ending}{stage}: {told}"
+        told = told if known.error is None else f"{known.error}\n{told}"
+        self.reason, self.score = trajectory.ERROR, dataclasses.replace(known, reward=None, error=told)
+
+    async def reset(self, make_env: Callable[[Task], Env], chat: Chat, calls: constrain.Calls | None = None) -> None:
+        """Makes and resets the environment and encodes the prompt. calls: what is to constrain the tool calls."""
+
+        async def call() -> tuple[list[dict], list[Message]]:
             self.env = make_env(self.task)
-            self.tools = list(self.env.tools)
-            self.messages = list(await self.env.reset())
-            self.pending = chat.prompt(self.messages, self.tools)
+            found = contract.tools(self.env.tools), contract.messages(await self.env.reset())
+            if calls is not None and found[0]:  # tools that no grammar can express fail here, not while sampling
+                calls.matcher(tuple(tool["function"]["name"] for tool in found[0]))
+            return found
 
-        await self.guard("reset", call)
+        async def encode() -> list[int]:
+            return chat.prompt(self.messages, self.tools)
+
+        if (found := await self.guard("reset", call)) is not None:
+            self.tools, self.messages = found
+            self.pending = await self.guard("reset", encode) or []
 
     async def step(self, message: Message, chat: Chat, max_turns: int, room: int) -> None:
         """Gives the assistant's message to the environment and encodes the answer as pending tokens.
@@ -112,18 +159,22 @@ class Episode:
         max_turns: ends the episode after so many turns. room: tokens that fit into the slot; a longer answer ends it.
         """
 
-        async def call() -> None:
-            step = await self.env.step(message)
-            self.messages += step.messages
-            if step.done:
-                self.reason = trajectory.ENDED
-            elif self.turns == max_turns:
-                self.reason = trajectory.MAX_TURNS
-            else:
-                self.pending = chat.increment(step.messages)
-                self.reason = "" if len(self.pending) <= room else trajectory.CONTEXT
+        async def call() -> Step:
+            return contract.step(await self.env.step(message))
 
-        await self.guard("step", call)
+        async def encode() -> list[int]:
+            return chat.increment(step.messages)
+
+        if (step := await self.guard("step", call)) is None:
+            return
+        self.messages += step.messages
+        if step.done:
+            self.reason = trajectory.ENDED
+        elif self.turns == max_turns:
+            self.reason = trajectory.MAX_TURNS
+        elif (pending := await self.guard("step", encode)) is not None:
+            self.pending = pending
+            self.reason = "" if len(pending) <= room else trajectory.CONTEXT
 
     async def play(self, sample: sampler.Sample, chat: Chat, max_turns: int, room: int) -> None:
         """Records a sampled turn and lets the environment answer it. Scores and closes the episode if it has ended.
@@ -144,17 +195,29 @@ class Episode:
     async def finish(self) -> None:
         """Scores the episode, unless it has failed, and closes the environment."""
 
+        async def scored() -> Score:
+            return contract.score(await self.env.score())
+
         async def close() -> None:
             env, self.env = self.env, None
             if env is not None:
                 env.close()
 
         if self.reason != trajectory.ERROR:
-            score = await self.guard("score", self.env.score)
+            score = await self.guard("score", scored)
             if score is not None:
                 self.score = score
                 self.reason = trajectory.ERROR if score.reward is None else self.reason
         await self.guard("close", close)
+
+    def given_up(self) -> Episode:
+        """The episode as a failed one that shares nothing with this one, whose call to the environment does not end."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values = {name: list(value) if isinstance(value, list) else value for name, value in values.items()}
+        episode, self.env = Episode(**values), None
+        episode.fail(self._late(self.stage), "it goes on although its call was cancelled")
+        episode.stage, episode.due = "", None
+        return episode
 
     def pause(self) -> None:
         """Puts the episode aside between two turns. It keeps its environment but loses its slot's cache: all its tokens

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -69,6 +70,11 @@ def of_rollouts(items: Sequence[Trajectory], group_size: int, stats: rollout.Sta
         "decode_seconds": stats.decode_seconds,
         "env_seconds": stats.env_seconds,
     }
+
+
+def finite(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The metrics as JSON can hold them: None for what is not finite, as the loss of an update that was skipped."""
+    return {name: None if value is None or not math.isfinite(value) else value for name, value in metrics.items()}
 
 
 def by_environment(items: Sequence[Trajectory], tasks: Iterable[Task]) -> dict[str, float | None]:

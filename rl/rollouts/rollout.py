@@ -18,7 +18,7 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from envs import base
@@ -26,7 +26,8 @@ from envs.base import Env
 from model.sampling import constrain, draw, sampler
 from model.text.chat import Chat
 from rl import trajectory
-from rl.rollouts.episode import FIELDS, Episode
+from rl.rollouts import fault
+from rl.rollouts.episode import FIELDS, PATIENCE, Episode
 from rl.trajectory import Trajectory
 from synth.task import Task
 
@@ -41,8 +42,6 @@ class Limits:
     retries: how often an episode whose environment failed is played again from its beginning.
     max_faults: the run stops after so many failed attempts in a row, over all episodes, since a backend is then
         probably down; None: never.
-    end_long_prompts: whether an episode whose prompt leaves no room to sample ends with reason CONTEXT and is scored.
-        Otherwise such a prompt stops the run.
 
     Raises ValueError for an impossible value.
     """
@@ -52,7 +51,6 @@ class Limits:
     timeout: float | None = None
     retries: int = 0
     max_faults: int | None = None
-    end_long_prompts: bool = False
 
     def __post_init__(self):
         for name in ("max_turns", "concurrency", "timeout", "max_faults"):
@@ -120,7 +118,15 @@ class Rollouts:
 
     def run(self, *args: Any, **kwargs: Any) -> list[Trajectory]:
         """`collect` for synchronous callers, with the same arguments, result and errors."""
-        return base.run(self.collect(*args, **kwargs))
+
+        async def alone() -> list[Trajectory]:
+            loop = asyncio.get_running_loop()
+            fault.contain(loop)
+            if self.limits.timeout is not None:  # a call in a thread that never ends is to keep no thread from others
+                loop.set_default_executor(fault.Threads())
+            return await self.collect(*args, **kwargs)
+
+        return base.run(alone())
 
     async def collect(
         self,
@@ -150,14 +156,15 @@ class Rollouts:
         the conversations so far again. The limit counts turns instead of seconds, so that runs repeat to the bit.
 
         How an episode ends:
-          - Its environment raises, is too late, or answers what the chat format cannot express: after `limits.retries`
-            more attempts the episode ends with reason ERROR and reward None (without tokens if reset failed). The other
-            episodes go on.
-          - A budget cuts it off: it is scored in the state it has reached.
+          - Its environment raises, is too late, or hands back what a record cannot hold (envs/contract.py) or the chat
+            format cannot express: after `limits.retries` more attempts the episode ends with reason ERROR and reward
+            None (without tokens if reset failed). The other episodes go on.
+          - A budget cuts it off: it is scored in the state it has reached. A prompt that leaves no room to sample does
+            so before the first turn; such an episode has no tokens.
           - The last answer of the environment is among the messages, but not among the tokens.
 
         Raises:
-            ValueError: if a task is given twice, or a prompt leaves no room to sample (see limits.end_long_prompts).
+            ValueError: if a task is given twice.
             RuntimeError: after `limits.max_faults` failed attempts in a row.
         """
         start, before = time.perf_counter(), dataclasses.replace(self.engine.stats)
@@ -185,7 +192,7 @@ class Rollouts:
                 for episode in episodes:
                     self._free(episode)
                     if episode.env is not None and episode.task.id not in aside:
-                        stack.callback(episode.env.close)
+                        stack.callback(fault.close, episode.env)
         for field in dataclasses.fields(before):
             setattr(self.stats, field.name, getattr(self.engine.stats, field.name) - getattr(before, field.name))
         self.stats.episodes = sum(bool(episode.reason) for episode in episodes) - ended
@@ -195,17 +202,9 @@ class Rollouts:
         return [episode.to_trajectory() for episode in episodes if episode.task.id not in aside]
 
     async def _open(self, episode: Episode) -> None:
-        """Makes and resets the episode's environment.
-
-        Raises ValueError for a prompt that leaves no room to sample, unless limits.end_long_prompts is set.
-        """
-        await episode.reset(self.make_env, self.chat)
+        """Makes and resets the episode's environment. A prompt that leaves no room to sample ends the episode."""
+        await episode.reset(self.make_env, self.chat, self.calls)
         if not episode.reason and len(episode.pending) >= self.engine.context:
-            if not self.limits.end_long_prompts:
-                raise ValueError(
-                    f"task {episode.task.id!r}: the prompt has {len(episode.pending)} tokens, which leaves no room in "
-                    f"sampler.context={self.engine.context}"
-                )
             episode.reason = trajectory.CONTEXT
         if episode.reason:
             await episode.finish()
@@ -248,10 +247,16 @@ class Rollouts:
                         working[asyncio.create_task(answer)] = place
                 elif working:
                     start = time.perf_counter()
-                    await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
+                    patience = self._patience([episodes[place] for place in working.values()])
+                    await asyncio.wait(working, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
                     self.stats.env_seconds += time.perf_counter() - start
                 await asyncio.sleep(0)  # lets environments run; those that wait for nothing answer now
                 going = []
+                for task in self._stuck(working, episodes):
+                    place = working.pop(task)
+                    fault.abandon(task)
+                    episodes[place] = episodes[place].given_up()
+                    working[asyncio.create_task(episodes[place].finish())] = place
                 for task in [task for task in working if task.done()]:
                     place = working.pop(task)
                     task.result()
@@ -289,12 +294,32 @@ class Rollouts:
                 self._submit([episodes[place] for place in going], temperature)
                 sampling |= {episodes[place].slot: place for place in going}
         except BaseException as error:
-            for task in working:  # `collect` closes their environments
+            for task, place in working.items():  # `collect` closes their environments
+                episodes[place].stopping = True
                 task.cancel()
-            for other in await asyncio.gather(*working, return_exceptions=True):
+            done_, stuck = await asyncio.wait(working, timeout=PATIENCE) if working else ((), ())
+            for task in stuck:
+                fault.abandon(task)
+            for task in done_:
+                other = None if task.cancelled() else task.exception()
                 if isinstance(other, Exception):  # not a cancellation: this episode failed at the same time
                     error.add_note(f"And another episode:\n{''.join(traceback.format_exception(other))}")
             raise
+
+    def _patience(self, episodes: Sequence[Episode]) -> float | None:
+        """Seconds until the first of these episodes is to be looked at though its environment has not answered."""
+        if self.limits.timeout is None:
+            return None
+        now = asyncio.get_running_loop().time()
+        begun = now + self.limits.timeout + PATIENCE  # for a call that is about to begin
+        return max(min(begun if e.due is None else e.due for e in episodes) - now, 0.0)
+
+    @staticmethod
+    def _stuck(working: Mapping[asyncio.Task[None], int], episodes: Sequence[Episode]) -> list[asyncio.Task[None]]:
+        """The tasks whose environments have not stopped in time after their calls were cancelled."""
+        now = asyncio.get_running_loop().time()
+        dues = ((task, episodes[place].due) for task, place in working.items() if not task.done())
+        return [task for task, due in dues if due is not None and due <= now]
 
     def _submit(self, episodes: Sequence[Episode], temperature: float | None) -> None:
         """Requests the episodes' next turns from the engine."""
@@ -318,14 +343,21 @@ class Rollouts:
 def write(trajectories: Iterable[Trajectory], path: str | os.PathLike[str], **tags: int | str) -> None:
     """Appends one JSON line per trajectory to the file, creating it if needed. Each line begins with the tags.
 
-    Raises ValueError for a tag with the name of a field of Trajectory.
+    Raises ValueError for a tag with the name of a field of Trajectory, and, naming task and member, for a trajectory
+    that is no strict JSON in UTF-8; nothing is written then.
     """
     taken = sorted(tags.keys() & FIELDS)
     if taken:
         raise ValueError(f"rollout.write: the tags {taken} are fields of a trajectory")
-    with open(path, "a", encoding="utf-8") as file:
-        for item in trajectories:
-            file.write(json.dumps({**tags, **item.to_json()}, ensure_ascii=False) + "\n")
+    lines = []
+    for item in trajectories:
+        try:
+            line = json.dumps({**tags, **item.to_json()}, ensure_ascii=False, allow_nan=False)
+            lines.append(line.encode() + b"\n")
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"task {item.task_id!r}, member {item.member}: no record can hold it: {error}") from error
+    with open(path, "ab") as file:
+        file.writelines(lines)
 
 
 def read(path: str | os.PathLike[str]) -> list[Trajectory]:

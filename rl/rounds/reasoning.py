@@ -20,7 +20,7 @@ from ml_collections import config_dict
 from envs import actors, answers, base, data, registry, search
 from rl import train
 from rl.reports import show
-from rl.rounds import clients
+from rl.rounds import clients, lengths
 from rl.trajectory import Trajectory
 from synth import dataset
 from synth.corpora import facts, tables
@@ -57,7 +57,9 @@ def first_patterns(config: config_dict.ConfigDict) -> Patterns:
     """
     families = catalogue.select(config.reasoning.families)
     operators.select(config.reasoning.operators)
-    evaluation_set(config)
+    train, heldout = (_located(config, split) for split in SPLITS)
+    if train or heldout:
+        lengths.Lengths.of(config).check_files(train, heldout)
     watch_own_sets(config)
     return {
         split: growth.roots(split, roots_of(config, split).get("reasoning", 0), families, config.seed)
@@ -178,18 +180,17 @@ def gated(
         candidates += own_sets(config)
     if number == 0 and split == "heldout":
         candidates += evaluation
-    own = {question.id for question in evaluation}
+    own, fits = {question.id for question in evaluation}, lengths.Lengths.of(config).gate
 
     def check(question: Question) -> str | None:
-        return first_gate(question, set() if question.id in own else forbidden, config.env.max_turns)
+        return first_gate(question, set() if question.id in own else forbidden, config.env.max_turns, fits)
 
     return generate.select(show.bar(candidates, f"round {number}: gates, {split}"), check, taken)
 
 
 def own_sets(config: config_dict.ConfigDict) -> list[Question]:
     """The user's questions to train on. Raises ValueError or FileNotFoundError for a bad or missing file."""
-    c = config.reasoning
-    return _sets(config, "train", c.problems, c.search_questions, c.data_questions)
+    return [question for _, question in _located(config, "train")]
 
 
 def watch_own_sets(config: config_dict.ConfigDict) -> None:
@@ -209,29 +210,37 @@ def watch_own_sets(config: config_dict.ConfigDict) -> None:
 
 def evaluation_set(config: config_dict.ConfigDict) -> list[Question]:
     """The user's held-out questions. Raises ValueError or FileNotFoundError for a bad or missing file."""
+    return [question for _, question in _located(config, "heldout")]
+
+
+def _located(config: config_dict.ConfigDict, split: str) -> list[tuple[str, Question]]:
+    """The questions of the user's files for a split, each with its place in a file."""
     c = config.reasoning
-    return _sets(config, "heldout", c.evaluation, c.search_evaluation, c.data_evaluation)
-
-
-def _sets(
-    config: config_dict.ConfigDict, split: str, problems: str, search_file: str, data_file: str
-) -> list[Question]:
-    """The questions of the user's files, marked as belonging to `split`. problems: comma-separated paths."""
-    found = files.read_all([path.strip() for path in problems.split(",") if path.strip()], split)
+    problems, search_file, data_file = {
+        "train": (c.problems, c.search_questions, c.data_questions),
+        "heldout": (c.evaluation, c.search_evaluation, c.data_evaluation),
+    }[split]
+    found = files.located_all([path.strip() for path in problems.split(",") if path.strip()], split)
     if search_file:
-        found += search.read_questions(search_file, config.reasoning.search_corpus, split)
+        found += search.located_questions(search_file, c.search_corpus, split)
     if data_file:
-        found += data.read_questions(data_file, config.reasoning.data_folder, split)
+        found += data.located_questions(data_file, c.data_folder, split)
     return found
 
 
-def first_gate(question: Question, forbidden: set[tuple[str, ...]], max_turns: int) -> str | None:
+def first_gate(
+    question: Question,
+    forbidden: set[tuple[str, ...]],
+    max_turns: int,
+    fits: Callable[[Question], str | None] = lambda question: None,
+) -> str | None:
     """The first gate that a question fails, as "gate: detail"; None if it passes all.
 
-    The gates: those of generate.check; a scripted oracle must earn reward 1; doing nothing must earn 0.
-    forbidden: n-grams of the evaluation set. max_turns: assistant turns within which the oracle must succeed.
+    The gates: those of generate.check; its prompt must fit; a scripted oracle must earn reward 1; doing nothing must
+    earn 0. forbidden: n-grams of the evaluation set. max_turns: assistant turns within which the oracle must succeed.
+    fits: the gate for the prompt (see lengths.Lengths.gate).
     """
-    problem = generate.check(question, forbidden)
+    problem = generate.check(question, forbidden) or fits(question)
     if problem:
         return problem
     for trial in range(2):  # twice, since worlds must be deterministic and must not leak state between episodes

@@ -42,6 +42,11 @@ def read(path: str | os.PathLike, split: str, env: str = "reasoning", name: str 
       ValueError: a record lacks `question` or `answer` (the message names file, line and key), an answer has no final
         answer, or the set is empty.
     """
+    return [question for _, question in located(path, split, env, name)]
+
+
+def located(path: str | os.PathLike, split: str, env: str = "reasoning", name: str = "") -> list[tuple[str, Question]]:
+    """As `read`, each question with its place: "<file>, line <number>" or "<folder>, split <name>"."""
     path = Path(path)
     found = []
     for number, (where, record) in enumerate(_folder(path) if path.is_dir() else _lines(path)):
@@ -49,7 +54,7 @@ def read(path: str | os.PathLike, split: str, env: str = "reasoning", name: str 
         if not final(answer):
             raise ValueError(f"{where}: expected answer to contain a final answer, got {answer!r}")
         root = f"{split}-{env}-{name or path.stem}-{number:05d}"
-        found.append(Question(f"{root}@r0/0", root, "", "", 0, 0, env, question, final(answer), {}))
+        found.append((where, Question(f"{root}@r0/0", root, "", "", 0, 0, env, question, final(answer), {})))
     if not found:
         raise ValueError(f"{path}: contains no problems")
     return found
@@ -60,10 +65,15 @@ def read_all(paths: Sequence[str], split: str) -> list[Question]:
 
     Raises as `read` does.
     """
+    return [question for _, question in located_all(paths, split)]
+
+
+def located_all(paths: Sequence[str], split: str) -> list[tuple[str, Question]]:
+    """As `read_all`, each question with its place (see `located`)."""
     names = [Path(path).stem for path in paths]
     if len(set(names)) < len(names):
         names = [f"{place}-{name}" for place, name in enumerate(names, 1)]
-    return [question for path, name in zip(paths, names) for question in read(path, split, name=name)]
+    return [pair for path, name in zip(paths, names) for pair in located(path, split, name=name)]
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

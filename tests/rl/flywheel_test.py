@@ -1,5 +1,6 @@
 """The round loop on eight devices: what it leaves behind, that trees grow, splits hold and runs repeat."""
 
+import asyncio
 import dataclasses
 import json
 import shutil
@@ -14,6 +15,7 @@ import transformers
 from flax import nnx
 
 import main
+from envs import registry, world
 from envs.base import Score
 from model.checkpoints import load
 from rl import flywheel, trajectory
@@ -108,6 +110,66 @@ def test_metrics_and_training_rollouts_agree(run):
             np.testing.assert_allclose(row["reward"], np.mean([e["score"]["reward"] for e in here]))
             old = {e["task_id"] for e in here} & {task.id for task in tasks_of(run, 0, "train")}
             assert len(old) == (1 if number else 2)
+
+
+class Faulty(world.World):
+    """A world that fails in a way of its task's root: five of six held-out ones, every other one to train on."""
+
+    WAYS = ("", "exit", "text", "outside", "nan", "cancelled")
+
+    def __init__(self, task, **options):
+        super().__init__(task)
+        number = int(task.root.split("-")[1])
+        self.way = self.WAYS[number % 6] if task.split == "heldout" or number % 2 else ""
+
+    async def reset(self):
+        if self.way == "exit":
+            raise SystemExit(f"lost {object()}")
+        if self.way == "cancelled":
+            raise asyncio.CancelledError
+        return [{"role": "user", "content": "\ud83d"}] if self.way == "text" else await super().reset()
+
+    async def score(self):
+        score = await super().score()
+        reward = {"outside": 1.5, "nan": float("nan")}.get(self.way, np.float32(score.reward))
+        return dataclasses.replace(score, reward=reward)
+
+
+def test_faults_of_every_kind_end_no_run_and_resume_to_the_same_bytes(policy, tmp_path, monkeypatch):
+    """Interrupted after a step whose record is written and whose checkpoint is not; the other run goes through."""
+    monkeypatch.setattr(registry, "make", Faulty)
+    monkeypatch.setattr(rollout.Rollouts, "run", small_run.coin(rollout.Rollouts.run))
+    changes = {"rl__rounds": 1, "evaluate__greedy": False, "synth__train_roots": 4, "synth__heldout_roots": 6,
+               "rl__steps": 3}  # fmt: skip
+    told = []
+
+    def step(number, index, steps, metrics):
+        told.append(metrics)
+        if len(told) == 2:
+            raise KeyboardInterrupt
+        return ""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flywheel.show, "step", step)
+        with pytest.raises(KeyboardInterrupt):
+            flywheel.Flywheel(*config_of(policy, tmp_path / "resumed", **changes)).run()
+    runs = [flywheel.Flywheel(*config_of(policy, tmp_path / name, **changes)) for name in ("resumed", "whole")]
+    assert [run.progress.step for run in runs] == [1, 0]
+    for run in runs:
+        run.run()
+    for resumed, whole in zip(*(jax.tree.leaves(run.trainer.state.params) for run in runs)):
+        np.testing.assert_array_equal(resumed, whole)
+    resumed, whole = (
+        {path.name: path.read_text(encoding="utf-8") for path in (run.workdir / "rollouts").iterdir()} for run in runs
+    )
+    assert resumed == whole
+    errors = "".join(whole.values())
+    for part in ("SystemExit('lost <object object at 0x...>')", "text that UTF-8", "got 1.5", "got nan", "Cancelled"):
+        assert part in errors
+    metrics = lines(runs[1].workdir / "metrics.jsonl")
+    assert 0 < sum(row["faults"] for row in metrics) < 3 * 8 and all(row["signal_groups"] <= 2 for row in metrics)
+    assert int(runs[1].trainer.state.step) == sum(row["updates"] for row in metrics) > 0
+    assert runs[1].progress.rounds[0]["pass_after"]["faults"] > 0
 
 
 def test_trees_grow_and_never_leave_their_split(run):

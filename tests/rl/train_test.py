@@ -113,6 +113,35 @@ def test_rollout_metrics_leave_faults_out_of_the_rates():
     assert "reward -  pass - %  mixed groups 0 %  entropy -  15 tok/s" in show.step(0, 1, 4, faults)
 
 
+def test_a_step_without_a_signal_is_told_apart():
+    """From one in which some group has one, and from metrics of before, which do not say."""
+    metrics = {"reward": 1.0, "signal_groups": 0}
+    assert show.step(0, 1, 4, metrics).endswith("s  NO UPDATE: no group has a signal")
+    assert show.step(0, 1, 4, metrics | {"mixed_groups": None}).endswith("s  NO UPDATE: no group is complete")
+    for other in ({"reward": 1.0, "signal_groups": 2}, {"reward": 1.0}):
+        assert "NO UPDATE" not in show.step(0, 1, 4, other)
+
+
+def test_metrics_are_what_json_can_hold():
+    found = measure.finite({"loss": math.nan, "norm": math.inf, "reward": 0.5, "mfu": None, "faults": 0})
+    assert found == {"loss": None, "norm": None, "reward": 0.5, "mfu": None, "faults": 0}
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [
+        ({"mean": 1.0, "low": 0.5, "high": 1.0}, "100.0 % [50.0, 100.0]"),
+        ({"mean": 1.0, "low": 0.5, "high": 1.0, "episodes": 4, "faults": 0}, "100.0 % [50.0, 100.0]"),
+        (
+            {"mean": 1.0, "low": 0.5, "high": 1.0, "episodes": 1, "faults": 9, "greedy": 0.5, "greedy_faults": 2},
+            "100.0 % [50.0, 100.0] (9 of 10 faulted), greedy 50.0 % (2 faulted)",
+        ),
+    ],
+)
+def test_a_rate_says_what_it_lacks(rate, text):
+    assert show.percent(rate) == text
+
+
 def test_environments_have_rates_of_their_own():
     """Two questions of one world, one of another; a fault counts for nothing, and without anything else for None."""
     worlds = {"a": "search", "b": "data", "c": "search", "d": "reasoning", "unused": "data"}
@@ -215,10 +244,11 @@ def test_groups_without_a_signal_are_sampled_anew():
     assert [call[1] for call in recorder.calls] == [["t0", "t3"], ["t2"], ["t1"]]
     assert [(item.task_id, item.member) for item in items] == [(f"t{i}", m) for i in range(4) for m in range(4)]
     assert [item.task_id for item, _ in recorder.batches[0]] == ["t1"] * 4 and metrics["updates"] == 1
+    assert metrics["signal_groups"] == 1
     assert metrics["refills"] == 2 and metrics["mixed_groups"] == 0.25 and metrics["tokens_per_second"] == 5.0
     recorder = Recorder([1] * 8, minibatches=1, max_refills=5)
     _, metrics = recorder.trainer.step(["t0", "t1"], seed=9, more=lambda taken, count: [])
-    assert metrics["refills"] == 0 and metrics["updates"] == 0
+    assert metrics["refills"] == 0 and metrics["updates"] == 0 and metrics["signal_groups"] == 0
 
 
 def test_groups_under_way_are_trained_on_when_they_have_ended():
@@ -261,6 +291,7 @@ def test_with_a_teacher_every_token_answers_for_itself():
     recorder.trainer.parts.teacher = lambda batch: np.full(batch.tokens.shape, -0.25, np.float32)
     _, metrics = recorder.trainer.step(["t0", "t1"], seed=9)
     (batch,) = recorder.batches
+    assert metrics["signal_groups"] == 2  # whatever the rewards are, unless there is none
     assert batch.sequences == 7 and metrics["updates"] == 1 and metrics["mixed_groups"] == 0.5
     np.testing.assert_array_equal(batch.advantages, 0.75 * batch.loss_mask)  # the sampler's are -1
 

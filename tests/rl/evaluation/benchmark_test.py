@@ -5,10 +5,13 @@ import json
 import pytest
 
 import main
+from envs import actors
+from envs.base import Score, Step
 from rl import setup, stages, trajectory
-from rl.evaluation import scoreboard, suites
+from rl.evaluation import benchmark, scoreboard, suites
 from rl.reports import report
 from rl.rollouts import rollout
+from synth.question import Question
 from tests.support import small_run
 
 pytest.importorskip("bfcl_eval", reason="bfcl-eval is not installed: make setup")
@@ -89,6 +92,68 @@ def test_paper_rows_average_to_the_papers_means():
     for name, row in scoreboard.PAPER.items():
         assert len(row) == len(scoreboard.COLUMNS) + 1
         assert sum(row[:-1]) / 7 == pytest.approx(row[-1], abs=0.11), name
+
+
+def figures(mean, episodes, faults, **more):
+    rest = {"low": mean, "high": mean, "reasons": {"ended": episodes, "error": faults}}
+    return {"mean": mean, "episodes": episodes, "faults": faults, **rest, **more}
+
+
+def test_a_rate_that_lacks_episodes_says_so_wherever_it_stands():
+    """One trial left of ten is no 100.0 without a word, beside the paper's rows or in any other table."""
+    columns = dict.fromkeys(scoreboard.COLUMNS, (10, 0)) | {"tau2 airline": (1, 9), "BFCL-V4 base": (8, 2)}
+    found = {
+        f"suite/{n}": {
+            "tasks": 10, "column": column, "note": "", "comparisons": {},
+            "baselines": {"oracle": 1.0, "idle": 0.0}, "baseline_faults": {"idle": 3} if n == 0 else {},
+            "policies": {"current": figures(1.0, *counts, greedy=0.5, greedy_faults=n)},
+        }
+        for n, (column, counts) in enumerate(columns.items())
+    }  # fmt: skip
+    text = scoreboard.markdown({"trials": 1, "limit": 0, "updates": {"current": 3}, "suites": found})
+    cells = "100.0 (9 of 10 faulted) | 100.0 | 100.0 | 100.0 (2 of 10 faulted) | 100.0 | 100.0 | 100.0"
+    assert f"| **ours, current** | {cells} | 100.0 (11 of 70 faulted) |" in text
+    assert "| suite/0 | 100.0 | 0.0 (3 faulted) |" in text and "| suite/1 | 100.0 | 0.0 |" in text
+    assert "| 50.0 |" in text and "| 50.0 (3 faulted) |" in text
+
+
+class Broken:
+    """An environment that fails on some of its tasks."""
+
+    tools: list = []
+
+    def __init__(self, task, closed):
+        self.task, self.closed = task, closed
+
+    async def reset(self):
+        if self.task.id == "exits":
+            raise SystemExit(1)
+        return [{"role": "user", "content": "?"}]
+
+    async def step(self, message):
+        if self.task.id == "raises":
+            raise ConnectionError("gone")
+        return Step([], True)
+
+    async def score(self):
+        return Score({"outside": 7.0, "none": None, "fails": 0.0}.get(self.task.id, 1.0), {}, [])
+
+    def close(self):
+        self.closed.append(self.task.id)
+
+
+def test_a_baseline_whose_environment_fails_is_counted(capsys):
+    """Of six episodes two have a reward, and one of them passes; all environments are closed."""
+    tasks = [
+        Question(n, n, "", "", 0, 0, "data", "", "", {}) for n in ("exits", "raises", "outside", "none", "fails", "a")
+    ]
+    closed = []
+    suite = suites.Suite(
+        "x/y", tasks, None, 3, 0, {"idle": lambda task: actors.scripted([])}, lambda task: Broken(task, closed)
+    )
+    assert benchmark._baseline(suite, "idle") == (0.5, 4)
+    assert closed == [task.id for task in tasks]
+    assert "x/y, idle: exits faulted: SystemExit(1)" in capsys.readouterr().out
 
 
 def test_killed_evaluation_ends_as_if_nothing_had_happened(evaluate, workdir, tmp_path):

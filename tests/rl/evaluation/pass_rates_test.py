@@ -112,6 +112,8 @@ def test_questions_have_a_pass_rate_per_world():
     found = pass_rates.pass_rate(tasks, episodes(tasks, [0.5, 0.0, 1.0, 0.9]), 200)
     assert found["mean"] == 0.25 and list(found["worlds"]) == ["reasoning", "search"]
     assert flat(found["worlds"]["search"]) == (0.0, 0.0, 0.0) and flat(found["worlds"]["reasoning"]) == (0.0, 0.5, 1.0)
+    faulted = pass_rates.pass_rate(tasks, episodes(tasks, [None, None, None, 1.0]), 200)["worlds"]
+    assert [(world, rate["episodes"], rate["faults"]) for world, rate in faulted.items()] == [("reasoning", 1, 1)]
     assert "worlds" not in pass_rates.pass_rate(made(), episodes(made(), [1.0] * 4), 10)
 
 

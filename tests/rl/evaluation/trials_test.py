@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import learning
 from envs.base import Score
 from rl import trajectory
 from rl.evaluation import trials
@@ -36,6 +37,16 @@ def test_faults_are_no_trials():
     scores = [Score(1.0, {}, []), Score(None, {}, [], "down"), Score(0.9, {}, [])]
     items = [trajectory.Trajectory("t", m, [], [], [], 0, trajectory.ENDED, s, [], [], 1) for m, s in enumerate(scores)]
     assert trials.passes(items, {"t": "r"}) == {"r": {"t": [True, False]}}
+
+
+def test_the_learning_benchmark_counts_faults_as_everything_else_does():
+    """Left out of the passes and counted; with nothing else there is no rate."""
+    scores = [Score(1.0, {}, []), Score(None, {}, [], "down"), Score(0.9, {}, []), Score(1.0, {}, [])]
+    items = [trajectory.Trajectory(n, 0, [], [], [], 0, trajectory.ENDED, s, [], [], 1) for n, s in zip("aabc", scores)]
+    found = learning.measured(items, {"a": "r", "b": "r", "c": "s"})
+    assert found == {"passes": {"r": [1.0, 0.0], "s": [1.0]}, "faults": 1}
+    with pytest.raises(ValueError, match="all 1 held-out episodes faulted; the first: down"):
+        learning.measured(items[1:2], {"a": "r"})
 
 
 @given(st.lists(st.lists(st.tuples(TRIALS, TRIALS), min_size=1, max_size=3), min_size=1, max_size=7))

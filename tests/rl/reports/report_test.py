@@ -146,6 +146,19 @@ def test_worlds_of_reasoning_rounds_have_lines_of_their_own(workdir):
     assert " ".join(line.split()) == "1 data 10.0 [0.0, 20.0] 20.0 [10.0, 30.0] 70.0 [60.0, 80.0] +50.0"
 
 
+def test_rates_that_lack_episodes_say_so(workdir):
+    """And a phase in which all episodes of a world faulted has no rate."""
+    rounds = report.summary(workdir)["rounds"][:1]
+    rounds[0]["pass_before"] |= {"episodes": 1, "faults": 9}
+    assert "50.0 [40.0, 62.5] (9 of 10 faulted)" in report.table(rounds)
+    rate = {"mean": 0.5, "low": 0.5, "high": 0.5, "episodes": 3, "faults": 1}
+    for phases, gain in ((("pass_initial", "pass_after"), "-"), (("pass_before", "pass_after"), "+0.0")):
+        for phase in ("pass_initial", "pass_before", "pass_after"):
+            rounds[0][phase]["worlds"] = {"data": rate} if phase in phases else {}
+        _, line = report.world_table(rounds).splitlines()
+        assert line.split()[-1] == gain and line.count("50.0 [50.0, 50.0] (1 of 4 faulted)") == 2
+
+
 def test_plot_draws_the_curves(workdir):
     steps, rounds = report.plot(workdir).axes
     np.testing.assert_allclose(steps.lines[0].get_ydata(), np.arange(6) / 10)

@@ -116,6 +116,18 @@ def test_results_and_table_by_hand(tmp_path):
     assert cells[3] == ["0.0003", "default", *["failed"] * 5]
 
 
+def test_faults_of_a_run_have_a_column(tmp_path):
+    """Where there are any; a run without them has a 0 there."""
+    write_summary(tmp_path, [(0.5, 0.5, 0.7)])
+    whole = sweep.results(tmp_path)
+    record = json.loads((tmp_path / "summary.json").read_text())
+    record["rounds"][0]["pass_before"]["faults"], record["rounds"][0]["pass_after"]["faults"] = 3, 4
+    (tmp_path / "summary.json").write_text(json.dumps(record))
+    rows = [({"seed": 0}, whole), ({"seed": 1}, sweep.results(tmp_path)), ({"seed": 2}, None)]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in sweep.table(rows).splitlines()]
+    assert [line[-1] for line in (cells[0], *cells[2:])] == ["faults", "0", "7", "failed"]
+
+
 def test_prepare_checks_every_combination_before_anything_runs(argv, tmp_path):
     workdir, runs = sweep.prepare(argv)
     assert workdir == tmp_path / "sweep" and not workdir.exists()

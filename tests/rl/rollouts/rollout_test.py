@@ -1,9 +1,12 @@
 """Group rollouts in small environments: token-exact records, every ending, faults contained, order irrelevant."""
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import json
+import os
+import signal
 import threading
 import time
 
@@ -18,6 +21,7 @@ from model.sampling import sampler
 from model.text import tokenizer
 from model.text.chat import Chat
 from rl import trajectory
+from rl.reports import show
 from rl.rollouts import rollout
 from synth.task import Task
 
@@ -223,16 +227,19 @@ def test_environments_step_concurrently():
     assert [(t.reason, t.turns) for t in played] == [(trajectory.ENDED, 2)] * 3
 
 
-def test_a_prompt_that_does_not_fit_is_refused():
-    """Before anything is sampled, naming the task; environments are closed."""
-    SumEnv.opened.clear()
-    rollouts = make_rollouts()
-    with pytest.raises(ValueError, match="'too long'.*sampler.context=500"):
-        rollouts.run(parts()[3], [task("fits"), task("too long", text="again " * 2000)], range(2), 0)
-    assert rollouts.engine.stats.sampled_tokens == 0
-    assert len(SumEnv.opened) == 4 and all(env.closed for env in SumEnv.opened)
+def test_a_prompt_that_does_not_fit_ends_its_episode():
+    """It is scored where it stands, like whatever else a budget cuts off; the others are as if it were not there."""
+    tasks = [task("fits", 2), task("too long", text="again " * 2000)]
+    played = make_rollouts().run(parts()[3], tasks, range(2), 0)
+    for t in played[2:]:
+        assert t.task_id == "too long" and t.tokens == [] and t.reason == trajectory.CONTEXT
+        assert t.reward == 0.0 and t.turns == 0 and len(t.messages) == 2
+    assert played[:2] == make_rollouts().run(parts()[3], tasks[:1], range(2), 0) and played[0].tokens
+
+
+def test_a_task_that_is_given_twice_is_refused():
     with pytest.raises(ValueError, match="'a', member 1 is given twice"):
-        rollouts.run(parts()[3], [task("a"), task("a")], [1], 0)
+        make_rollouts().run(parts()[3], [task("a"), task("a")], [1], 0)
 
 
 def test_a_hanging_environment_never_delays_the_others():
@@ -321,13 +328,6 @@ def test_no_more_environments_are_open_than_allowed():
     assert max(counts) == 2 and few == make_rollouts().run(parts()[3], TASKS, range(3), 0)
 
 
-def test_a_prompt_that_does_not_fit_may_end_its_episode():
-    tasks = [task("fits", 2), task("too long", text="again " * 2000)]
-    played = make_rollouts(end_long_prompts=True).run(parts()[3], tasks, [0], 0)
-    assert played[0].tokens and played[1].tokens == [] and played[1].reason == trajectory.CONTEXT
-    assert played[1].reward == 0.0 and played[1].turns == 0 and len(played[1].messages) == 2
-
-
 @pytest.mark.parametrize("limit", ["max_turns", "concurrency", "timeout", "retries", "max_faults"])
 def test_impossible_limits_are_named(limit):
     with pytest.raises(ValueError, match=f"env.{limit}"):
@@ -389,6 +389,244 @@ def test_what_fails_at_the_same_time_is_told_together(monkeypatch):
     with pytest.raises(ValueError, match="no message") as caught:
         rollouts.run(parts()[3], TASKS[:1], range(3), 0)
     assert "no message" in caught.value.__notes__[0]
+
+
+class Hostile(Exception):
+    """An exception that cannot be shown."""
+
+    def __repr__(self):
+        raise SystemExit("no text")
+
+    __str__ = __repr__
+
+
+async def cancelled():
+    """Ends in a CancelledError that nobody outside asked for."""
+    inner = asyncio.create_task(asyncio.sleep(60))
+    inner.cancel()
+    await inner
+
+
+async def self_cancelled():
+    """Cancels the task that it runs in, which is not its own."""
+    asyncio.current_task().cancel()
+
+
+async def exits(error):
+    """Raises in a task of its own, as asyncio lets it pass to the whole loop."""
+
+    async def inner():
+        raise error
+
+    await asyncio.create_task(inner())
+
+
+def raises(error):
+    raise error
+
+
+# name -> (what the environment's step does, a part of the fault's line); None: what it hands back is in CORRUPT
+RAISED = {
+    "exit": (lambda: raises(SystemExit(3)), "step: SystemExit(3)"),
+    "interrupt": (lambda: raises(KeyboardInterrupt()), "step: KeyboardInterrupt()"),
+    "generator": (lambda: raises(GeneratorExit()), "step: GeneratorExit()"),
+    "bare": (lambda: raises(BaseException("panic")), "step: BaseException('panic')"),
+    "hostile": (lambda: raises(Hostile()), "step: Hostile, whose text cannot be shown (SystemExit in its __repr__)"),
+    "surrogate": (lambda: raises(OSError("a \ud83d b")), "step: OSError('a \\ud83d b')"),
+    "lines": (lambda: raises(OSError("a\nb")), "step: OSError('a\\nb')"),
+    "cancelled": (cancelled, "step: CancelledError()"),
+    "exit in a task": (lambda: exits(SystemExit(3)), "step: RuntimeError('SystemExit(3) in a task')"),
+    "interrupt in a task": (lambda: exits(KeyboardInterrupt()), "step: RuntimeError('KeyboardInterrupt() in a task')"),
+    "exit in a thread": (lambda: asyncio.to_thread(raises, SystemExit(3)), "step: SystemExit(3)"),
+}
+
+
+def test_whatever_is_raised_ends_its_own_episode():
+    """Also what is no Exception; the record says so in one line, and can be written and read back."""
+
+    class Raising(SumEnv):
+        async def step(self, message):
+            if self.task.id in RAISED and (found := RAISED[self.task.id][0]()) is not None:
+                await found
+            if self.task.id == "self-cancelled" and not self.heard:
+                await self_cancelled()
+            return await super().step(message)
+
+    SumEnv.opened.clear()
+    strange = [task(name, 2) for name in [*RAISED, "self-cancelled"]]
+    played = make_rollouts(make_env=Raising, stops=1).run(parts()[3], [*strange, *TASKS], [0], 0)
+    for t in played:
+        if t.task_id in RAISED:
+            assert t.reason == trajectory.ERROR and t.reward is None
+            assert t.score.error.splitlines()[0].startswith(RAISED[t.task_id][1]), t.score.error
+    healthy = [t for t in played if t.task_id in "abcd"]
+    assert healthy == make_rollouts(stops=1).run(parts()[3], TASKS, [0], 0)
+    assert next(t for t in played if t.task_id == "self-cancelled").reason in (trajectory.ENDED, trajectory.ERROR)
+    assert all(env.closed for env in SumEnv.opened)
+
+
+class Unreadable:
+    def __repr__(self):
+        raise OSError("not for you")
+
+
+HALF = "a \ud83d b"  # half of a character, which UTF-8 cannot hold
+# name -> (stage, what an environment hands back in it, a part of the fault's line)
+CORRUPT = {
+    "text": ("step", Step([{"role": "user", "content": HALF}], False), "messages[0].content: text that UTF-8 cannot"),
+    "last": ("step", Step([{"role": "user", "content": HALF}], True), "messages[0].content: text that UTF-8 cannot"),
+    "bytes": ("step", Step([{"role": "user", "content": b"a"}], True), "messages[0].content: expected JSON data, got"),
+    "id": ("step", Step([{"role": "tool", "content": "", "tool_call_id": {1}}], True), "tool_call_id: expected JSON"),
+    "nan": ("step", Step([{"role": "user", "content": "", "x": float("nan")}], True), "expected a finite number"),
+    "keys": ("step", Step([{"role": "user", "content": "", 1: 2}], True), "expected text as keys, got int"),
+    "role": ("step", Step([{"role": "assistant", "content": ""}], True), "a role that is text and not 'assistant'"),
+    "number": ("step", Step([{"role": "user", "content": 7}], True), "expected content as a string, got int"),
+    "done": ("step", Step([], "yes"), "done: expected True or False, got 'yes'"),
+    "none": ("step", None, "expected an envs.base.Step, got NoneType"),
+    "messages": ("reset", None, "messages: expected a list, got NoneType"),
+    "first": ("reset", [{"role": "user", "content": HALF}], "messages[0].content: text that UTF-8 cannot hold"),
+    "score": ("score", None, "expected an envs.base.Score, got NoneType"),
+    "array": ("score", Score(np.ones(3), {}, []), "reward: expected JSON data, got ndarray"),
+    "not a number": ("score", Score(float("nan"), {}, []), "reward: expected a finite number, got nan"),
+    "infinite": ("score", Score(float("inf"), {}, []), "reward: expected a finite number, got inf"),
+    "digits": ("score", Score("1.0", {}, []), "reward: expected a number in [0, 1] or None, got '1.0'"),
+    "large": ("score", Score(1e30, {}, []), "reward: expected a number in [0, 1] or None, got 1e+30"),
+    "above": ("score", Score(1.766, {}, []), "reward: expected a number in [0, 1] or None, got 1.766"),
+    "below": ("score", Score(-0.5, {}, []), "reward: expected a number in [0, 1] or None, got -0.5"),
+    "strange": ("score", Score(Unreadable(), {}, []), "reward: expected JSON data, got Unreadable"),
+    "subgoals": ("score", Score(1.0, {"a": "yes"}, []), "subgoals.a: expected True or False, got 'yes'"),
+    "violations": ("score", Score(1.0, {}, {"a"}), "violations: expected JSON data, got set"),
+    "delta": ("score", Score(1.0, {}, [], delta={"a": {1}}), "delta.a: expected JSON data, got set"),
+    "half": ("score", Score(None, {}, [], error=HALF), "error: text that UTF-8 cannot hold"),
+}
+
+
+def test_whatever_is_handed_back_ends_its_own_episode(tmp_path, capsys):
+    """What no record can hold is a fault with one line; records are strict JSON and read back as they were."""
+
+    class Corrupt(SumEnv):
+        def corrupt(self, stage):
+            return self.task.id in CORRUPT and CORRUPT[self.task.id][0] == stage
+
+        async def reset(self):
+            return CORRUPT[self.task.id][1] if self.corrupt("reset") else await super().reset()
+
+        async def step(self, message):
+            return CORRUPT[self.task.id][1] if self.corrupt("step") else await super().step(message)
+
+        async def score(self):
+            return CORRUPT[self.task.id][1] if self.corrupt("score") else await super().score()
+
+    class Numpy(Corrupt):
+        async def score(self):
+            score = await super().score()
+            if self.task.id not in "abcd":
+                return score
+            met = {name: np.bool_(met) for name, met in score.subgoals.items()}
+            return dataclasses.replace(score, reward=np.float32(score.reward), subgoals=met)
+
+    strange = [task(name, 1) for name in CORRUPT]
+    played = make_rollouts(make_env=Numpy, stops=1).run(parts()[3], [*strange, *TASKS], [0], 0)
+    for t in played:
+        if t.task_id in CORRUPT:
+            stage, _, expected = CORRUPT[t.task_id]
+            line = t.score.error.splitlines()[0]
+            assert t.reward is None and f"{stage}: ValueError(" in line and expected in line, line
+    plain = make_rollouts(stops=1).run(parts()[3], TASKS, [0], 0)
+    assert [t for t in played if t.task_id in "abcd"] == plain
+    path = tmp_path / "rollouts.jsonl"
+    rollout.write(played, path)
+    assert rollout.read(path) == played
+    for line in path.read_text(encoding="utf-8").splitlines():
+        json.loads(line, parse_constant=raises)
+    show.faults(played)
+    assert f"{len(CORRUPT)} of {len(CORRUPT) + 4} episodes faulted" in capsys.readouterr().out
+
+
+def test_a_record_that_is_no_json_is_refused_and_nothing_is_written(tmp_path):
+    played = make_rollouts(stops=1).run(parts()[3], TASKS[:1], [0], 0)
+    broken = dataclasses.replace(played[0], logprobs=[float("nan")])
+    with pytest.raises(ValueError, match="task 'c', member 0: no record can hold it"):
+        rollout.write([*played, broken], tmp_path / "rollouts.jsonl")
+    assert not (tmp_path / "rollouts.jsonl").exists()
+
+
+@pytest.mark.parametrize("stage", ["reset", "step", "score"])
+def test_an_environment_that_swallows_its_cancellation_is_left_behind(monkeypatch, stage):
+    """It hangs for ever, in a coroutine or in a thread; the others go on, and so does the program."""
+    monkeypatch.setattr("rl.rollouts.episode.PATIENCE", 0.2)
+    monkeypatch.setattr("rl.rollouts.rollout.PATIENCE", 0.2)
+    threads = []
+
+    class Stubborn(SumEnv):
+        async def hang(self, now):
+            if now != stage:
+                return
+            if self.task.id == "thread":
+                threads.append(threading.Event())
+                await asyncio.to_thread(threads[-1].wait)
+            while self.task.id == "stubborn":
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(3600)
+
+        async def reset(self):
+            await self.hang("reset")
+            return await super().reset()
+
+        async def step(self, message):
+            await self.hang("step")
+            return await super().step(message)
+
+        async def score(self):
+            await self.hang("score")
+            return await super().score()
+
+    SumEnv.opened.clear()
+    tasks = [*TASKS, task("stubborn", 2), task("thread", 2)]
+    played = make_rollouts(make_env=Stubborn, timeout=0.5, stops=1).run(parts()[3], tasks, range(2), 0)
+    hung = [t for t in played if t.task_id in ("stubborn", "thread")]
+    assert len(hung) == 4 and all(t.reason == trajectory.ERROR and t.reward is None for t in hung)
+    for t in hung:
+        assert t.score.error.splitlines()[0].count(f"{stage} took longer than env.timeout = 0.5 s: ") == 1
+        assert ("it goes on although its call was cancelled" in t.score.error) == (t.task_id == "stubborn")
+    healthy = [t for t in played if t not in hung]
+    assert healthy == make_rollouts(stops=1).run(parts()[3], TASKS, range(2), 0)
+    assert all(env.closed for env in SumEnv.opened)
+    for event in threads:
+        event.set()
+    alone = make_rollouts(make_env=Stubborn, timeout=0.5, stops=1).run(parts()[3], [task("stubborn", 2)], [0], 0)
+    assert [t.reason for t in alone] == [trajectory.ERROR]
+
+
+def test_an_answer_that_comes_after_the_cancellation_is_too_late():
+    class Late(SumEnv):
+        async def step(self, message):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600 if self.task.id == "b" else 0)
+            return await super().step(message)
+
+    played = make_rollouts(make_env=Late, timeout=0.3, stops=1).run(parts()[3], TASKS, [0], 0)
+    late = [t for t in played if t.reason == trajectory.ERROR]
+    assert [t.task_id for t in late] == ["b"] and "it answered only after its call was cancelled" in late[0].score.error
+
+
+def test_the_users_interrupt_ends_the_run_and_does_not_wait_for_stubborn_environments(monkeypatch):
+    """Ctrl-C while an environment works is not the environment's; everything is closed."""
+    monkeypatch.setattr("rl.rollouts.rollout.PATIENCE", 0.2)
+
+    class Interrupted(SumEnv):
+        async def step(self, message):
+            if self.task.id == "b":
+                os.kill(os.getpid(), signal.SIGINT)
+            while self.task.id == "c":
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(3600)
+            return await super().step(message)
+
+    SumEnv.opened.clear()
+    with pytest.raises(KeyboardInterrupt):
+        make_rollouts(make_env=Interrupted, stops=1).run(parts()[3], TASKS, range(2), 0)
+    assert SumEnv.opened and all(env.closed for env in SumEnv.opened)
 
 
 @pytest.mark.parametrize("stage", ["reset", "step"])
