@@ -57,7 +57,8 @@ class Customer:
     def reply(self, text: str, settled: bool, refused: bool = False) -> tuple[str | None, list[Event]]:
         """Answers one assistant message; arguments and result as in envs.user.User.reply."""
         heard = _heard(text, *self._words)
-        answers, events = [], []
+        answers: list[str] = []
+        events: list[Event] = []
         if heard.consent and not (settled and self._elsewhere(heard)):
             said, events = self._consent(heard, text)
             answers.append(said)
@@ -94,7 +95,7 @@ class Customer:
         if not named:
             return self._unclear(), []
         answers: dict[str, None] = {}
-        events = []
+        events: list[Event] = []
         for proposal in named:
             goals = self._meant(proposal, text, alone=len(named) == 1)
             if proposal.verb != self._script["verb"] or not goals or self._contradicts(text):
@@ -161,7 +162,8 @@ class Customer:
 
     def _told(self, heard: Heard) -> tuple[list[str], list[Event]]:
         """(what the customer tells of the facts that were asked for, the events)."""
-        told, events = [], []
+        told: list[str] = []
+        events: list[Event] = []
         knows = self._script["knows"]
         for fact in heard.asks:
             name = fact if fact in knows else next((n for n, f in knows.items() if fact in f["as"]), None)

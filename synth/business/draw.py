@@ -7,7 +7,7 @@ import string
 from typing import Any
 
 from synth.business.paths import day
-from synth.business.schema import Business, Collection, Field
+from synth.business.schema import Business, Collection, Field, item_of
 
 _SURNAMES = (
     "Adeyemi Almeida Andersen Bakker Bianchi Brandt Castellano Chowdhury Clarke Costa Dahl Delgado Eriksen Farrell "
@@ -89,7 +89,7 @@ def value(field: Field, now: str, rng: random.Random, ids: dict[str, list[str]],
         "date": lambda: day(now, rng.randint(field.low, field.high)),
         "ref": lambda: rng.choice(ids[field.to]) if ids.get(field.to) else "",
         "object": lambda: fields(field.fields, now, rng, ids),
-        "list": lambda: [value(field.of, now, rng, ids) for _ in range(rng.randint(field.min, field.max))],
+        "list": lambda: [value(item_of(field), now, rng, ids) for _ in range(rng.randint(field.min, field.max))],
     }
     if field.optional and rng.random() < 0.4:
         return None

@@ -11,11 +11,11 @@ import dataclasses
 import functools
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from synth.business import clauses
-from synth.business.schema import Action, Business, Condition, field_at
+from synth.business.schema import Business, Condition, Field, field_of
 from synth.trees import expr
 
 
@@ -278,15 +278,15 @@ def truths(b: Business, condition: expr.Expr) -> tuple[str, tuple[bool, ...]]:
     reference = expr.fields(condition)[0]
     choices = b.attributes[reference].choices
     if isinstance(choices[0], int):
-        choices = tuple(sorted({v + step for v in choices for step in (-1, 0, 1)}))
+        choices = tuple(sorted({int(v) + step for v in choices for step in (-1, 0, 1)}))
     return reference, tuple(expr.holds(condition, {reference: v}) for v in choices)
 
 
-def amounts(b: Business):
+def amounts(b: Business) -> Iterator[str]:
     """Yields what the manual says about every amount that follows from the records."""
     for action in b.actions.values():
         for name, argument in action.args.items():
-            if argument.comes == "case" and argument.formula.words:
+            if argument.formula is not None and argument.formula.words:
                 yield f"For {action.gerund[0]}, the {_label(name)} is {argument.formula.words}."
 
 
@@ -294,7 +294,7 @@ def definition(b: Business, reference: str) -> str:
     """What the manual says about a defined term."""
     attribute, kind = b.attributes[reference], reference.split(".")[0]
     fields = b.collections[b.of_kind[kind]].fields
-    told = " and ".join(_condition(condition, field_at(fields, condition.path)) for condition in attribute.when)
+    told = " and ".join(_condition(condition, field_of(fields, condition.path)) for condition in attribute.when)
     a = "an" if attribute.term[0] in "aeiou" else "a"
     said = clauses.plain(b, reference)
     return f"{'An' if said[0] in 'aeiou' else 'A'} {said} counts as {a} {attribute.term} if {told}."
@@ -305,20 +305,15 @@ def _label(path: str) -> str:
     return path.removesuffix("_cents").replace("[]", "").replace(".", " ").replace("_", " ")
 
 
-def _condition(condition: Condition, field: Any) -> str:
+def _condition(condition: Condition, field: Field) -> str:
+    """A condition of a defined term in words."""
     value, label = condition.value, f"its {_label(condition.path)}"
-    if field.type == "date":
-        days = f"{abs(value)} days {'ago' if value < 0 else 'away'}"
-        near = (condition.op == "le") == (value >= 0)
-        return f"{label} is {'at most' if near else 'at least'} {days}"
-    if field.type == "flag":
-        return f"{label} is marked {'true' if (value is True) == (condition.op == 'eq') else 'false'}"
-    told = clauses.money(value) if field.type == "cents" else value
     if isinstance(value, list):
         return f"{label} is one of {', '.join(value)}"
+    if field.type == "flag":
+        return f"{label} is marked {'true' if (value is True) == (condition.op == 'eq') else 'false'}"
+    if field.type == "date" and isinstance(value, int):
+        near = (condition.op == "le") == (value >= 0)
+        return f"{label} is {'at most' if near else 'at least'} {abs(value)} days {'ago' if value < 0 else 'away'}"
+    told = clauses.money(value) if field.type == "cents" and isinstance(value, int) else value
     return f"{label} is {({'eq': '', 'ne': 'not ', 'le': 'at most ', 'ge': 'at least '})[condition.op]}{told}"
-
-
-def gerund(action: Action) -> str:
-    """What an action is called in sentences."""
-    return action.gerund[0]

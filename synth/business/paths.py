@@ -6,7 +6,7 @@ import datetime
 import random
 from typing import Any
 
-from synth.business.schema import Attribute, Condition, Field, Formula, field_at
+from synth.business.schema import Attribute, Condition, Field, Formula, field_at, field_of, item_of
 
 Row = dict[str, Any]
 
@@ -89,10 +89,10 @@ def write(
     elif attribute.kind == "flag":
         put(record, attribute.path, value == "yes")
     elif attribute.kind == "count":
-        field = field_at(fields, attribute.path)
+        item = item_of(field_of(fields, attribute.path))
         items = [*get(record, attribute.path)][: int(value)]
         while len(items) < int(value):
-            items.append(draw.value(field.of, now, rng, {}))
+            items.append(draw.value(item, now, rng, {}))
         put(record, attribute.path, items)
     elif attribute.kind in ("days_until", "days_since"):
         put(record, attribute.path, day(now, int(value) if attribute.kind == "days_until" else -int(value)))
@@ -109,7 +109,7 @@ def _meet(
     for _ in range(1000):
         if holds(condition, record, fields, now) == wanted:
             return
-        put(record, condition.path, draw.value(field_at(fields, condition.path), now, rng, {}))
+        put(record, condition.path, draw.value(field_of(fields, condition.path), now, rng, {}))
     raise ValueError(f"{condition.path} {condition.op} {condition.value!r} can never be {wanted}")
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -158,7 +159,8 @@ class Formula(Record):
 
     op: "path" (the integer at `path`); "sum" (over `lines[].price_cents`); "percent" (`number` percent of `path`,
     rounded down); "times" (`number` times the integer, count or sum at `path`); "days" (`number` times the days from
-    now until the date at `path`); "pick" (`take` of the item of the list at `path` whose flag `where` is true).
+    now until the date at `path`); "pick" (`take` of the first item of the list at `path` whose flag `where` is true, or
+    of the first of all).
     """
 
     op: Literal["path", "sum", "percent", "times", "days", "pick"]
@@ -170,7 +172,7 @@ class Formula(Record):
 
 
 class Argument(Record):
-    """An argument of a write.
+    """An argument of a write. An effect may hold all of its value, not a part of a text.
 
     comes: "record" (the main record's identifier), "user" (only the customer knows it), "case" (follows from the
     records: `formula`), "free" (optional, changes nothing but a log: the customer does not care).
@@ -330,6 +332,21 @@ class Business(Record):
         return self
 
 
+def field_of(fields: dict[str, Field], path: str) -> Field:
+    """The field that a path leads to. Raises KeyError if there is none."""
+    found = field_at(fields, path)
+    if found is None:
+        raise KeyError(path)
+    return found
+
+
+def item_of(field: Field) -> Field:
+    """What the items of a list are. Raises ValueError if the field is no list."""
+    if field.of is None:
+        raise ValueError(f"a field of type {field.type} has no items")
+    return field.of
+
+
 def field_at(fields: dict[str, Field], path: str) -> Field | None:
     """The field that a path (see the module's docstring) leads to; None if there is none."""
     found: Field | None = None
@@ -343,7 +360,7 @@ def field_at(fields: dict[str, Field], path: str) -> Field | None:
     return found
 
 
-def problems(b: Business):
+def problems(b: Business) -> Iterator[str]:
     """Yields what does not fit together in a business."""
     for kind in b.kinds:
         if kind not in b.of_kind:
@@ -410,7 +427,7 @@ def problems(b: Business):
                 yield f"it: {b.record} has no {path!r}"
 
 
-def _refs(fields: dict[str, Field]):
+def _refs(fields: dict[str, Field]) -> Iterator[Field]:
     for field in fields.values():
         if field.type == "ref":
             yield field

@@ -9,7 +9,7 @@ from typing import Any
 
 from synth.business import draw, interpreter, paths
 from synth.business.schema import Action as Write
-from synth.business.schema import Argument, Business, Field
+from synth.business.schema import Argument, Business, Field, field_of
 from synth.trees import expr
 from synth.trees.domains import Action, Domain, Entity
 
@@ -24,7 +24,7 @@ class Service(Domain):
     """The domain of a business. Its entities' fields are the attributes; `Action.copied` is the first argument that
     follows from the records, and `choices` is empty: what a customer may want is drawn per task (`draw_wish`)."""
 
-    business: Business = None
+    business: Business = dataclasses.field(kw_only=True)
 
     @property
     def find_tool(self) -> str:
@@ -79,7 +79,7 @@ class Service(Domain):
         link = state[b.of_kind[b.link]][(record if key in record else owner)[key]]
         return {b.record: record, b.owner: owner, b.link: link}
 
-    def values_of(self, state: interpreter.State, record_id: str, now: str) -> dict[str, Any]:
+    def values_of(self, state: interpreter.State, record_id: str, now: str = "") -> dict[str, Any]:
         """Field reference -> value of every attribute. Raises KeyError if a record is missing."""
         rows = self.rows(state, record_id)
         return {name: self._read(name, rows, now) for name in self.business.attributes}
@@ -88,7 +88,7 @@ class Service(Domain):
         kind = name.split(".")[0]
         return paths.read(self.business.attributes[name], rows[kind], self.fields(kind), now)
 
-    def put(self, state: interpreter.State, record_id: str, reference: str, value: Any, now: str) -> None:
+    def put(self, state: interpreter.State, record_id: str, reference: str, value: Any, now: str = "") -> None:
         """Changes the state so that an attribute of a main record, its owner or its linked record has the value."""
         kind, rng = reference.split(".")[0], random.Random(f"{record_id}/{reference}/{value}")
         row = self.rows(state, record_id)[kind]
@@ -99,21 +99,22 @@ class Service(Domain):
         return self.business.collections[self.business.of_kind[kind]].fields
 
     def arguments(
-        self, action: Action, state: interpreter.State, record_id: str, slots: dict[str, Any], now: str
+        self, action: Action, state: interpreter.State, record_id: str, slots: dict[str, Any], now: str = ""
     ) -> dict[str, Any]:
         """The right arguments of the write, without free ones. slots: what the customer wants, by argument."""
-        rows, found = self.rows(state, record_id), {}
+        rows = self.rows(state, record_id)
+        found: dict[str, Any] = {}
         for name, argument in self.write(action).args.items():
             if argument.comes == "record":
                 found[name] = record_id
             elif argument.comes == "user":
                 found[name] = slots[name]
-            elif argument.comes == "case":
+            elif argument.formula is not None:
                 found[name] = paths.amount(argument.formula, rows, now)
         return found
 
     def written(
-        self, action: Action, state: interpreter.State, arguments: dict[str, Any], now: str
+        self, action: Action, state: interpreter.State, arguments: dict[str, Any], now: str = ""
     ) -> interpreter.State:
         """The records that a write may change, as they are after it. `state` itself is not changed."""
         effect = self._write_effect(action.verb)
@@ -130,7 +131,7 @@ class Service(Domain):
         arguments = self.write(action).args.items()
         return {name: draw_argument(a, now, rng) for name, a in arguments if a.comes == "user"}
 
-    def wishes(self, action: Action, wanted: Any, now: str) -> list[Any]:
+    def wishes(self, action: Action, wanted: Any, now: str = "") -> list[Any]:
         """Up to five values of the slot that a customer might want, `wanted` the last of them."""
         rng, found = random.Random(f"{action.verb}/{wanted}"), []
         for _ in range(50):
@@ -222,7 +223,7 @@ def _example(pattern: str) -> str:
 def _schema(argument: Argument) -> dict[str, Any]:
     """The JSON schema of a write's argument."""
     if argument.comes in ("record", "case"):
-        amount = argument.comes == "case" and argument.formula.op != "pick"
+        amount = argument.formula is not None and argument.formula.op != "pick"
         return {"type": "integer" if amount else "string", "description": argument.describe}
     if argument.type == "address":
         parts = {name: {"type": "string"} for name in ("street", "city", "postcode")}
@@ -238,7 +239,7 @@ def _schema(argument: Argument) -> dict[str, Any]:
 
 def _search_argument(fields: dict[str, Field], path: str) -> dict[str, Any]:
     """The JSON schema of a search criterion."""
-    field = paths.field_at(fields, path)
+    field = field_of(fields, path)
     if field.type in ("integer", "cents"):
         return {"type": "integer"}
     if field.type == "flag":
@@ -269,4 +270,5 @@ def view(b: Business) -> Service:
         Action(name, next(n for n, a in action.args.items() if a.comes == "case"), action.slot, ())
         for name, action in b.actions.items()
     )
-    return Service(b.name, *entities, actions, b)
+    record, owner, link = entities
+    return Service(b.name, record, owner, link, actions, business=b)

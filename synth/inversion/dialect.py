@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from synth.business import clauses, speech
@@ -53,7 +54,7 @@ class Plain:
 
     def begin(self, case: Case) -> list[Step]:
         """Identifies the customer and lists the customer's records."""
-        domain, identity = case.domain, case.script["identity"]
+        domain, identity = service(case), case.script["identity"]
         steps: list[Step] = []
         if not identity["given"]:
             steps.append({"say": f"Could you tell me your {identity['by'].replace('_', ' ')}, please?"})
@@ -73,12 +74,12 @@ class Plain:
 
     def ask(self, case: Case, slot: str) -> str:
         """The question for a missing detail."""
-        argument = case.domain.write(case.action).args[slot]
+        argument = service(case).write(case.action).args[slot]
         return f"Could you tell me the {argument.fact[0]} that you would like, please?"
 
     def confirm(self, case: Case, choice: Any) -> str:
         """The request for consent: the action, the record, and what the customer wants."""
-        domain = case.domain
+        domain = service(case)
         write = domain.write(case.action)
         wanted = case.slots | ({case.action.slot: choice} if choice is not None else {})
         details = [f"{write.args[n].fact[0]}: {stated(write.args[n], v)}" for n, v in wanted.items()]
@@ -90,13 +91,19 @@ class Plain:
         return f"I see several {case.domain.record.collection.replace('_', ' ')} of yours. Which one do you mean?"
 
 
+def service(case: Case) -> Service:
+    """The domain of a business's case."""
+    assert isinstance(case.domain, Service)
+    return case.domain
+
+
 def stated(argument: Any, value: Any) -> str:
     """How an agent writes a value to a customer."""
     if argument.type == "date":
         return value
     if argument.type == "cents":
         return clauses.money(value)
-    return speech.spoken(argument, value, "", None)
+    return speech.spoken(argument, value, "", random.Random(0))
 
 
 TINY, PLAIN = Tiny(), Plain()

@@ -79,7 +79,8 @@ def walk(root: Node, case: Case, judge: Judgement) -> list[Step]:
     steps: list[Step] = words.begin(case)
     if root.kind != "goals":
         return [*steps, *_Walk(case, judge, case.choice if case.given else None).goal(root)]
-    choice, read = case.choice if case.given else None, set()
+    choice = case.choice if case.given else None
+    read: set[str] = set()
     for number, goal in enumerate(case.goals):
         one = _Walk(goal, judge, choice, several=True, read=read)
         done = one.goal(root.child("each"))

@@ -28,9 +28,16 @@ _GENERAL = {"date": ["new_date", "date"], "time": ["new_time", "time"], "address
             "cents": ["amount"], "integer": ["quantity"]}  # fmt: skip
 
 
+def of(workflow: Workflow) -> Service:
+    """The domain of a business's workflow. Raises TypeError for a workflow of the tiny dialect."""
+    if not isinstance(workflow.spec, Service):
+        raise TypeError(f"{workflow.id}: {workflow.domain} is no business")
+    return workflow.spec
+
+
 def policy(workflow: Workflow, now: str) -> str:
     """The manual of the workflow's business, with the rules of the tree."""
-    return manual.render(workflow.spec.business, now, rules(workflow), features(workflow.tree), workflow.root)
+    return manual.render(of(workflow).business, now, rules(workflow), features(workflow.tree), workflow.root)
 
 
 def rules(workflow: Workflow) -> list[manual.Rule]:
@@ -66,7 +73,9 @@ def solve(workflow: Workflow, segments: list[Branch], rng: random.Random) -> dic
     Attributes of the main record have the goal's number behind them ("repair.estimate#1"), because each goal has a
     record of its own; those of the owner and, unless the record refers to it, of the linked record are shared.
     """
-    spec, values, wanted, possible = workflow.spec, conditions.values(workflow), [], {}
+    spec, values = of(workflow), conditions.values(workflow)
+    wanted: list[expr.Expr] = []
+    possible: dict[str, Any] = {}
     own = {spec.record.kind, *([spec.link.kind] if _linked_by_record(spec) else [])}
     for number, segment in enumerate(segments):
         for condition in conditions.constraints(workflow, segment):
@@ -96,7 +105,7 @@ def state(
 
     Raises ValueError if no state fits the segments.
     """
-    spec = workflow.spec
+    spec = of(workflow)
     if (solved := solve(workflow, segments, rng)) is None:
         raise ValueError(f"{workflow.id}: no state satisfies the branch to {segments[-1][-1][0].id}")
     goals = workflow.tree.spec["count"] if workflow.tree.kind == "goals" else 1
@@ -158,7 +167,8 @@ def user(
     rng: random.Random,
 ) -> dict[str, Any]:
     """The customer's script (envs/customer.py). taken: for each goal, node kind -> edge taken. records: the state."""
-    spec, b = workflow.spec, workflow.spec.business
+    spec = of(workflow)
+    b = spec.business
     write, action = b.actions[workflow.verb], workflow.action
     voice = rng.choice(speech.VOICES)
     wish = spec.draw_wish(action, now, rng)
@@ -256,7 +266,7 @@ def _knows(
     b, fields = spec.business, spec.fields(spec.owner.kind)
     write = b.actions[workflow.verb]
     found: dict[str, dict[str, Any]] = {}
-    plain = {"words": [], "as": []}
+    plain: dict[str, Any] = {"words": [], "as": []}
     general = {"name": "full_name", "email": "email", "phone": "phone", "address": "address", "postcode": "postcode"}
     for name, field in fields.items():
         if field.type not in general or general[field.type] in found:
@@ -296,4 +306,4 @@ def _claim(workflow: Workflow, condition: expr.Expr, branch: Branch, values: dic
     value = values[reference]
     if fails:
         value = rng.choice([v for v in workflow.spec.values()[reference] if expr.holds(condition, {reference: v})])
-    return speech.claim(workflow.spec.business, reference, value, rng)
+    return speech.claim(of(workflow).business, reference, value, rng)
