@@ -285,8 +285,8 @@ def _of_participle(
     if asked or _DID.intersection(left) or "you" in left[-2:] or (left and left[0] in _OTHERS):
         return OTHER, True
     if _WAS.intersection(left[-4:]):
-        return (DONE if _NOW.intersection(left) else OTHER), True
-    if left[:2] == ["that", "is"]:
+        return (DONE if _NOW.intersection(left) or "today" in words[start:] else OTHER), True
+    if left[:2] == ["that", "is"] and "been" not in left:
         return LISTED, True  # "that's your repair moved"
     if _BE.intersection(left) and not _PERFECT.intersection(left):
         after = words[start + 1 : start + 3]
