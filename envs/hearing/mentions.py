@@ -75,7 +75,8 @@ _ARTICLES = frozenset("the a an your my our this that any no his her their anoth
 _VAGUE = (
     "one of them", "one of your", "one of the", "one of these", "one of those", "some other", "something", "anything",
     "as we see fit", "some amount", "another day", "another date", "another time", "later date", "later time",
-    "other day", "any others", "as needed", "whenever", "different day", "different date", "yesterday", "whatever", "erm",
+    "other day", "any others", "as needed", "whenever", "different day", "different date", "yesterday", "whatever",
+    "erm",
 )  # fmt: skip
 
 
