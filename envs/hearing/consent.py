@@ -18,6 +18,8 @@ _ANY = frozenset(
     "change update switch amend alter modify move send save apply put make add book fix correct swap get do "
     "process arrange schedule organise".split()
 )
+_DOUBTS = frozenset("already really seriously".split())
+_PRESSURE = frozenset("lose gone expires expire miss".split())
 _YOU = frozenset("you me us".split())
 _RULES = frozenset("policy policies terms".split())
 _SELF = frozenset("i we me".split())
@@ -25,7 +27,7 @@ _CONFIRMED = frozenset("and so with to or by , - – ( both all below above".spl
 _THESE = frozenset("this that it these those".split())
 _THE = frozenset("the a an your this that".split())
 _NOT_CHOICE = frozenset(
-    "not no keep leave wait something anything if should is are do rather would less more so hold stop just "
+    "not no keep leave wait something anything if should is are do would less more so hold stop just "
     "otherwise later".split()
 )
 
@@ -123,7 +125,8 @@ def _sentence(
         elif match.label == "say":
             condition = words[match.start] in cues.CONDITIONS
             obliged = {"must", "have"}.intersection(words[max(0, match.start - 2) : match.start])
-            if not obliged and not _names_fact(words, match, here) and (described or not condition):
+            pressed = "or" in words and _PRESSURE.intersection(words)
+            if not pressed and not obliged and not _names_fact(words, match, here) and (described or not condition):
                 _set(result, "context" if condition else "open", index)
         elif match.label == "tag" and sentence.question:
             if (match.start >= len(words) - 7 or match.start <= 3) and not _own_question(words, match):
@@ -160,6 +163,8 @@ def _listed_question(sentence: Sentence, mention: Mention) -> bool:
     """Whether a fragment with a question mark asks for the write itself: "Cancel K-77?"; not "Any change?"."""
     before = sentence.words[: mention.start]
     if {"you", "any", "did", "is", "are", "still", "to", "for"}.intersection(before):
+        return False
+    if _DOUBTS.intersection(sentence.words):
         return False
     form = sentence.tokens[mention.start].form
     return mention.passive or (form in ("base", "either") and all(w in OPENERS or not w.isalnum() for w in before))

@@ -40,6 +40,12 @@ _WEAK = frozenset(
     "goes comes go come moves move ends end runs run stops stop starts start rises rise stays stay".split()
 )
 _INTO = frozenset("for about on regarding of into over".split())
+_OPEN = frozenset(
+    "one some something anything yesterday fit erm whatever another later other others needed whenever "
+    "different".split()
+)
+_SAID = frozenset("says states stipulates terms".split())
+_MAYBE = frozenset("maybe perhaps possibly hope might hoping".split())
 _ANY = frozenset("such any".split())
 _WILL = frozenset("will would shall".split())
 _HAVE = frozenset("have has".split())
@@ -68,7 +74,9 @@ _MAKING = frozenset(
 _ARTICLES = frozenset("the a an your my our this that any no his her their another".split())
 _VAGUE = (
     "one of them", "one of your", "one of the", "one of these", "one of those", "some other", "something", "anything",
-    "as we see fit", "yesterday", "whatever", "erm",
+    "as we see fit", "some amount", "another day", "another date", "another time", "later date", "later time",
+    "other day", "any others", "as needed", "whenever", "different day", "different date", "yesterday", "whatever",
+    "erm",
 )  # fmt: skip
 
 
@@ -142,7 +150,7 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
     form = tokens[start].form
     begin = _clause(sentence, start)
     left = words[begin:start]
-    if POLICY.intersection(words) and not _I.intersection(left[-4:]) or "says" in words:
+    if POLICY.intersection(words) and not _I.intersection(left[-4:]) or _SAID.intersection(words):
         return BLOCKED, False
     if left and left[0] == ",":
         left = left[1:]
@@ -156,6 +164,8 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
     near = left[-7:]
     if NEGATION.intersection(near) and not (joined and "not" not in near):
         return BLOCKED, False
+    if _MAYBE.intersection(left) or left[:3] == ["let", "us", "say"]:
+        return OTHER, False
     if "feel" in left and "free" in left:
         return OTHER, False
     if _vague(words, start) or _ANY.intersection(near[-2:]):
@@ -285,8 +295,8 @@ def _of_participle(
     if asked or _DID.intersection(left) or "you" in left[-2:] or (left and left[0] in _OTHERS):
         return OTHER, True
     if _WAS.intersection(left[-4:]):
-        return (DONE if _NOW.intersection(left) else OTHER), True
-    if left[:2] == ["that", "is"]:
+        return (DONE if _NOW.intersection(left) or "today" in words[start:] else OTHER), True
+    if left[:2] == ["that", "is"] and "been" not in left:
         return LISTED, True  # "that's your repair moved"
     if _BE.intersection(left) and not _PERFECT.intersection(left):
         after = words[start + 1 : start + 3]
@@ -314,7 +324,7 @@ def _rest(words: list[str], at: int) -> list[str]:
 def _vague(words: list[str], start: int) -> bool:
     """Whether what follows a verb leaves open what it is done to: "one of them", "some other day"."""
     after = words[start + 1 : start + 10]
-    if not {"one", "some", "something", "anything", "yesterday", "fit", "erm", "whatever"}.intersection(after):
+    if not _OPEN.intersection(after):
         return "instead of yours" in " ".join(words[start:])
     text = " ".join(after)
     return any(phrase in text for phrase in _VAGUE)

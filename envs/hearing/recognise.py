@@ -90,7 +90,9 @@ def recognise(text: str, lexicon: Lexicon) -> Heard:
     wants, chosen, offered = consent.asked(said, named, found)
     taken = _consenting(said, found, chosen) if wants else set()
     asks, which = asking.facts_asked(said, lexicon, found, taken)
-    more = any(_has(found[i], "more") and (s.question or _has(found[i], "small")) for i, s in enumerate(said))
+    more = any(
+        _has(found[i], "more") and not {"not", "nothing", "before"}.intersection(s.words) for i, s in enumerate(said)
+    )
     bye = any(_has(found[i], "bye") for i in range(len(said)))
     prefers = any(_has(found[i], "prefer") for i in range(len(said)))
     which = (which or offered or (prefers and not asks and not wants)) and not wants
