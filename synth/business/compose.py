@@ -53,7 +53,8 @@ def _business(d: Draft) -> Data:
         *(english.plain(name.strip()).split()[-1] for name in (d.record, *d.cast["record"].split(","))),
     ]
     return {
-        "name": d.name, "title": d.title, "setting": rules.setting(d), "record": d.record, "owner": d.owner, "link": d.link,
+        "name": d.name, "title": d.title, "setting": rules.setting(d),
+        "record": d.record, "owner": d.owner, "link": d.link,
         "it": [english.fill(text, paths) for text in d.cast["it"]], "nouns": list(dict.fromkeys(nouns))[:3],
         "collections": collections, "attributes": d.attributes, "actions": actions, "searches": searches,
         "identify": folk.ways, "standing": rules.standing(d, actions), "notes": rules.notes(d),

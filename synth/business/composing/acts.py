@@ -13,7 +13,8 @@ from synth.business.composing.draft import Draft
 from synth.business.composing.elements import Data, Fact
 from synth.business.composing.record import Plan
 
-_CHARGED = ("It adds the {arg} to the {balance} of the {holder}.", "The {arg} is added to the {balance} of the {holder}.",
+_CHARGED = ("It adds the {arg} to the {balance} of the {holder}.",
+            "The {arg} is added to the {balance} of the {holder}.",
             "The {holder}'s {balance} rises by the {arg}.")  # fmt: skip
 _TOTALS = {
     "refund": "refunded_cents=refunded amount, credited_cents=credited amount, paid_back_cents=amount paid back",
@@ -212,6 +213,7 @@ def _speak(d: Draft, spec: Data, found: Data, used: set[str]) -> None:
         texts = [text for text in dict.fromkeys(map(d.fill, spec[source])) if text not in used]
         found[key] = d.rng.sample(texts, min(len(texts), d.rng.randint(least, most)))
         used.update(found[key])
+    found["gerund"].sort(key=lambda text: not text.split()[0].endswith("ing"))  # the first is said of amounts
     slot = found["args"][found["slot"]]
     found["wants"], slot["says"] = _fitting(found["wants"], slot["says"])
     family = "" if spec.get("nofam") else spec.get("fam", "")

@@ -72,7 +72,8 @@ def people(d: Draft) -> People:
     kept = {*read, "unpaid", "credit", *rng.sample(able, rng.randint(1, 2))}
     methods, taking = data["methods"], rng.choice(("method_id", "id", "token", "reference"))
     name, pattern = rng.choice(methods["names"]), rng.choice(methods["patterns"])
-    item = {taking: {"type": "id", "pattern": pattern}, "brand": {"type": "text", "values": rng.choice(methods["brands"])},
+    item = {taking: {"type": "id", "pattern": pattern},
+            "brand": {"type": "text", "values": rng.choice(methods["brands"])},
             "last_four": {"type": "digits", "pattern": "####"}}  # fmt: skip
     body: list[tuple[str, Any]] = [(drawn[key].name, drawn[key].field) for key in sorted(kept)]
     body.append((name, {"type": "list", "min": 1, "max": 3, "of": {"type": "object", "fields": item}}))

@@ -58,8 +58,9 @@ class Draft:
         self.thing = self.pick(cast["thing"])
         self.records, self.owners, self.links = (collection(kind) for kind in (self.record, self.owner, self.link))
         self._title()
-        nouns = {"record": self.record, "owner": self.owner, "link": self.link, "thing": self.thing, "line": cast["line"],
-                 "unit": cast["unit"], "option": cast["option"], "place": trade["place"], "staff": self.pick(trade["staff"]),
+        nouns = {"record": self.record, "owner": self.owner, "link": self.link, "thing": self.thing,
+                 "line": cast["line"], "unit": cast["unit"], "option": cast["option"], "place": trade["place"],
+                 "staff": self.pick(trade["staff"]),
                  "holder": rng.choice(self.archetype.get("holder", ["holder"]))}  # fmt: skip
         for key, noun in nouns.items():
             self.words |= english.forms(key, english.plain(noun), cast.get("units", "") if key == "unit" else "")

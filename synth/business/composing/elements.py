@@ -23,8 +23,8 @@ from synth.business.composing import words as english
 
 Data = dict[str, Any]
 PARTS = Path(__file__).parents[1] / "parts"
-_DAYS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 18, 21, 25, 28, 35, 42, 50, 60, 75, 90, 120, 150, 180, 240, 300, 365, 540,
-         730, 1095, 1460, 1825, 2190, 2920)  # fmt: skip
+_DAYS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 18, 21, 25, 28, 35, 42, 50, 60, 75, 90, 120, 150, 180, 240, 300, 365,
+         540, 730, 1095, 1460, 1825, 2190, 2920)  # fmt: skip
 _SUBJECTS = ("the {l} of the {k}", "the {k}'s {l}", "the {l} on the {k} record", "the {l} recorded for the {k}",
              "the {l} in the {k} record", "the {l} that the {k} record shows")  # fmt: skip
 

@@ -127,7 +127,8 @@ def choose(d: Draft, p: Plan, acts: dict[str, Data]) -> None:
 def _plain(fact: Fact) -> bool:
     """Whether a definition, which calls fields by their names, reads well with the fact."""
     named = fact.label == english.plain(fact.name) and fact.spec.get("role") != "fee"
-    return named and fact.field["type"] in ("enum", "cents", "integer")
+    single = fact.label.startswith("number of") or not fact.label.endswith("s") or fact.label.endswith("ss")
+    return named and single and fact.field["type"] in ("enum", "cents", "integer")
 
 
 def _group(d: Draft, p: Plan) -> None:
