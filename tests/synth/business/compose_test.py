@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from synth.business import catalogue, compose, draw, elements, manual, paths, speech, variety
+from synth.business import catalogue, compose, draw, manual, paths, speech, variety
 from synth.business import view as views
-from synth.business import words as english
+from synth.business.composing import elements
+from synth.business.composing import words as english
 from synth.business.schema import Business, field_at
 from synth.trees import domains, expr
 

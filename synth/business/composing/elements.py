@@ -6,7 +6,8 @@ A fact is an entry of parts/*.json: one field of a record, in several namings, f
 - "from", "to": for integers and dates; "share": for amounts, as a part of the trade's price;
 - "hold": lists of values, one of which is drawn, that records have at reset; "offer": value -> how it is said, for what
   customers may want instead, so that a write always changes something;
-- "told": for flags, pairs of clauses for yes and no; "good": which way a standing rule usually goes.
+- "told": for flags, instead of "names": [name, clause for yes, clause for no], one of which is drawn;
+- "good": which way a standing rule usually goes.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import random
 from pathlib import Path
 from typing import Any
 
-from synth.business import words as english
+from synth.business.composing import words as english
 
 Data = dict[str, Any]
-PARTS = Path(__file__).parent / "parts"
-_DAYS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 18, 21, 25, 28, 35, 42, 50, 60, 75, 90, 120, 150, 180, 240, 300, 365, 540,
-         730, 1095, 1460, 1825, 2190, 2920)  # fmt: skip
+PARTS = Path(__file__).parents[1] / "parts"
+_DAYS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 18, 21, 25, 28, 35, 42, 50, 60, 75, 90, 120, 150, 180, 240, 300, 365,
+         540, 730, 1095, 1460, 1825, 2190, 2920)  # fmt: skip
 _SUBJECTS = ("the {l} of the {k}", "the {k}'s {l}", "the {l} on the {k} record", "the {l} recorded for the {k}",
              "the {l} in the {k} record", "the {l} that the {k} record shows")  # fmt: skip
 
@@ -84,7 +85,8 @@ def cents(share: list[float], price: int, rng: random.Random) -> Data:
 
 def fact(spec: Data, words: dict[str, str], price: int, taken: set[str], rng: random.Random) -> Fact:
     """Draws a fact; its name is added to `taken`. Raises ValueError if all of its names are taken."""
-    choices = english.options(spec["names"], words)
+    told = {name: (yes, no) for name, yes, no in spec.get("told", ())}
+    choices = [(name, name) for name in told] or english.options(spec["names"], words)
     rng.shuffle(choices)
     name, label = next((choice for choice in choices if choice[0] not in taken), ("", ""))
     if not name:
@@ -109,6 +111,8 @@ def fact(spec: Data, words: dict[str, str], price: int, taken: set[str], rng: ra
         held = rng.choice(spec["hold"]) if "hold" in spec else spec["values"]
         field["values"] = [english.fill(value, words) for value in held]
         offer = spec.get("offer", {})
+    elif kind == "flag":
+        spec = {**spec, "told": [english.fill(said, words) for said in told[name]]}
     return Fact(spec["key"], name, label, field, spec, name, offer)
 
 
@@ -132,24 +136,32 @@ def ladder(fact: Fact, rng: random.Random) -> list[int]:
     return sorted(rng.sample(found, count))
 
 
-def subjects(label: str, kind: str, used: set[str], rng: random.Random) -> list[str]:
+def subjects(label: str, kind: str, bare: bool, used: set[str], rng: random.Random) -> list[str]:
     """Three or four noun phrases for an attribute, none of them used before."""
     several = [template.format(l=label, k=kind) for template in rng.sample(_SUBJECTS, rng.randint(3, 4))]
-    if " " in label and f"the {label}" not in used and rng.random() < 0.7:
+    if bare and " " in label and f"the {label}" not in used and rng.random() < 0.7:
         several[0] = f"the {label}"
     found = [said for said in several if said not in used]
     used.update(found)
     return found
 
 
-def attribute(fact: Fact, kind: str, words: dict[str, str], used: set[str], rng: random.Random) -> Data:
-    """The attribute that follows from a fact. kind: the record's, in words. used: texts that have a meaning already."""
+def attribute(fact: Fact, kind: str, bare: bool, used: set[str], rng: random.Random) -> Data:
+    """The attribute that follows from a fact.
+
+    Args:
+      fact: the fact.
+      kind: the record's kind, in words.
+      bare: whether the fact may be named without its record ("the due date").
+      used: texts that have a meaning already; those of the attribute are added.
+      rng: draws values and wording.
+    """
     found: Data = {"path": fact.path}
     if fact.field["type"] == "flag":
-        yes, no = (english.fill(said, words) for said in rng.choice(fact.spec["told"]))
+        yes, no = fact.spec["told"]
         used.update((yes, no))
         return found | {"kind": "flag", "told": {"yes": yes, "no": no}, "subjects": [f"the mark {fact.label}"]}
-    found["subjects"] = subjects(fact.label, kind, used, rng)
+    found["subjects"] = subjects(fact.label, kind, bare, used, rng)
     if fact.field["type"] in ("enum", "text"):
         values = fact.field["values"]
         return found | {"kind": "word", "values": values, "told": {v: v.replace("_", " ") for v in values}}

@@ -46,7 +46,7 @@ def upper(text: str) -> str:
 
 def snake(text: str) -> str:
     """The text as a lower-case identifier: "short-notice charge" -> "short_notice_charge"."""
-    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+    return re.sub(r"[^a-z0-9]+", "_", text.lower().replace("'s", "").replace("'", "")).strip("_")
 
 
 def fill(text: str, words: dict[str, str]) -> str:
@@ -56,8 +56,7 @@ def fill(text: str, words: dict[str, str]) -> str:
 
 def forms(key: str, noun: str, many: str = "") -> dict[str, str]:
     """The words that templates may use for a noun: {key}, {keys}, {a_key} and the same with a capital letter."""
-    stem = plural(key)
-    found = {key: noun, stem: many or plural(noun), f"a_{key}": article(noun)}
+    found = {key: noun, f"{key}s": many or plural(noun), f"a_{key}": article(noun)}
     return found | {upper(name): upper(said) for name, said in found.items()}
 
 
