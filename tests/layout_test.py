@@ -23,10 +23,11 @@ MAY_IMPORT = {
 # Rooms of a package, lowest first: each -> the rooms of the same package it may import beside itself.
 ROOMS = {
     "model": {
+        "files": "",
         "network": "",
-        "checkpoints": "network",
+        "checkpoints": "files network",
         "sampling": "network",
-        "text": "",
+        "text": "files",
     },
     "synth": {
         # the records, and what everything else reads or writes them with
@@ -88,7 +89,7 @@ ROOMS = {
         "rounds": "trajectory hosts reports train",
         "flywheel": "trajectory hosts workdir checkpoint rollouts reports setup evaluation warmstart train rounds",
         "compare": "trajectory hosts learn rollouts reports setup flywheel",
-        "stages": "hosts reports setup evaluation warmstart serving plan rounds flywheel compare",
+        "stages": "hosts checkpoint reports setup evaluation warmstart serving plan rounds flywheel compare",
     },
 }
 OURS = {*PACKAGES, "main", "tests", "benchmarks", "notebooks"}
