@@ -35,8 +35,9 @@ ROOMS = {
         "question": "",
         "personas": "",
         "jsonl": "",
+        "tfds_folder": "",
         "keys": "",
-        "dataset": "task question keys",
+        "dataset": "task question tfds_folder keys",
         # from a tree to a gated task
         "trees": "task",
         "operators": "trees",
@@ -48,7 +49,7 @@ ROOMS = {
         "teachers": "task trees operators growth inversion previews",
         # questions
         "corpora": "question personas",
-        "problems": "question personas jsonl gating teachers",
+        "problems": "question personas jsonl tfds_folder gating teachers",
     },
     "envs": {
         "base": "",
