@@ -135,7 +135,13 @@ class Endpoint:
         return JSONResponse(model if name else {"object": "list", "data": [model]})
 
     def _refusal(self, http: HttpRequest) -> Response | None:
-        """The error for a client without the right key; None if the key is right or none is needed."""
+        """The error for a client without the right key; None if the key is right or none is needed.
+
+        Without a key whoever is on this machine may ask, but not the pages that they look at: browsers send Origin.
+        """
+        if not self._api_key and "origin" in http.headers:
+            message = "web pages may not ask this server; set serve.key_env if they shall"
+            return _failure(403, message, "invalid_request_error")
         shown = http.headers.get("authorization", "").removeprefix("Bearer ")
         if not self._api_key or hmac.compare_digest(shown.encode(), self._api_key.encode()):
             return None

@@ -45,9 +45,9 @@ class Broken(Busy):
         raise ZeroDivisionError("a secret")
 
 
-def client(folder=FOLDER, work=Busy, model="policy"):
+def client(folder=FOLDER, work=Busy, model="policy", key=""):
     limits = openai_format.Limits(model, 96, 8, 1.0)
-    app = endpoint.Endpoint(work(), Chat(tokenizer.load(folder)), limits, "", "0").app()
+    app = endpoint.Endpoint(work(), Chat(tokenizer.load(folder)), limits, key, "0").app()
     return TestClient(app, raise_server_exceptions=False, follow_redirects=False)
 
 
@@ -157,6 +157,20 @@ def test_a_model_is_described_by_its_name(name):
         for written in (name, name.replace("/", "%2F")):
             assert web.get(f"/v1/models/{written}").json() == listed
         assert web.get("/v1/models/").json()["data"] == [listed]
+
+
+@pytest.mark.parametrize("origin", ["https://example.org", "http://127.0.0.1:8000", "null"])
+def test_web_pages_may_ask_only_with_a_key(web, origin):
+    """Any page can make its reader's browser ask a server on that machine."""
+    for answer in (
+        web.post(ASKED, json=body(), headers={"Origin": origin}),
+        web.get("/v1/models", headers={"Origin": origin}),
+    ):
+        assert "serve.key_env" in refused(answer, 403)["message"]
+    with client(key="k") as other:
+        given = {"Origin": origin, "Authorization": "Bearer k"}
+        refused(other.post(ASKED, json=body(), headers=given), TAKEN, "rate_limit_error")
+        refused(other.post(ASKED, json=body(), headers={"Origin": origin}), 401, "authentication_error")
 
 
 @pytest.fixture
