@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 import shutil
 
 import jax
@@ -294,6 +295,35 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="config.json: not JSON"):
         load.from_pretrained(tmp_path)
+
+
+class Evil:
+    """Pickled, it leaves a file behind when it is read."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return open, (self.trace, "w")
+
+
+def test_pickles_are_never_read(tmp_path):
+    """Beside the weights or instead of them, under the names that other libraries read."""
+    folder, trace = tmp_path / "policy", str(tmp_path / "trace")
+    our_folder(folder)
+    for name in ("pytorch_model.bin", "model.pt", "consolidated.00.pth", "training_args.bin", "model.ckpt"):
+        (folder / name).write_bytes(pickle.dumps(Evil(trace)))
+    load.from_pretrained(folder)
+    for content in (pickle.dumps(Evil(trace)), None):
+        if content:
+            (folder / "model.safetensors").write_bytes(content)
+        else:
+            (folder / "model.safetensors").unlink()
+        with pytest.raises(ValueError, match="model.safetensors"):
+            load.from_pretrained(folder)
+    assert not (tmp_path / "trace").exists()
+    pickle.loads(pickle.dumps(Evil(trace))).close()
+    assert (tmp_path / "trace").exists()  # it would have
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

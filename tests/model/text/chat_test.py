@@ -420,6 +420,33 @@ def test_a_template_that_does_not_parse_is_refused_by_name(tmp_path):
         chat_lib.Chat(tokenizer_lib.load(tmp_path / "policy"))
 
 
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ cycler.__init__.__globals__.os.system('touch TRACE') }}",
+        "{{ lipsum.__globals__['os'].popen('touch TRACE').read() }}",
+        "{{ joiner.__init__.__globals__.__builtins__.open('TRACE', 'w') }}",
+        "{{ raise_exception.__globals__['jinja2'] }}",
+        "{{ strftime_now.__globals__['__builtins__'] }}",
+        "{{ messages.__class__.__base__.__subclasses__() }}",
+        "{{ '{0.__class__.__init__.__globals__}'.format(messages) }}",
+        "{{ self.__init__.__globals__ }}",
+        "{% include '/etc/passwd' %}",
+        "{% import 'os' as os %}",
+        "{% extends '/etc/passwd' %}",
+        "{{ messages.append({}) }}",
+        "{{ namespace(__class__=1) }}",
+    ],
+)
+def test_a_template_cannot_reach_python(tmp_path, attack):
+    """Nothing is found where the attack looks for it, and the checkpoint is refused."""
+    attack = attack.replace("TRACE", str(tmp_path / "trace"))
+    with pytest.raises(ValueError, match=r"chat template: (\w*Error|UndefinedError|SecurityError|TypeError): "):
+        chat_lib.Chat(_with_template(attack + TINY.chat_template))
+    assert not (tmp_path / "trace").exists()
+
+
 # --- sizes ----------------------------------------------------------------------------------------
 
 
