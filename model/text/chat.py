@@ -211,7 +211,8 @@ class Chat:
         return tokens
 
     def _encode(self, text: str) -> tuple[int, ...]:
-        """Tokens of text; special tokens' spellings in it are ordinary text."""
+        """Tokens of text; special tokens' spellings in it are ordinary text. Raises ValueError for lone surrogates."""
+        text.encode()  # which have no UTF-8; the tokenizer would raise TypeError
 
         def encode() -> tuple[int, ...]:
             # The batch of one: unlike `encode` it lets other threads run meanwhile.

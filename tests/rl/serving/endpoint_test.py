@@ -111,6 +111,28 @@ def test_a_template_that_cannot_read_the_tools_refuses_them(strict):
         assert "chat template" in error["message"]
 
 
+def test_text_that_has_no_utf8_is_refused(web):
+    """Half a character, wherever it stands: JSON can hold it, tokens cannot."""
+    half, call = "a \ud800", {"function": {"name": "f", "arguments": "{}"}}
+    tool = {"type": "function", "function": {"name": "f", "description": half}}
+    asked = {"role": "user", "content": "x"}
+    for changes in (
+        {"messages": [{"role": "user", "content": half}]},
+        {"messages": [{"role": "system", "content": half}, asked]},
+        {"messages": [asked, {"role": "assistant", "content": half}, asked]},
+        {"messages": [asked, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": half}]},
+        {
+            "messages": [
+                asked,
+                {"role": "assistant", "tool_calls": [{"function": {**call["function"], "name": half}}]},
+                asked,
+            ]
+        },
+        {"tools": [tool]},
+    ):
+        refused(web.post(ASKED, content=json.dumps(body(**changes))), 400)
+
+
 @pytest.mark.parametrize("levels", [90, 101, 200, 490, 800, 5000, 100_000])
 @pytest.mark.parametrize("field", ["tools", "messages", "model", "metadata", "temperature", "response_format", "x"])
 def test_what_is_nested_deeply_is_refused_by_name(web, field, levels):
