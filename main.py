@@ -74,6 +74,10 @@ def parse(argv: Sequence[str]) -> Command:
         raise ValueError(f"--workdir={workdir}: is a file, not a folder")
     if values.stage != "plan":
         check_workdir(values.config, workdir, values.stage)
+    if values.stage == "serve":
+        from rl.serving import access  # not at the top: no other stage needs it
+
+        access.api_key(values.config)
     if "llm" in (values.config.synth.teacher, values.config.rl.reward):
         from rl.rounds import clients  # not at the top: no other run needs the OpenAI client
 
@@ -170,8 +174,10 @@ def main(argv: Sequence[str]) -> int:
         except ValueError as error:
             print(f"main.py: {error}", file=sys.stderr)
             return 2
-    reads = stage in ("evaluate", "compare", "serve")
-    leaves_as_it_was = stage == "plan" or config.synth.dry_run or (reads and (workdir / runs.CONFIG_FILE).exists())
+    reads = stage in ("evaluate", "compare")
+    leaves_as_it_was = (
+        stage in ("plan", "serve") or config.synth.dry_run or (reads and (workdir / runs.CONFIG_FILE).exists())
+    )
     with contextlib.ExitStack() as held:
         if stage not in runs.UNLOCKED and not config.synth.dry_run and hosts.first():
             try:

@@ -70,7 +70,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.synth.teacher_users = False  # whether the teacher also words what users say; code checks that facts stay the same
     c.synth.teacher_concurrency = 8  # most simultaneous requests to the teacher; endpoint failures lower the number
     c.synth.teacher_attempts = 5  # attempts per request; if all of them fail, the run stops
-    c.synth.teacher_timeout = 120.0  # seconds before a request fails
+    c.synth.teacher_timeout = 120.0  # seconds that a request may take, up to the last byte of its answer
     c.synth.dry_run = False  # stage=synth only: send nothing, print how many requests and tokens the teacher would need
     c.synth.prompt_price = 0.0  # price of a million prompt tokens, for dry_run and the recorded costs; 0: unknown
     c.synth.completion_price = 0.0  # price of a million completion tokens; 0: unknown

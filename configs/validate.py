@@ -170,10 +170,11 @@ def validate(config: config_dict.ConfigDict, stage: str = "flywheel") -> None:
         _require(not values["synth.dry_run"], "synth.dry_run", f"False for stage {stage}", values["synth.dry_run"])
     if stage == "sft":
         _require(values["rl.sft_steps"] >= 1, "rl.sft_steps", ">= 1 for stage sft", values["rl.sft_steps"])
-    weights = config.model.init == "checkpoint" and stage != "plan"  # which compiles from shapes alone
-    _check_checkpoint("model.checkpoint", config.model.checkpoint, weights)
+    shapes_only = stage == "plan"
+    weights = config.model.init == "checkpoint" and not shapes_only
+    _check_checkpoint("model.checkpoint", config.model.checkpoint, not shapes_only, weights)
     if config.rl.teacher:
-        _check_checkpoint("rl.teacher", config.rl.teacher, True)
+        _check_checkpoint("rl.teacher", config.rl.teacher, True, True)
 
 
 def _require(possible: bool, key: str, text: str, value: Any) -> None:
@@ -290,8 +291,8 @@ def _check_files(values: dict[str, Any]) -> None:
         _require(both, f"reasoning.{about}", text, values[f"reasoning.{about}"])
 
 
-def _check_checkpoint(key: str, value: str, weights: bool) -> None:
-    """Raises ValueError unless the folder has config.json and, if `weights` are to be loaded, safetensors."""
+def _check_checkpoint(key: str, value: str, tokenizer: bool, weights: bool) -> None:
+    """Raises ValueError unless the folder has config.json and, if they will be loaded, safetensors and a tokenizer."""
     folder, name = checkpoint_folder(value), f"{key} = {value!r}"
     if not folder.is_dir():
         raise ValueError(f"{name}: no such folder")
@@ -299,3 +300,6 @@ def _check_checkpoint(key: str, value: str, weights: bool) -> None:
         raise ValueError(f"{name}: the folder has no config.json")
     if weights and not any(folder.glob("*.safetensors")):
         raise ValueError(f"{name}: the folder has no *.safetensors (model.init = 'random' needs none)")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        if tokenizer and not (folder / file).is_file():
+            raise ValueError(f"{name}: the folder has no {file}, which a tokenizer's save_pretrained writes")

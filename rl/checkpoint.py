@@ -200,6 +200,12 @@ class Checkpoints:
         self._manager.close()
 
 
+def any_saved(directory: str | os.PathLike[str]) -> bool:
+    """Whether the folder of a run's checkpoints is there and holds a complete one, whole or not."""
+    folder = pathlib.Path(directory)
+    return folder.is_dir() and any(path.name.isdecimal() for path in folder.iterdir())
+
+
 def _digests(folder: pathlib.Path, names: Sequence[str]) -> dict[str, str | None]:
     """{name: sha256 of that file of the folder, None if it is missing}. Every process reads a share of the files."""
 

@@ -162,6 +162,26 @@ def constant_pass_rates(tasks: Sequence[Task] | Sequence[Question]) -> dict[str,
     return side.constant_pass_rates(tasks)
 
 
+def start(config: config_dict.ConfigDict, workdir: Path) -> config_dict.ConfigDict:
+    """The config with the policy that the run starts from as model.checkpoint: that of the warm start, if there is one.
+
+    Raises ValueError if the warm start has not finished.
+    """
+    if not config.rl.sft_steps:
+        return config
+    warm = workdir / "sft" / "policy"
+    if not warm.exists():
+        raise ValueError(f"{warm} is missing: the warm start (rl.sft_steps) has not finished")
+    return from_folder(config, warm)
+
+
+def from_folder(config: config_dict.ConfigDict, folder: Path) -> config_dict.ConfigDict:
+    """The config with the weights of this folder as model.checkpoint."""
+    config = config.copy_and_resolve_references()
+    config.model.checkpoint, config.model.init = str(folder), "checkpoint"
+    return config
+
+
 def total_rounds(config: config_dict.ConfigDict) -> int:
     """The number of rounds of both flywheels together."""
     return config.reasoning.rounds + config.rl.rounds
@@ -181,14 +201,9 @@ class Flywheel:
         similarity.locate(config.synth.benchmarks)
         self.teacher = agentic.make_teacher(config, workdir)
         self.progress = begin(config, self.teacher)
-        if config.rl.sft_steps:  # the run starts from the policy of the warm start
-            start = workdir / "sft" / "policy"
-            if read_only and not start.exists():
-                raise ValueError(f"{start} is missing: the warm start (rl.sft_steps) has not finished")
+        if config.rl.sft_steps and not read_only:
             sft.run(config, workdir / "sft")
-            config = config.copy_and_resolve_references()
-            config.model.checkpoint, config.model.init = str(start), "checkpoint"
-        self.parts = setup.build(config, workdir)
+        self.parts = setup.build(start(config, workdir), workdir)
         if not read_only:
             (workdir / "rollouts").mkdir(parents=True, exist_ok=True)
         self.checkpoints = checkpoint.Checkpoints(workdir / "checkpoints", config.checkpoint.keep, read_only)
@@ -203,6 +218,8 @@ class Flywheel:
             self.trainer.state, meta = restored
             self.progress, files = Progress(**meta["progress"]), meta["files"]
             print(f"resuming at round {self.progress.round}, step {self.progress.step}", flush=True)
+        elif self.read_only:
+            show.line(f"no checkpoint in {self.checkpoints.directory}: taking the policy that the run started from")
         if not self.read_only and hosts.first():
             if restored is None:
                 self._set_aside()

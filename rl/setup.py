@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from envs import registry
 from envs.base import Env
 from envs.simulation import judge
-from model.checkpoints import load, lora
+from model.checkpoints import generation, load, lora
 from model.network import sharding, transformer
 from model.sampling import constrain, draw, sampler
 from model.text import tokenizer
@@ -318,6 +318,7 @@ def build(config: config_dict.ConfigDict, workdir: Path = Path()) -> Parts:
     """
     mesh = make_mesh(config, jax.devices())
     chat = Chat(tokenizer.load(config.model.checkpoint))
+    generation.read(config.model.checkpoint, chat.stop_ids, chat.tokenizer.pad_token_id)  # what an export will need
     policy, architecture = load.from_pretrained(
         config.model.checkpoint,
         dtype=jnp.dtype(config.model.dtype),

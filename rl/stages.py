@@ -13,11 +13,11 @@ from ml_collections import config_dict
 
 from envs import world
 from model.text import tokenizer
+from rl import checkpoint, flywheel, hosts, setup
 from rl import compare as comparison
-from rl import flywheel, hosts, setup
 from rl.evaluation import benchmark, scoreboard, suites
 from rl.plan import plan_search, planning
-from rl.reports import show
+from rl.reports import report, show
 from rl.rounds import agentic, candidates
 from rl.warmstart import sft as warm_start
 from synth import dataset, operators
@@ -150,25 +150,22 @@ def rl(config: config_dict.ConfigDict, workdir: Path) -> None:
 def evaluate(config: config_dict.ConfigDict, workdir: Path) -> None:
     """Measures evaluate.policies on evaluate.suites, and prints the report and writes it to workdir/evaluation.
 
-    The rest of the workdir is not changed. Raises ValueError if a suite has no tasks or its package is missing.
+    The rest of the workdir is not changed. Raises ValueError if a suite has no tasks or its package is missing, and as
+    `_policies` does.
     """
     agentic.register(config, agentic.make_teacher(config, workdir))
     found = suites.load(config, workdir)
     parts, policies = _policies(config, workdir, config.evaluate.policies.split(","))
     against = Path(config.evaluate.against) if config.evaluate.against else None
-    report = benchmark.Evaluation(parts, workdir / "evaluation").run(found, policies, against)
-    show.line(scoreboard.markdown(report))
+    measured = benchmark.Evaluation(parts, workdir / "evaluation").run(found, policies, against)
+    show.line(scoreboard.markdown(measured))
     show.line(f"in {workdir / 'evaluation'}")
 
 
 def serve(config: config_dict.ConfigDict, workdir: Path) -> None:
-    """Serves the current policy over HTTP until the process is told to stop.
-
-    Raises ValueError if the API key is missing, see rl.serving.serve.api_key.
-    """
+    """Serves the current policy over HTTP until the process is told to stop. Raises ValueError as `_policies` does."""
     from rl.serving import serve as server  # not at the top: no other stage needs a web server
 
-    server.api_key(config)  # raises for a missing key before the policy is loaded
     parts, (policy,) = _policies(config, workdir, ["current"])
     server.run(config, parts, policy.params, f"{policy.updates} updates")
 
@@ -178,21 +175,41 @@ def _policies(
 ) -> tuple[setup.Parts, list[benchmark.Policy]]:
     """(the run's parts, those of its policies "initial" and "current" that `names` asks for).
 
-    If nothing has been trained the two are the same, and only "current" is returned when both are asked for. A workdir
-    without any training is loaded without the optimiser state, which is twice as large as the policy.
+    "current" is, with a line that says so unless it is the first,
+      1. the policy of the newest checkpoint;
+      2. without checkpoints, the exported policy in workdir/policy;
+      3. without that, the one that the run starts from. The two are the same then, and only "current" is returned when
+         both are asked for.
+    In the last two cases no optimiser state is loaded, which is twice as large as the policy.
+    Raises ValueError if a policy cannot be loaded, or if the warm start that it comes from has not finished.
     """
-    if not (workdir / "checkpoints").exists() and not config.rl.sft_steps:
-        parts = setup.build(config, workdir)
-        return parts, [benchmark.Policy("current" if "current" in names else "initial", parts.initial_params, 0)]
-    run = flywheel.Flywheel(config, workdir, read_only=True)
-    updates = int(run.trainer.state.step)
+    exported = workdir / "policy"
+    if checkpoint.any_saved(workdir / "checkpoints"):
+        run = flywheel.Flywheel(config, workdir, read_only=True)
+        parts, current, updates = run.parts, run.trainer.state.params, int(run.trainer.state.step)
+        trained = bool(updates)
+    elif (exported / "config.json").exists():
+        show.line(f"no checkpoint in {workdir / 'checkpoints'}: taking the exported policy in {exported}")
+        current = setup.build(flywheel.from_folder(config, exported), workdir).initial_params
+        parts, updates, trained = setup.build(flywheel.start(config, workdir), workdir), _updates(workdir), True
+    else:
+        first = flywheel.start(config, workdir)
+        show.line(f"nothing has been trained in {workdir}: taking the initial policy, {first.model.checkpoint}")
+        parts = setup.build(first, workdir)
+        current, updates, trained = parts.initial_params, 0, False
     known = {
-        "initial": benchmark.Policy("initial", run.parts.initial_params, 0),
-        "current": benchmark.Policy("current", run.trainer.state.params, updates),
+        "initial": benchmark.Policy("initial", parts.initial_params, 0),
+        "current": benchmark.Policy("current", current, updates),
     }
-    if not updates and "current" in names:
+    if not trained and "current" in names:
         del known["initial"]
-    return run.parts, [policy for name, policy in known.items() if name in names]
+    return parts, [policy for name, policy in known.items() if name in names]
+
+
+def _updates(workdir: Path) -> int:
+    """The number of updates that the workdir's metrics.jsonl tells of."""
+    path = workdir / "metrics.jsonl"
+    return sum(record.get("updates", 0) for record in report.read_lines(path)) if path.exists() else 0
 
 
 def compare(config: config_dict.ConfigDict, workdir: Path) -> None:

@@ -22,6 +22,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import shuffle
 from tensorflow_datasets.proto import tf_example_pb2
 
+from synth import tfds_folder
 from synth.keys import Keys
 from synth.question import Question
 from synth.task import Task
@@ -167,7 +168,7 @@ def stream(directory: str | os.PathLike, split: str) -> Iterator[Task | Question
     """
     if not (Path(directory) / "dataset_info.json").is_file():
         raise FileNotFoundError(f"no task dataset at {directory}")
-    builder = tfds.builder_from_directory(os.fspath(directory))
+    builder = tfds_folder.builder(directory)
     if split not in builder.info.splits:
         raise ValueError(f"dataset {directory} has no split {split!r}; it has {sorted(builder.info.splits)}")
     for record in builder.as_data_source(split):

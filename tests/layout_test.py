@@ -23,10 +23,11 @@ MAY_IMPORT = {
 # Rooms of a package, lowest first: each -> the rooms of the same package it may import beside itself.
 ROOMS = {
     "model": {
+        "files": "",
         "network": "",
-        "checkpoints": "network",
+        "checkpoints": "files network",
         "sampling": "network",
-        "text": "",
+        "text": "files",
     },
     "synth": {
         # the records, and what everything else reads or writes them with
@@ -34,8 +35,9 @@ ROOMS = {
         "question": "",
         "personas": "",
         "jsonl": "",
+        "tfds_folder": "",
         "keys": "",
-        "dataset": "task question keys",
+        "dataset": "task question tfds_folder keys",
         # from a tree to a gated task
         "trees": "task",
         "business": "trees",
@@ -49,7 +51,7 @@ ROOMS = {
         "teachers": "task trees operators growth inversion previews",
         # questions
         "corpora": "question personas",
-        "problems": "question personas jsonl gating teachers",
+        "problems": "question personas jsonl tfds_folder gating teachers",
     },
     "envs": {
         "hearing": "",
@@ -93,7 +95,7 @@ ROOMS = {
         "rounds": "trajectory hosts reports train",
         "flywheel": "trajectory hosts workdir checkpoint rollouts reports setup evaluation warmstart train rounds",
         "compare": "trajectory hosts learn rollouts reports setup flywheel",
-        "stages": "hosts reports setup evaluation warmstart serving plan rounds flywheel compare",
+        "stages": "hosts checkpoint reports setup evaluation warmstart serving plan rounds flywheel compare",
     },
 }
 OURS = {*PACKAGES, "main", "tests", "benchmarks", "notebooks"}

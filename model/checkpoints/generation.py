@@ -5,11 +5,11 @@ Without it `generate()` of transformers, and servers that read the same files, r
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Iterable
 from typing import Any
 
+from model import files
 from model.checkpoints import load
 
 GENERATION_FILE = "generation_config.json"
@@ -28,35 +28,38 @@ def save(path: str | pathlib.Path, source: str | pathlib.Path, stop_ids: Iterabl
       stop_ids: the ids at which sampling stopped in training.
       pad_id: the tokenizer's padding token, None if it has none.
     Raises:
-      ValueError: a file of `source` is not a JSON object.
+      ValueError: a file of `source` is not a JSON object, or its eos_token_id is no id; it names the file.
     """
-    config, settings = (_read(pathlib.Path(source) / name) for name in (load.CONFIG_FILE, GENERATION_FILE))
-    ends = {end for record in (config, settings) for end in _ids(record.get("eos_token_id"))} | set(map(int, stop_ids))
+    special, settings = read(source, stop_ids, pad_id)
+    load.write_json(pathlib.Path(path) / GENERATION_FILE, {**settings, **special})
+    exported = files.read_object(pathlib.Path(path) / load.CONFIG_FILE)
+    load.write_json(pathlib.Path(path) / load.CONFIG_FILE, {**exported, **special})
+
+
+def read(
+    source: str | pathlib.Path, stop_ids: Iterable[int], pad_id: int | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(special ids, sampling settings) that `save` adds, for the same arguments.
+
+    Called before training, so that a broken file is noticed then and not at the export. Raises ValueError as `save`.
+    """
+    paths = [pathlib.Path(source) / name for name in (load.CONFIG_FILE, GENERATION_FILE)]
+    config, settings = (files.read_object(path) if path.is_file() else {} for path in paths)
+    ends = {end for path, record in zip(paths, (config, settings)) for end in _ids(path, record)} | set(
+        map(int, stop_ids)
+    )
     special: dict[str, Any] = {"eos_token_id": sorted(ends)}
     for key, default in (("bos_token_id", None), ("pad_token_id", pad_id)):
         found = settings.get(key, config.get(key))
         if (value := default if found is None else found) is not None:
             special[key] = value
-    load.write_json(pathlib.Path(path) / GENERATION_FILE, {**settings, **special})
-    exported = _read(pathlib.Path(path) / load.CONFIG_FILE)
-    load.write_json(pathlib.Path(path) / load.CONFIG_FILE, {**exported, **special})
+    return special, settings
 
 
-def _ids(value: int | list[int] | None) -> list[int]:
-    """An `eos_token_id` as a list: configs have one id, several, or none."""
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
-
-
-def _read(file: pathlib.Path) -> dict[str, Any]:
-    """The object in a JSON file; {} if there is no such file. Raises ValueError, naming the file."""
-    if not file.is_file():
-        return {}
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: not JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{file}: expected a JSON object, got {type(found).__name__}")
+def _ids(file: pathlib.Path, record: dict[str, Any]) -> list[int]:
+    """The eos_token_id of a file's record as a list: there are one id, several, or none. Raises ValueError."""
+    value = record.get("eos_token_id")
+    found = [] if value is None else value if isinstance(value, list) else [value]
+    if not all(type(end) is int for end in found):
+        raise ValueError(f"{file}: eos_token_id: expected a token id or a list of them, found {value!r}")
     return found

@@ -7,10 +7,10 @@ is not implemented never loads as a different model.
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
+from model import files
 from model.network import rope, transformer
 
 CONFIG_FILE = "config.json"
@@ -32,6 +32,13 @@ KEYS = {
     "qwen3_moe": {**PLAIN, **MOE, "attention_bias": bool},
 }
 ALIASES = {"num_local_experts": "num_experts"}  # transformers 5's name
+# The most that these keys may ask for, far beyond any model. The work of reading a config grows with some of them, and
+# it is done before the weights are looked at.
+MOST = {
+    "num_hidden_layers": 1000, "num_experts": 10_000, "vocab_size": 10**8, "hidden_size": 10**6,
+    "intermediate_size": 10**7, "moe_intermediate_size": 10**7, "num_attention_heads": 10**5,
+    "num_key_value_heads": 10**5, "head_dim": 10**5, "max_position_embeddings": 10**9,
+}  # fmt: skip
 # Keys that need special treatment, see `_parse`.
 SPECIAL = {
     "model_type", "rope_theta", "rope_parameters", "rope_scaling", "use_sliding_window", "sliding_window",
@@ -75,12 +82,7 @@ def read(path: str | pathlib.Path) -> transformer.Config:
     file = path / CONFIG_FILE
     if not file.is_file():
         raise ValueError(f"model checkpoint: {file} is missing")
-    try:
-        raw = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file}: not JSON: {error}") from error
-    if not isinstance(raw, dict):
-        raise ValueError(f"{file}: expected a JSON object, found {type(raw).__name__}")
+    raw = files.read_object(file)
     try:
         return _parse(raw)
     except ValueError as error:
@@ -110,6 +112,8 @@ def _parse(raw: dict[str, Any]) -> transformer.Config:
     for key, kind in KEYS[family].items():
         if given.get(key) is not None:
             values[key] = _typed(key, kind, given[key])
+            if key in MOST and not 1 <= values[key] <= MOST[key]:
+                raise ValueError(f"{key}: expected 1 to {MOST[key]}, found {values[key]}")
     if "head_dim" not in values and (family != "qwen3" or "head_dim" in given) and "hidden_size" in values:
         values["head_dim"] = values["hidden_size"] // values.get("num_attention_heads", 1)
     for field in dataclasses.fields(transformer.Config):

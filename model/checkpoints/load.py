@@ -22,6 +22,7 @@ import safetensors.numpy
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, Sharding, SingleDeviceSharding
 
+from model import files
 from model.checkpoints import hf_config
 from model.network import sharding, transformer
 
@@ -231,7 +232,7 @@ def _weight_files(path: pathlib.Path) -> dict[pathlib.Path, set[str] | None]:
     if not index.is_file():
         raise ValueError(f"model checkpoint: {path} holds neither {WEIGHTS_FILE} nor {INDEX_FILE}")
     try:
-        weight_map = dict(json.loads(index.read_text())["weight_map"])
+        weight_map = dict(files.read_object(index)["weight_map"])
         names = sorted(set(weight_map.values()))
         outside = [name for name in names if pathlib.PurePath(name).name != name]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -252,17 +253,35 @@ def _open(file: pathlib.Path) -> Any:
         raise ValueError(f"{file}: not a readable safetensors file: {error}") from error
 
 
+def _check_count(path: pathlib.Path, found: int, config: transformer.Config) -> None:
+    """Raises ValueError if config.json asks for far more tensors than there are: naming them all would take long."""
+    parameters = config.parameters()
+    sizes = [
+        (len(parameters[own].layers) or 1) * (config.num_experts if "{expert}" in template else 1)
+        for template, (own, _) in TABLE.items()
+        if own in parameters
+    ]
+    if sum(sizes) > 2 * found + 100:
+        raise ValueError(f"{path}: {CONFIG_FILE} describes {sum(sizes)} tensors, and the files hold {found}")
+
+
 def _check_tensors(path: pathlib.Path, found: dict[str, Any], expected: dict[str, Tensor]) -> None:
     """Raises ValueError if the tensor names, shapes or dtypes in the files' headers do not fit the architecture."""
     missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or unexpected:
-        raise ValueError(f"{path}: tensors do not match {CONFIG_FILE}: missing {missing}, unexpected {unexpected}")
+        listed = f"missing {_some(missing)}, unexpected {_some(unexpected)}"
+        raise ValueError(f"{path}: tensors do not match {CONFIG_FILE}: {listed}")
     for name, tensor in expected.items():
         header = found[name].get_slice(name)
         if tuple(header.get_shape()) != tensor.hf_shape:
             raise ValueError(f"{path}: {name}: expected shape {tensor.hf_shape}, found {tuple(header.get_shape())}")
         if header.get_dtype() not in SOURCE_DTYPES:
             raise ValueError(f"{path}: {name}: expected a dtype of {SOURCE_DTYPES}, found {header.get_dtype()}")
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    """The names; of many the first few, and how many more there are."""
+    return f"{names[:most]} and {len(names) - most} more" if names[most:] else str(names)
 
 
 def _drop_tied_head(path: pathlib.Path, found: dict[str, Any]) -> None:
@@ -288,6 +307,7 @@ def _read_params(path: pathlib.Path, config: transformer.Config, dtype: Any, sha
         found |= {name: opened for name in opened.keys() if listed is None or name in listed}
     if config.tie_word_embeddings:
         _drop_tied_head(path, found)
+    _check_count(path, len(found), config)
     expected = hf_tensors(config)
     _check_tensors(path, found, expected)
     places = None if shardings is None else dict(nnx.to_flat_state(shardings))

@@ -13,15 +13,16 @@ special tokens the result equals the tokenizer's encoding of the rendered templa
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import tokenizers
 from transformers import PreTrainedTokenizerFast
+
+from model.text.recent import Recent
 
 # An OpenAI-style chat message: {"role", "content", "tool_calls"?, "tool_call_id"?}.
 Message = dict[str, Any]
@@ -31,7 +32,9 @@ Message = dict[str, Any]
 _MARK, _HOLE = "\ue000", "\ue001"
 _HOLES = re.compile(f"{_HOLE}([0-9]+){_HOLE}")
 _ARGUMENTS = re.compile(rf'\{{"({_HOLES.pattern})": ?0\}}')  # dummy arguments of a call: {hole: 0}
-_CACHED = 2048  # size of each cache of a Chat: encoded texts and patterns
+_KEPT = 1 << 22  # most characters and tokens that a Chat keeps of what it has encoded and rendered: about 40 MB
+
+_HERMES = 'calls like <tool_call>{"name": ..., "arguments": {...}}</tool_call> (Hermes), the only ones implemented'
 
 # A part of a rendered conversation: the id of a special token, or text with holes.
 _Segment = int | str
@@ -48,9 +51,9 @@ class _Block(NamedTuple):
 class Chat:
     """Encodes and parses conversations for one tokenizer. Stateless except for its caches.
 
-    Raises ValueError if the tokenizer has no chat template or lacks <|im_end|>, <tool_call> or </tool_call> as single
-    tokens. The methods raise ValueError if the template is not ChatML with Hermes tool calls, if it refuses a
-    conversation, or if a message is malformed.
+    Raises ValueError, naming the tokenizer's folder, if it lacks <|im_end|>, <tool_call> or </tool_call> as single
+    tokens, or if its chat template is missing or none that can be used (see `_check_format`). The methods raise
+    ValueError if the template refuses a conversation, or if a message is malformed.
 
     stop_ids: the ids that end a turn (<|im_end|>, <|endoftext|> and the tokenizer's eos).
     """
@@ -69,11 +72,27 @@ class Chat:
         ends = {self._im_end, special.get("<|endoftext|>"), tokenizer.eos_token_id}
         self.stop_ids = frozenset(end for end in ends if end is not None)
         self._plain = _without_added_tokens(tokenizer.backend_tokenizer)
-        # One cache per object, not per class, so that it is freed with the object.
-        self._encode = functools.lru_cache(_CACHED)(self._encode)
-        self._prompt_pattern = functools.lru_cache(_CACHED)(self._prompt_pattern)
-        self._increment_pattern = functools.lru_cache(_CACHED)(self._increment_pattern)
-        self._assistant_pattern = functools.lru_cache(_CACHED)(self._assistant_pattern)
+        self._widest = _widest(tokenizer.backend_tokenizer)
+        self._kept = Recent(_KEPT)  # encoded texts, and patterns of roles
+        try:
+            self._check_format()
+        except ValueError as error:
+            raise ValueError(f"tokenizer {tokenizer.name_or_path!r}: {error}") from error
+
+    def _check_format(self) -> None:
+        """Raises ValueError unless the template writes turns and results of tools as this module fills them, and calls
+        as it reads them. The one place where that is decided.
+
+        A policy with another format of calls (XML, say) would be sampled well, and each of its calls would be read as
+        one without a name.
+        """
+        function = {"name": "tool", "arguments": json.dumps({"key": "value"})}
+        for content in ("", "text"):
+            tokens = self.assistant({"role": "assistant", "content": content, "tool_calls": [{"function": function}]})
+            read = self.parse(tokens, 0)
+            if (read["content"], [c["function"] for c in read.get("tool_calls", ())]) != (content, [function]):
+                raise ValueError(f"chat template: expected {_HERMES}, got {self._plain_text(tokens)!r}")
+        self.increment([{"role": "tool", "tool_call_id": "call_0_0", "content": "text"}])
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[dict] | None = None) -> list[int]:
         """Tokens of the tools, the messages before the first assistant turn, and the generation prompt.
@@ -83,7 +102,8 @@ class Chat:
         """
         contents = [_content(message) for message in messages]
         schemas = json.dumps(list(tools), ensure_ascii=False) if tools else ""
-        return self._fill(self._prompt_pattern(_pattern(messages, contents), schemas), contents)
+        pattern = _pattern(messages, contents)
+        return self._fill(self._segments_of(self._prompt_pattern, pattern, schemas), contents)
 
     def increment(self, messages: Sequence[Message]) -> list[int]:
         """Tokens to append after a sampled turn that ends in <|im_end|>: the messages and the next generation prompt.
@@ -92,7 +112,7 @@ class Chat:
         <|im_end|> ("\\n"). Raises ValueError if a message is an assistant's or a content is not text.
         """
         contents = [_content(message) for message in messages]
-        return self._fill(self._increment_pattern(_pattern(messages, contents)), contents)
+        return self._fill(self._segments_of(self._increment_pattern, _pattern(messages, contents)), contents)
 
     def assistant(self, message: Message) -> list[int]:
         """Tokens of an assistant message as the policy would sample them, up to and including <|im_end|>.
@@ -105,7 +125,7 @@ class Chat:
         texts = [_content(message), *itertools.chain.from_iterable((c["name"], c["arguments"]) for c in calls)]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"tool call: expected name and arguments (JSON text) as strings, got {calls!r}")
-        return self._fill(self._assistant_pattern(bool(texts[0]), len(calls)), texts)
+        return self._fill(self._segments_of(self._assistant_pattern, bool(texts[0]), len(calls)), texts)
 
     def encode(self, messages: Sequence[Message], tools: Sequence[dict] | None = None) -> tuple[list[int], list[int]]:
         """Returns (tokens, loss_mask) of a whole conversation, both of length T, built like those of a rollout.
@@ -124,6 +144,17 @@ class Chat:
             tokens += sampled + appended
             loss_mask += [1] * len(sampled) + [0] * len(appended)
         return tokens, loss_mask
+
+    def least_tokens(self, messages: Sequence[Message]) -> int:
+        """A lower bound of the number of tokens of a conversation, from the size of its texts alone.
+
+        So one that is far too long is known without encoding it, which takes seconds for megabytes.
+        """
+        if not self._widest:
+            return 0
+        texts = [_content(message) for message in messages]
+        texts += [call["function"]["arguments"] for message in messages for call in message.get("tool_calls") or ()]
+        return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) // self._widest
 
     def parse(self, tokens: Iterable[int], turn: int) -> Message:
         """Parses sampled tokens into an assistant message with call ids "call_<turn>_<i>". Never raises.
@@ -180,8 +211,18 @@ class Chat:
         return tokens
 
     def _encode(self, text: str) -> tuple[int, ...]:
-        """Tokens of text; special tokens' spellings in it are ordinary text."""
-        return tuple(self._plain.encode(text, add_special_tokens=False).ids)
+        """Tokens of text; special tokens' spellings in it are ordinary text. Raises ValueError for lone surrogates."""
+        text.encode()  # which have no UTF-8; the tokenizer would raise TypeError
+
+        def encode() -> tuple[int, ...]:
+            # The batch of one: unlike `encode` it lets other threads run meanwhile.
+            return tuple(self._plain.encode_batch_fast([text], add_special_tokens=False)[0].ids)
+
+        return self._kept.make(text, encode, lambda tokens: len(text) + len(tokens))
+
+    def _segments_of(self, make: Callable[..., tuple[_Segment, ...]], *key: Any) -> tuple[_Segment, ...]:
+        """make(*key), one of the methods below, rendered once as long as it is kept."""
+        return self._kept.make((make.__name__, *key), lambda: make(*key), lambda found: _size(key) + _size(found))
 
     def _prompt_pattern(self, pattern: tuple[tuple[str, bool], ...], schemas: str) -> tuple[_Segment, ...]:
         """The pattern that `prompt` fills, for these (role, has content). schemas: tools as JSON, "" for none."""
@@ -216,10 +257,11 @@ class Chat:
         prompt, whole = self._render([user], None, True), self._render([user, message], None, False)
         turn, ended, _ = whole.removeprefix(prompt).partition("<|im_end|>")
         if not whole.startswith(prompt) or not ended:
-            raise ValueError("chat template: expected a turn to go on from the generation prompt to <|im_end|>")
+            raise ValueError("chat template: expected a turn from the generation prompt to <|im_end|> (ChatML)")
+        written = turn
         turn, found = _ARGUMENTS.subn(r"\1", turn)
         if found != calls:
-            raise ValueError(f"chat template: expected arguments of calls as JSON objects (Hermes), got {turn!r}")
+            raise ValueError(f"chat template: expected {_HERMES}, got {_HOLES.sub('...', written)!r}")
         return self._segments(turn + ended, [has_content] + [True] * 2 * calls)
 
     def _render(self, messages: list[Message], tools: list[dict] | None, generation: bool) -> str:
@@ -236,7 +278,8 @@ class Chat:
         """Splits rendered text at its special tokens. Raises ValueError unless hole i occurs filled[i] times."""
         expected = [str(i) for i, has_content in enumerate(filled) if has_content]
         if sorted(_HOLES.findall(text), key=int) != expected:
-            raise ValueError(f"chat template: expected each content and call once and unaltered, got {text!r}")
+            shown = _HOLES.sub("...", text)
+            raise ValueError(f"chat template: expected each content and call once and unaltered, got {shown!r}")
         segments, start = [], 0
         for special in self._special_text.finditer(text):
             segments += [text[start : special.start()], self._special[special[0]]]
@@ -256,6 +299,25 @@ def _without_added_tokens(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer
     if backend.pre_tokenizer is not None:
         plain.pre_tokenizer = backend.pre_tokenizer
     return plain
+
+
+def _size(value: Any) -> int:
+    """The characters of a text; for a tuple, those of all texts in it and one for everything else."""
+    return sum(map(_size, value)) if isinstance(value, tuple) else len(value) if isinstance(value, str) else 1
+
+
+def _widest(backend: tokenizers.Tokenizer) -> int:
+    """The most bytes of text that a token can stand for, 0 if there is no bound.
+
+    BPE without an unknown token loses no byte. A normaliser may compose characters: NFC makes at most three bytes one.
+    """
+    if not isinstance(backend.model, tokenizers.models.BPE) or backend.model.unk_token is not None:
+        return 0
+    if backend.normalizer is not None and not isinstance(backend.normalizer, tokenizers.normalizers.NFC):
+        return 0
+    # At least the bytes it stands for: byte-level spellings write a byte as one character of one or two bytes.
+    widest = max(len(token.encode()) for token in backend.get_vocab())
+    return widest if backend.normalizer is None else 3 * widest
 
 
 def _content(message: Message) -> str:

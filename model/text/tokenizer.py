@@ -7,6 +7,7 @@ Real checkpoints have their own tokenizer (`load`). The tokenizer of the tiny co
 from __future__ import annotations
 
 import os
+import pathlib
 import re
 from collections.abc import Iterable, Iterator
 
@@ -14,6 +15,11 @@ import tokenizers
 import transformers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+
+from model import files
+
+TOKENIZER_FILE, CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
+OTHER_FILES = ("special_tokens_map.json", "added_tokens.json")  # which transformers reads, too, if they are there
 
 # The added tokens of Qwen3 that text agents use, in the order of their ids in Qwen3. The value is HF's `special` flag,
 # as in added_tokens_decoder of Qwen3's tokenizer_config.json. Decoding with skip_special_tokens drops only tokens with
@@ -117,18 +123,37 @@ CHAT_TEMPLATE = r"""
 def load(path: str | os.PathLike[str]) -> PreTrainedTokenizerFast:
     """Loads the tokenizer of an HF folder, from local files only.
 
-    Raises ValueError, naming the folder and the file, if the folder, tokenizer.json or tokenizer_config.json is
-    missing.
+    Raises ValueError, naming the file, if the folder, tokenizer.json or tokenizer_config.json is missing, or if a file
+    does not parse. Whether the chat template is one that can be used is for `chat.Chat` to say.
     """
-    folder = os.fspath(path)
-    if not os.path.isdir(folder):
-        raise ValueError(f"tokenizer folder {folder!r} does not exist (or is not a folder)")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        if not os.path.isfile(os.path.join(folder, name)):
-            raise ValueError(f"tokenizer folder {folder!r} has no {name}: expected a folder saved by transformers")
-    found = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    found.init_kwargs.pop("local_files_only", None)  # `save` would write it as a property of the tokenizer
+    folder = pathlib.Path(path)
+    if not folder.is_dir():
+        raise ValueError(f"tokenizer folder {str(folder)!r} does not exist (or is not a folder)")
+    for name in (TOKENIZER_FILE, CONFIG_FILE):
+        if not (folder / name).is_file():
+            raise ValueError(f"tokenizer folder {str(folder)!r} has no {name}: expected a folder saved by transformers")
+    for name in (TOKENIZER_FILE, CONFIG_FILE, *OTHER_FILES):
+        if (folder / name).is_file():
+            files.read_object(folder / name)
+    try:
+        tokenizers.Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    except Exception as error:  # the library raises nothing more specific
+        raise ValueError(f"{folder / TOKENIZER_FILE}: not a tokenizer ({_line(error)})") from None
+    try:
+        # Code that the folder may name or hold is never run.
+        found = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # anything, if a value in one of the files is of another type than it should be
+        raise ValueError(f"{folder / CONFIG_FILE}: transformers cannot load the tokenizer ({_line(error)})") from None
+    if not isinstance(found, PreTrainedTokenizerFast):
+        raise ValueError(f"{folder / CONFIG_FILE}: tokenizer_class: expected a fast one, got {type(found).__name__}")
+    for kept in ("local_files_only", "trust_remote_code"):
+        found.init_kwargs.pop(kept, None)  # `save` would write it as a property of the tokenizer
     return found
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error, not too long."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def save(tokenizer: PreTrainedTokenizerFast, path: str | os.PathLike[str]) -> None:

@@ -13,7 +13,6 @@ So the same request with the same seed gets the same answer, whatever other requ
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import hashlib
 import hmac
@@ -21,6 +20,7 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -33,35 +33,37 @@ from starlette.routing import Route
 
 from model.sampling import draw
 from model.text.chat import Chat, Message
+from model.text.recent import Recent
 from rl.serving import openai_format
 from rl.serving.batcher import Batcher, Job, OverloadedError, Progress, StoppedError
 from rl.serving.openai_format import BadRequestError, Limits, Reply
 
 SEED_NAME = "chat"  # takes the place of the task id in random keys
-MOST_BYTES = 32 * 2**20  # of a request's body
-REMEMBERED = 4096  # sampled turns whose tokens are kept
+# A body may have this many bytes, and more for every token of the context. Written as JSON, with tools and with escapes
+# like \u4f60, a token takes 5 bytes on average, seldom more than 15.
+MOST_BYTES, MOST_BYTES_PER_TOKEN = 2**20, 32
+UPLOAD = 120.0  # seconds that a client may take to send a body
+MOST_ARRIVING = 256  # requests at a time that are sent or read; further ones are answered with 429
+READERS = 2  # threads in which bodies are decoded, checked and encoded
+REMEMBERED = 2**21  # tokens of sampled turns that are kept
+MOST_QUOTED = 1000  # characters of an error message, which may quote what a client sent
 
 Telling = asyncio.Queue[tuple[int, Progress | Exception]]
 
 
 class Turns:
-    """The tokens of the latest sampled turns, by the tokens before a turn and its message. Keeps REMEMBERED turns."""
+    """The tokens of the latest sampled turns, by the tokens before a turn and its message. Keeps REMEMBERED tokens."""
 
     def __init__(self):
-        self._tokens: collections.OrderedDict[bytes, list[int]] = collections.OrderedDict()
+        self._tokens = Recent(REMEMBERED)
 
     def note(self, before: Sequence[int], message: Message, sampled: list[int]) -> None:
         """Stores the tokens of a turn: `sampled` follows the tokens `before` and reads as `message`."""
-        self._tokens[_key(before, message)] = sampled
-        if len(self._tokens) > REMEMBERED:
-            self._tokens.popitem(last=False)
+        self._tokens.put(_key(before, message), sampled, len(sampled) + 1)
 
     def recall(self, before: Sequence[int], message: Message) -> list[int] | None:
         """The tokens of the turn that follows `before` and reads as `message`; None if they are not stored."""
-        key = _key(before, message)
-        if key in self._tokens:
-            self._tokens.move_to_end(key)
-        return self._tokens.get(key)
+        return self._tokens.get(_key(before, message))
 
 
 def _key(before: Sequence[int], message: Message) -> bytes:
@@ -83,6 +85,11 @@ class Endpoint:
         self._api_key, self._version = api_key, version
         self._started = int(time.time())
         self._turns = Turns()
+        # Reading megabytes takes long, and the loop must go on for others. Threads of its own: however much there is to
+        # read, the engine's steps find one, too.
+        self._readers = ThreadPoolExecutor(READERS, "reader")
+        self._arriving = 0
+        self._most_bytes = MOST_BYTES + MOST_BYTES_PER_TOKEN * batcher.engine.context
 
     def app(self) -> Starlette:
         """The ASGI application. The batcher runs from the application's start to its end."""
@@ -94,6 +101,7 @@ class Endpoint:
             yield
             work.cancel()
             await asyncio.wait([work])
+            self._readers.shutdown(wait=False, cancel_futures=True)
 
         routes = [
             Route("/health", self._health),
@@ -127,7 +135,13 @@ class Endpoint:
         return JSONResponse(model if name else {"object": "list", "data": [model]})
 
     def _refusal(self, http: HttpRequest) -> Response | None:
-        """The error for a client without the right key; None if the key is right or none is needed."""
+        """The error for a client without the right key; None if the key is right or none is needed.
+
+        Without a key whoever is on this machine may ask, but not the pages that they look at: browsers send Origin.
+        """
+        if not self._api_key and "origin" in http.headers:
+            message = "web pages may not ask this server; set serve.key_env if they shall"
+            return _failure(403, message, "invalid_request_error")
         shown = http.headers.get("authorization", "").removeprefix("Bearer ")
         if not self._api_key or hmac.compare_digest(shown.encode(), self._api_key.encode()):
             return None
@@ -138,12 +152,7 @@ class Endpoint:
         if refusal := self._refusal(http):
             return refusal
         try:
-            request = openai_format.parse(await _body(http), self._limits)
-            tokens, turn = self._encode(request.messages, request.tools)
-            if len(tokens) >= self._batcher.engine.context:
-                most = self._batcher.engine.context - 1
-                message = f"the prompt has {len(tokens)} tokens, and this server takes at most {most}"
-                raise BadRequestError(message, "messages", "context_length_exceeded")
+            request, tokens, turn = await self._arrival(http)
             answer = _Answer(self, request, tokens, turn)
         except BadRequestError as bad:
             return _failure(bad.status, str(bad), "invalid_request_error", bad.param, bad.code)
@@ -156,6 +165,41 @@ class Endpoint:
         if request.stream:
             return StreamingResponse(answer.stream(), media_type="text/event-stream")
         return await answer.whole(http)
+
+    async def _arrival(self, http: HttpRequest) -> tuple[openai_format.Request, list[int], int]:
+        """Receives a request and reads it in a thread; see `_read`.
+
+        Raises BadRequestError, OverloadedError if too many requests are arriving, and ClientDisconnect if the client
+        leaves before the body's end.
+        """
+        if self._arriving >= MOST_ARRIVING:
+            raise OverloadedError(f"{self._arriving} requests are arriving; try again later")
+        self._arriving += 1
+        try:
+            raw = await _body(http, self._most_bytes)
+            return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, raw)
+        finally:
+            self._arriving -= 1
+
+    def _read(self, raw: bytes) -> tuple[openai_format.Request, list[int], int]:
+        """(the request in a body, the tokens and the number as `_encode` returns them).
+
+        Raises BadRequestError, also if the prompt does not fit into the context.
+        """
+        try:
+            body = json.loads(raw)
+        except (ValueError, RecursionError) as error:
+            raise BadRequestError(f"the body is not JSON: {error}") from error
+        request, most = openai_format.parse(body, self._limits), self._batcher.engine.context - 1
+        count = self._chat.least_tokens(request.messages)
+        if count > most:
+            message = f"the prompt has at least {count} tokens, and this server takes at most {most}"
+            raise BadRequestError(message, "messages", "context_length_exceeded")
+        tokens, turn = self._encode(request.messages, request.tools)
+        if len(tokens) > most:
+            message = f"the prompt has {len(tokens)} tokens, and this server takes at most {most}"
+            raise BadRequestError(message, "messages", "context_length_exceeded")
+        return request, tokens, turn
 
     def _encode(self, messages: Sequence[Message], tools: list[dict] | None) -> tuple[list[int], int]:
         """(tokens up to the turn to be sampled, number of assistant messages) of a conversation.
@@ -280,26 +324,28 @@ class _Answer:
         return _event({**self._head, "object": "chat.completion.chunk", "choices": [choice]})
 
 
-async def _body(http: HttpRequest) -> Any:
-    """The request's decoded JSON body.
+async def _body(http: HttpRequest, most: int) -> bytes:
+    """The request's body.
 
-    Raises BadRequestError if it is too long or not JSON, ClientDisconnect if the client leaves before its end.
+    Raises BadRequestError if it has more than `most` bytes or takes longer than UPLOAD, ClientDisconnect if the client
+    leaves before its end.
     """
     told = http.headers.get("content-length", "")
     length, parts = int(told) if told.isdecimal() else 0, []
-    if length <= MOST_BYTES:
-        length = 0
-        async for part in http.stream():  # counted, since a chunked body does not tell its length
-            length += len(part)
-            if length > MOST_BYTES:
-                break
-            parts.append(part)
-    if length > MOST_BYTES:
-        raise BadRequestError(f"the request has more than {MOST_BYTES} bytes", status=413)
     try:
-        return json.loads(b"".join(parts))
-    except (ValueError, RecursionError) as error:
-        raise BadRequestError(f"the body is not JSON: {error}") from error
+        async with asyncio.timeout(UPLOAD):
+            if length <= most:
+                length = 0
+                async for part in http.stream():  # counted, since a chunked body does not tell its length
+                    length += len(part)
+                    if length > most:
+                        break
+                    parts.append(part)
+    except TimeoutError as error:
+        raise BadRequestError(f"the request took more than {UPLOAD:g} seconds", status=408) from error
+    if length > most:
+        raise BadRequestError(f"the request has more than {most} bytes", status=413)
+    return b"".join(parts)
 
 
 async def _disconnected(http: HttpRequest) -> None:
@@ -334,6 +380,12 @@ def _failure(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """An error response; see openai_format.error."""
+    message, param = _cut(message), param and _cut(param)
     # In ASCII: what is quoted from a request may hold lone surrogates, which UTF-8 cannot express.
     body = json.dumps(openai_format.error(message, kind, param, code))
     return Response(body, status, headers, media_type="application/json")
+
+
+def _cut(text: str) -> str:
+    """The beginning of a text that may be a client's, of any size."""
+    return text if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]}..."

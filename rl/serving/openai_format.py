@@ -321,12 +321,13 @@ class Reply:
         """
         content = self.message["content"]
         if not self.finish_reason:
-            # Held back: a final newline, which may belong to a tool call that follows; the end of the text, which may
-            # be the beginning of a stop text; and a last character whose bytes are incomplete.
+            # Held back, from the end: a character whose bytes are incomplete, which may read as several; what may be
+            # the beginning of a stop text; and a newline, which may belong to a tool call that follows.
             if "tool_calls" in self.message:
                 return []
             margin = max(map(len, self._request.stops), default=1) - 1
-            content = content[: len(content) - margin].rstrip("\ufffd").removesuffix("\n")
+            content = content.rstrip("\ufffd")
+            content = content[: max(len(content) - margin, 0)].removesuffix("\n")
         fresh = content[len(self._sent) :] if content.startswith(self._sent) else ""
         self._sent += fresh
         found = [{"delta": {"content": fresh}}] if fresh else []

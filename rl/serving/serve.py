@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
-import os
 from typing import Any
 
 import uvicorn
@@ -12,33 +10,10 @@ from ml_collections import config_dict
 
 from rl import setup
 from rl.reports import show
-from rl.serving import batcher, endpoint
+from rl.serving import access, batcher, connections, endpoint
 from rl.serving.openai_format import Limits
 
 GRACE = 30  # seconds that unfinished turns may still take when the server is told to stop
-
-
-def api_key(config: config_dict.ConfigDict) -> str:
-    """The API key that clients must send, from the environment variable that serve.key_env names; "" for none.
-
-    Raises ValueError if the variable is not set, or if there is no key although other machines can connect
-    (serve.host).
-    """
-    c = config.serve
-    if c.key_env:
-        if not os.environ.get(c.key_env):
-            raise ValueError(f"serve.key_env: the environment variable {c.key_env} is not set")
-        return os.environ[c.key_env]
-    try:
-        local = c.host == "localhost" or ipaddress.ip_address(c.host).is_loopback
-    except ValueError:  # a host name, not an address
-        local = False
-    if not local:
-        raise ValueError(
-            f"serve.host = {c.host!r} lets other machines connect: set serve.key_env to the name of the environment "
-            "variable that holds an API key"
-        )
-    return ""
 
 
 def server(parts: setup.Parts, params: Any, version: str, key: str) -> uvicorn.Server:
@@ -53,16 +28,18 @@ def server(parts: setup.Parts, params: Any, version: str, key: str) -> uvicorn.S
     budget = c.max_new_tokens or parts.config.sampler.max_new_tokens
     limits = Limits(c.model, budget, engine.slots, parts.config.sampler.top_p)
     app = endpoint.Endpoint(work, parts.chat, limits, key, version).app()
-    options = uvicorn.Config(app, c.host, c.port, log_level="warning", timeout_graceful_shutdown=GRACE)
+    options = uvicorn.Config(
+        app, c.host, c.port, http=connections.Impatient, ws="none", log_level="warning", timeout_graceful_shutdown=GRACE
+    )
     return uvicorn.Server(options)
 
 
 def run(config: config_dict.ConfigDict, parts: setup.Parts, params: Any, version: str) -> None:
     """Serves until the process gets SIGINT or SIGTERM. Unfinished turns then have GRACE seconds to end.
 
-    Raises ValueError as `api_key` does.
+    Raises ValueError as `access.api_key` does.
     """
-    made = server(parts, params, version, api_key(config))
+    made = server(parts, params, version, access.api_key(config))
     socket = made.config.bind_socket()
     host, port = socket.getsockname()[:2]
     show.line(f"{config.serve.model!r} ({version}) at http://{host}:{port}/v1")

@@ -8,9 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import tensorflow_datasets as tfds
-
-from synth import jsonl
+from synth import jsonl, tfds_folder
 from synth.problems import latex
 from synth.question import Question
 
@@ -39,8 +37,8 @@ def read(path: str | os.PathLike, split: str, env: str = "reasoning", name: str 
         questions' ids and roots.
     Raises:
       FileNotFoundError: there is no such file, or no TFDS dataset in the folder.
-      ValueError: a record lacks `question` or `answer` (the message names file, line and key), an answer has no final
-        answer, or the set is empty.
+      ValueError: the features of a TFDS folder are not TFDS's own; a record lacks `question` or `answer` (the message
+        names file, line and key); an answer has no final answer; or the set is empty.
     """
     return [question for _, question in located(path, split, env, name)]
 
@@ -85,7 +83,7 @@ def _folder(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields ("<folder>, split <name>", record) for every example."""
     if not (path / "dataset_info.json").is_file():
         raise FileNotFoundError(f"{path}: no TFDS dataset (dataset_info.json) in this folder")
-    builder = tfds.builder_from_directory(os.fspath(path))
+    builder = tfds_folder.builder(path)
     for split in sorted(builder.info.splits):
         examples = builder.as_data_source(split)
         records = [{key: r[key].decode() for key in ("question", "answer") if key in r} for r in examples]

@@ -2,7 +2,8 @@
 
 Every answer is written to a cache, under a hash of its request, before it is used. So a killed run does not pay for an
 answer twice, and a finished run can be replayed without a network. Base URL and key come from the environment
-(OPENAI_BASE_URL, OPENAI_API_KEY) and are never written to a file.
+(OPENAI_BASE_URL, OPENAI_API_KEY) and are never written to a file. Where an endpoint sends the key back, in an error or
+an answer, it is taken out.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -26,6 +28,10 @@ Schema = dict[str, Any]
 Check = Callable[[Any], None]
 REPAIRS = 2  # how many times a malformed answer is sent back together with what is wrong with it
 TRY_AGAIN = (408, 409, 429)  # HTTP statuses that may be temporary, as are all from 500 on
+MOST_BACKOFF = 60.0  # seconds, on average, that a request waits at most before it is sent again
+MOST_SHOWN = 1000  # characters of an endpoint's error
+PIECE = 8  # characters of the key that are taken out of an error wherever they stand together
+SECRET = 16  # shorter keys may be words ("none", "EMPTY") that an answer has every reason to hold
 # The JSON schema of a response's body. Any other body is a fault of the endpoint. The field "usage" may be absent.
 COMPLETION = jsonschema.Draft202012Validator({
     "type": "object", "required": ["choices"],
@@ -129,9 +135,9 @@ class Client:
       cache: folder of the cached answers, one file per request.
       concurrency: the most requests that may be under way at a time.
       attempts: how many times a request is sent before NoAnswer is raised.
-      timeout: seconds that a request may take.
-      backoff: seconds, on average, before a request is sent again; doubled each time. The client waits longer if the
-        endpoint asks for it, but for this reason never longer than `timeout`.
+      timeout: seconds that a request may take, from its sending to the last byte of its answer.
+      backoff: seconds, on average, before a request is sent again; doubled each time, up to MOST_BACKOFF. The client
+        waits longer if the endpoint asks for it, but for this reason never longer than `timeout`.
       offline: whether to answer from the cache only.
       prices: prices of the requests of this client.
     """
@@ -160,8 +166,8 @@ class Client:
         """The counts, tokens and cost of all answers in the cache, from this run and earlier ones."""
         found = Ledger()
         for path in sorted(self._cache.glob("*.json")):
-            record = json.loads(path.read_text())
-            found.add(*(record.get(name, 0) for name in ("prompt_tokens", "completion_tokens", "cost")))
+            if (record := _kept(path)) is not None:
+                found.add(*(record.get(name, 0) for name in ("prompt_tokens", "completion_tokens", "cost")))
         return found
 
     def told(self) -> str:
@@ -219,8 +225,12 @@ class Client:
         # The lock makes the second of two equal requests wait, so that it finds the first one's answer in the cache.
         async with self._under_way.setdefault(key, asyncio.Lock()):
             if path.exists():
-                self.ledger.cached += 1
-                return json.loads(path.read_text())["text"]
+                if (record := _kept(path)) is not None:
+                    self.ledger.cached += 1
+                    return record["text"]
+                if self._offline:
+                    raise NoAnswer(f"{path}: the cached answer is damaged")
+                print(f"{path}: the cached answer is damaged; asking again", flush=True)
             if self._offline:
                 raise NoAnswer(f"{path.name}: not in the cache")
             text, *usage = await self._send(request, random.Random(key))
@@ -242,17 +252,21 @@ class Client:
         for attempt in range(self._attempts):
             if attempt:
                 self.ledger.retries += 1
-                await asyncio.sleep(max(wait, self._backoff * 2 ** (attempt - 1) * rng.uniform(0.5, 1.5)))
+                await asyncio.sleep(max(wait, _pause(self._backoff, attempt) * rng.uniform(0.5, 1.5)))
             wait = 0.0
             try:
-                async with self._limit:
+                # The client's own timeout counts anew with every byte.
+                async with self._limit, asyncio.timeout(self._timeout):
                     return _read((await create(**request, response_format=form)).text)
             except openai.APIStatusError as error:
+                problem = _without_key(error.message)
                 if error.status_code < 500 and error.status_code not in TRY_AGAIN:
-                    raise NoAnswer(f"the endpoint refuses: {error.message}") from error
-                problem, wait = error, min(_seconds(error.response.headers), self._timeout)
+                    raise NoAnswer(f"the endpoint refuses: {problem}") from None  # a chained error would show the key
+                wait = min(_seconds(error.response.headers), self._timeout)
+            except TimeoutError:
+                problem = f"no whole answer within {self._timeout:g} s"
             except (openai.APIConnectionError, _NoCompletion) as error:
-                problem = error  # APIConnectionError includes timeouts
+                problem = _without_key(str(error))
         raise NoAnswer(f"{self._attempts} attempts: {problem}")
 
     def _keep(self, path: Path, request: dict[str, Any], text: str, usage: tuple[int, int, float]) -> None:
@@ -264,12 +278,46 @@ class Client:
         os.replace(partial, path)
 
 
+def _kept(path: Path) -> dict[str, Any] | None:
+    """The record of a cached answer; None if the file is empty or damaged."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("text"), str):
+        return None
+    counts = (record.get(name, 0) for name in ("prompt_tokens", "completion_tokens", "cost"))
+    return record if all(isinstance(count, (int, float)) for count in counts) else None
+
+
+def _pause(backoff: float, attempt: int) -> float:
+    """Seconds, on average, before a request is sent for the (attempt + 1)-th time."""
+    return min(backoff * 2.0 ** min(attempt - 1, 60), MOST_BACKOFF)
+
+
+def _without_key(text: str) -> str:
+    """The beginning of an error's text, with "[key]" for the API key and every piece of it of PIECE characters.
+
+    Pieces, since an endpoint or a message may cut the key, or write some of its characters in another way.
+    """
+    text, key = text[:MOST_SHOWN], os.environ.get("OPENAI_API_KEY", "")
+    pieces = {key[i : i + PIECE] for i in range(len(key) - PIECE + 1)}
+    hidden = [False] * len(text)
+    for start in range(len(text) - PIECE + 1):
+        if text[start : start + PIECE] in pieces:
+            hidden[start : start + PIECE] = [True] * PIECE
+    runs = itertools.groupby(range(len(text)), key=hidden.__getitem__)
+    return "".join("[key]" if hide else "".join(text[i] for i in run) for hide, run in runs)
+
+
 class _NoCompletion(Exception):
     """The endpoint's response is not a chat completion."""
 
 
 def _read(body: str) -> tuple[str, int, int]:
     """(text, prompt tokens, completion tokens) in a response's body. Raises _NoCompletion if it is malformed."""
+    if len(key := os.environ.get("OPENAI_API_KEY", "")) >= SECRET:
+        body = body.replace(key, "[key]")
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):

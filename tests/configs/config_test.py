@@ -28,14 +28,16 @@ def base(tmp_path) -> list[str]:
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").touch()
+    for name in ("model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).touch()
     return [f"--config={TINY}", f"--workdir={tmp_path / 'run'}", f"--config.model.checkpoint={folder}"]
 
 
 def checked(tmp_path, **changes):
     """A config that is valid but for `changes` (keys with "__" for ".")."""
     (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "model.safetensors").touch()
+    for name in ("model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).touch()
     config = default.get_config()
     config.model.checkpoint = str(tmp_path)
     config.update_from_flattened_dict({key.replace("__", "."): value for key, value in changes.items()})
@@ -245,6 +247,11 @@ def test_checkpoint_folder_must_hold_what_is_loaded(tmp_path):
     validate.validate(config, "plan")  # needs none
     config.model.init = "random"
     validate.validate(config)
+    for name in ("tokenizer_config.json", "tokenizer.json"):
+        (tmp_path / name).unlink()
+        with pytest.raises(ValueError, match=f"model.checkpoint = .*: the folder has no {name}, which a tokenizer's"):
+            validate.validate(config)
+        validate.validate(config, "plan")
     (tmp_path / "config.json").unlink()
     with pytest.raises(ValueError, match="no config.json"):
         validate.validate(config)

@@ -1,9 +1,10 @@
 """An OpenAI-compatible endpoint on loopback, a real HTTP server that is at fault as its test says.
 
 The fixture `server` has the attributes answer (question -> what a good model answers), fault (question, number of
-messages -> None or what goes wrong: a status, "hang", "drop", a text to be answered instead or, as bytes, the whole
-body of a response that says that all is well), retry_after (of statuses, the header), delay; and what it noticed:
-requests, paid (how often each request was answered), most (requests at a time).
+messages -> None or what goes wrong: a status, "hang", "drop", "drip" (a byte now and then, for ever), a text to be
+answered instead or, as bytes, the whole body of a response that says that all is well), retry_after (of statuses, the
+header), complaint (of statuses, the message), delay; and what it noticed: requests, paid (how often each request was
+answered), most (requests at a time).
 """
 
 import collections
@@ -56,8 +57,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if isinstance(fault, bytes):
             data = fault
         else:
-            data = completion(text) if status == 200 else json.dumps({"error": {"message": "no"}}).encode()
-            if status == 200 and fault != "hang":
+            data = completion(text) if status == 200 else json.dumps({"error": {"message": server.complaint}}).encode()
+            if status == 200 and fault not in ("hang", "drip"):
                 with server.lock:
                     server.paid[json.dumps(body["messages"])] += 1
         with server.lock:
@@ -67,8 +68,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Type", "text/html" if data.startswith(b"<") else "application/json")
             if status != 200 and server.retry_after:
                 self.send_header("Retry-After", server.retry_after)
-            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Content-Length", str(len(data) if fault != "drip" else 10**6))
             self.end_headers()
+            while fault == "drip" and not server.released.wait(0.02):
+                self.wfile.write(b" ")
             self.wfile.write(data)
         except (BrokenPipeError, ConnectionResetError):
             pass  # the client has given up waiting
@@ -83,7 +86,7 @@ def server(monkeypatch):
     found.lock, found.requests, found.paid = threading.Lock(), [], collections.Counter()
     found.released, found.answer = threading.Event(), lambda question: {}
     found.active, found.most, found.delay, found.fault = 0, 0, 0.0, lambda question, turns: None
-    found.retry_after = ""
+    found.retry_after, found.complaint = "", "no"
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{found.server_port}/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "secret-of-the-test")
     monkeypatch.setattr(domains, "DOMAINS", dict(domains.DOMAINS))

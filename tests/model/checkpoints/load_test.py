@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 import shutil
 
 import jax
@@ -12,6 +13,8 @@ import safetensors.numpy
 import torch
 import transformers
 from flax import nnx
+from hypothesis import given
+from hypothesis import strategies as st
 
 from model.checkpoints import hf_config, load
 from model.network import sharding, transformer
@@ -188,6 +191,60 @@ def test_config_that_is_not_implemented_is_refused(tmp_path, changes, message):
         load.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("family", sorted(hf_config.KEYS))
+@pytest.mark.parametrize("key", sorted(hf_config.MOST))
+def test_sizes_that_no_model_has_are_refused_at_once(key, family):
+    """Before anything is made in their number: layers, tensors, names in an error."""
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16} if "moe" in family else {}
+    record = {**hf_config.to_json(CONFIG, "float32"), "model_type": family, "layer_types": None, **experts}
+    hf_config._parse(record)
+    for value in (-1, 0, 10**9 + 1, 10**30, 1e9, True, "4", [], {}):
+        if key in hf_config.KEYS[family]:
+            with pytest.raises(ValueError, match=f"^{key}: expected"):
+                hf_config._parse({**record, key: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_hidden_layers": 1000}, r"config.json describes 11\d+ tensors, and the files hold 25"),
+        ({"num_hidden_layers": 4}, r"missing \[.*\] and 17 more, unexpected \[\]$"),
+        ({"model_type": "qwen3_moe", "num_experts": 10_000, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+         r"config.json describes 600\d+ tensors"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_more_tensors_than_there_are_make_no_long_error(tmp_path, changes, message):
+    our_folder(tmp_path)
+    edit_config(tmp_path, layer_types=None, **changes)
+    with pytest.raises(ValueError, match=message) as caught:
+        load.from_pretrained(tmp_path)
+    assert len(str(caught.value)) < 1000
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["yarn", "default"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
+NAMES = sorted({*hf_config.SPECIAL, *hf_config.UNUSED, *hf_config.IGNORED, *hf_config.MOE, *hf_config.PLAIN})
+ROPE = st.dictionaries(st.sampled_from(["rope_type", "rope_theta", *hf_config.YARN]), ANYTHING, max_size=3)
+
+
+@given(st.sampled_from(hf_config.transformer.FAMILIES), st.dictionaries(st.sampled_from(NAMES), ANYTHING | ROPE))
+def test_whatever_a_config_says_it_loads_or_is_refused(family, changes):
+    record = {**hf_config.to_json(CONFIG, "float32"), "model_type": family, "num_experts": 4, **changes}
+    try:
+        hf_config._parse(record)
+    except ValueError:
+        pass
+
+
 def test_notes_of_tools_in_the_config_change_nothing(tmp_path):
     our_folder(tmp_path)
     before = hf_config.read(tmp_path)
@@ -238,6 +295,35 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="config.json: not JSON"):
         load.from_pretrained(tmp_path)
+
+
+class Evil:
+    """Pickled, it leaves a file behind when it is read."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return open, (self.trace, "w")
+
+
+def test_pickles_are_never_read(tmp_path):
+    """Beside the weights or instead of them, under the names that other libraries read."""
+    folder, trace = tmp_path / "policy", str(tmp_path / "trace")
+    our_folder(folder)
+    for name in ("pytorch_model.bin", "model.pt", "consolidated.00.pth", "training_args.bin", "model.ckpt"):
+        (folder / name).write_bytes(pickle.dumps(Evil(trace)))
+    load.from_pretrained(folder)
+    for content in (pickle.dumps(Evil(trace)), None):
+        if content:
+            (folder / "model.safetensors").write_bytes(content)
+        else:
+            (folder / "model.safetensors").unlink()
+        with pytest.raises(ValueError, match="model.safetensors"):
+            load.from_pretrained(folder)
+    assert not (tmp_path / "trace").exists()
+    pickle.loads(pickle.dumps(Evil(trace))).close()
+    assert (tmp_path / "trace").exists()  # it would have
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -1,6 +1,7 @@
 """The chat format against the tokenizer's own template: equality, round trips, forgery, history-rewriting templates."""
 
 import json
+import threading
 
 import pytest
 import tokenizers
@@ -380,11 +381,106 @@ def test_template_of_another_kind_is_refused(old, new, error):
         chat_lib.Chat(_with_template(template)).increment([result])
 
 
-def test_calls_in_another_format_are_refused():
-    template = TINY.chat_template.replace("arguments | tojson", "arguments | items | list | string")
-    message = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
-    with pytest.raises(ValueError, match="Hermes"):
-        chat_lib.Chat(_with_template(template)).assistant(message)
+CALL = TINY.chat_template.partition("message.tool_calls or [] %}")[2].partition("{%- endfor %}")[0]
+XML = """{{- '<tool_call>\n<function=' + call.function.name + '>' }}
+{%- for key, value in call.function.arguments.items() %}
+    {{- '\n<parameter=' + key + '>\n' + (value | string) + '\n</parameter>' }}
+{%- endfor %}
+{{- '\n</function>\n</tool_call>' }}"""
+PYTHONIC = "{{- '<tool_call>' + call.function.name + '(' + (call.function.arguments | tojson) + ')</tool_call>' }}"
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("arguments | tojson", "arguments | items | list | string"),
+        (CALL, XML),
+        (CALL, PYTHONIC),
+        (CALL, ""),
+        ('"arguments": ', '"parameters": '),  # Llama's
+        ('{"name": "', '{"function": "'),
+        ("<tool_call>", "<call>"),
+        ("</tool_call>", ""),
+        ("}\\n</tool_call>", "}]\\n</tool_call>"),
+    ],
+)
+def test_calls_in_another_format_are_refused(old, new):
+    """When a checkpoint is loaded, not when a call is written: a policy's own calls are only read."""
+    template = TINY.chat_template.replace(old, new)
+    assert template != TINY.chat_template
+    with pytest.raises(
+        ValueError, match=r"^tokenizer '.*': chat template: expected (calls like .*Hermes|each content)"
+    ):
+        chat_lib.Chat(_with_template(template))
+
+
+def test_a_template_that_does_not_parse_is_refused_by_name(tmp_path):
+    tokenizer_lib.save(_with_template("{% for message in messages %}x"), tmp_path / "policy")
+    with pytest.raises(ValueError, match="policy': chat template: TemplateSyntaxError: Unexpected end of template"):
+        chat_lib.Chat(tokenizer_lib.load(tmp_path / "policy"))
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ cycler.__init__.__globals__.os.system('touch TRACE') }}",
+        "{{ lipsum.__globals__['os'].popen('touch TRACE').read() }}",
+        "{{ joiner.__init__.__globals__.__builtins__.open('TRACE', 'w') }}",
+        "{{ raise_exception.__globals__['jinja2'] }}",
+        "{{ strftime_now.__globals__['__builtins__'] }}",
+        "{{ messages.__class__.__base__.__subclasses__() }}",
+        "{{ '{0.__class__.__init__.__globals__}'.format(messages) }}",
+        "{{ self.__init__.__globals__ }}",
+        "{% include '/etc/passwd' %}",
+        "{% import 'os' as os %}",
+        "{% extends '/etc/passwd' %}",
+        "{{ messages.append({}) }}",
+        "{{ namespace(__class__=1) }}",
+    ],
+)
+def test_a_template_cannot_reach_python(tmp_path, attack):
+    """Nothing is found where the attack looks for it, and the checkpoint is refused."""
+    attack = attack.replace("TRACE", str(tmp_path / "trace"))
+    with pytest.raises(ValueError, match=r"chat template: (\w*Error|UndefinedError|SecurityError|TypeError): "):
+        chat_lib.Chat(_with_template(attack + TINY.chat_template))
+    assert not (tmp_path / "trace").exists()
+
+
+# --- sizes ----------------------------------------------------------------------------------------
+
+
+@given(conversations(text=ANY_TEXT | st.text(st.sampled_from("e\u0301\uac00\u1100 "), max_size=40)))
+def test_the_least_number_of_tokens_is_one(messages):
+    for tokenizer in (TINY, _qwen_pieces()):
+        chat = chat_lib.Chat(tokenizer)
+        tokens, _ = chat.encode(messages)
+        assert 0 <= chat.least_tokens(messages) <= len(tokens)
+    assert CHAT.least_tokens([{"role": "user", "content": "word " * 10_000}]) > 50
+
+
+def test_what_a_chat_keeps_is_bounded_by_its_size():
+    """Not by its number: the texts of a server's clients may have megabytes."""
+    chat = chat_lib.Chat(_with_template(TINY.chat_template))
+    call = {"function": {"name": "f", "arguments": "{}"}}
+    for i in range(12):
+        chat.prompt([{"role": "user", "content": f"{i} {'x ' * 200_000}"}])
+        chat.prompt([{"role": "user", "content": "a"}], [{"type": "function", "function": {"name": f"{i}" * 200_000}}])
+        chat.increment([{"role": "user", "content": ""}] * (1000 + i))
+        chat.assistant({"role": "assistant", "content": "", "tool_calls": [call] * (100 + i)})
+    assert 0 < chat._kept.weight <= chat_lib._KEPT
+
+
+def test_other_threads_run_while_a_text_is_encoded():
+    """A server answers others meanwhile. Held back by the encoding thread, this one would count next to nothing."""
+    text, done, count = "word and " * 100_000, threading.Event(), 0
+    chat = chat_lib.Chat(_with_template(TINY.chat_template))
+    thread = threading.Thread(target=lambda: (chat.prompt([{"role": "user", "content": text}]), done.set()))
+    thread.start()
+    while not done.wait(1e-3):
+        count += 1
+    thread.join()
+    assert count > 5
 
 
 # --- wrong input ----------------------------------------------------------------------------------
@@ -422,6 +518,6 @@ def test_templates_render_once_per_pattern():
     chat._render = lambda *args: renders.append(args) or render(*args)
     for i in range(20):
         chat.prompt([{"role": "system", "content": f"s{i}"}, {"role": "user", "content": f"u{i}"}], TOOLS)
-        chat.increment([{"role": "tool", "tool_call_id": "call_0_0", "content": f"t{i}"}])
+        chat.increment([{"role": "user", "content": f"t{i}"}])
         chat.assistant({"role": "assistant", "content": f"a{i}"})
     assert len(renders) == 4  # prompt, increment, and the assistant's prompt and turn

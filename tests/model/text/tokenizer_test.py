@@ -1,5 +1,6 @@
 """The tiny tokenizer: round trips, ids, pieces, determinism, HF folders, and its chat template's format."""
 
+import contextlib
 import json
 
 import jinja2
@@ -107,6 +108,58 @@ def test_load_names_what_is_missing(tiny, tmp_path):
         (tmp_path / "hf" / name).unlink()
         with pytest.raises(ValueError, match=f"hf' has no {name}"):
             tokenizer_lib.load(tmp_path / "hf")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"', "\xff\xfe", "[" * 100_000, '{"x": 1}', '{"model": {}}'])
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"])
+def test_files_that_do_not_parse_are_named(tiny, tmp_path, name, text):
+    tokenizer_lib.save(tiny, tmp_path / "hf")
+    (tmp_path / "hf" / name).write_bytes(text.encode("latin-1"))
+    if name != "tokenizer.json" and text.startswith('{"'):
+        assert tokenizer_lib.load(tmp_path / "hf").get_vocab() == tiny.get_vocab()
+    else:
+        with pytest.raises(ValueError, match=rf"hf/{name}: (not JSON|expected a JSON object|not a tokenizer)"):
+            tokenizer_lib.load(tmp_path / "hf")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tokenizer_class": "LlamaTokenizer"}, {"tokenizer_class": "NoSuchTokenizer"}, {"tokenizer_class": 3},
+        {"eos_token": 3}, {"added_tokens_decoder": {"x": 1}}, {"extra_special_tokens": 5}, {"chat_template": 7},
+        {"chat_template": [{"name": "x"}]}, {"auto_map": 3},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_values_of_the_wrong_type_are_refused_or_change_nothing(tiny, tmp_path, changes):
+    tokenizer_lib.save(tiny, tmp_path / "hf")
+    file = tmp_path / "hf/tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    try:
+        assert tokenizer_lib.load(tmp_path / "hf").get_vocab() == tiny.get_vocab()
+    except ValueError as error:
+        assert str(file) in str(error) and "\n" not in str(error)
+
+
+def test_code_in_a_folder_is_never_run(tiny, tmp_path):
+    """Whatever names it: a tokenizer class, an auto_map. The folder's Python would leave a file behind."""
+    folder, trace = tmp_path / "hf", tmp_path / "trace"
+    tokenizer_lib.save(tiny, folder)
+    code = f"open({str(trace)!r}, 'w').close()\nclass Evil: pass\nclass EvilConfig: pass\n"
+    for name in ("evil", "tokenization_evil", "configuration_evil", "tokenization_qwen2", "sitecustomize", "__init__"):
+        (folder / f"{name}.py").write_text(code)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    evil = {"AutoTokenizer": ["evil.Evil", "evil.Evil"], "AutoConfig": "configuration_evil.EvilConfig"}
+    (folder / "config.json").write_text(json.dumps({"model_type": "evil", "auto_map": evil}))
+    for changes in (
+        {"auto_map": evil},
+        {"auto_map": evil, "tokenizer_class": "Evil"},
+        {"tokenizer_class": "evil.Evil"},
+    ):
+        (folder / "tokenizer_config.json").write_text(json.dumps({**config, **changes}))
+        with contextlib.suppress(ValueError):
+            tokenizer_lib.load(folder)
+        assert not trace.exists()
 
 
 def _call(name, arguments):

@@ -42,7 +42,8 @@ def argv(tmp_path) -> list[str]:
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").touch()
+    for name in ("model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).touch()
     (tmp_path / "mine.py").write_text(
         "from configs import tiny\n\nget_config = tiny.get_config\n\n"
         "def sweep(add):\n"

@@ -4,7 +4,9 @@ it is."""
 import asyncio
 import json
 import shutil
+import threading
 import types
+from concurrent import futures
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -43,9 +45,9 @@ class Broken(Busy):
         raise ZeroDivisionError("a secret")
 
 
-def client(folder=FOLDER, work=Busy, model="policy"):
+def client(folder=FOLDER, work=Busy, model="policy", key=""):
     limits = openai_format.Limits(model, 96, 8, 1.0)
-    app = endpoint.Endpoint(work(), Chat(tokenizer.load(folder)), limits, "", "0").app()
+    app = endpoint.Endpoint(work(), Chat(tokenizer.load(folder)), limits, key, "0").app()
     return TestClient(app, raise_server_exceptions=False, follow_redirects=False)
 
 
@@ -109,6 +111,28 @@ def test_a_template_that_cannot_read_the_tools_refuses_them(strict):
         assert "chat template" in error["message"]
 
 
+def test_text_that_has_no_utf8_is_refused(web):
+    """Half a character, wherever it stands: JSON can hold it, tokens cannot."""
+    half, call = "a \ud800", {"function": {"name": "f", "arguments": "{}"}}
+    tool = {"type": "function", "function": {"name": "f", "description": half}}
+    asked = {"role": "user", "content": "x"}
+    for changes in (
+        {"messages": [{"role": "user", "content": half}]},
+        {"messages": [{"role": "system", "content": half}, asked]},
+        {"messages": [asked, {"role": "assistant", "content": half}, asked]},
+        {"messages": [asked, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": half}]},
+        {
+            "messages": [
+                asked,
+                {"role": "assistant", "tool_calls": [{"function": {**call["function"], "name": half}}]},
+                asked,
+            ]
+        },
+        {"tools": [tool]},
+    ):
+        refused(web.post(ASKED, content=json.dumps(body(**changes))), 400)
+
+
 @pytest.mark.parametrize("levels", [90, 101, 200, 490, 800, 5000, 100_000])
 @pytest.mark.parametrize("field", ["tools", "messages", "model", "metadata", "temperature", "response_format", "x"])
 def test_what_is_nested_deeply_is_refused_by_name(web, field, levels):
@@ -157,8 +181,27 @@ def test_a_model_is_described_by_its_name(name):
         assert web.get("/v1/models/").json()["data"] == [listed]
 
 
-def test_chunked_bodies_have_the_limit_of_others(web, monkeypatch):
-    monkeypatch.setattr(endpoint, "MOST_BYTES", 1000)
+@pytest.mark.parametrize("origin", ["https://example.org", "http://127.0.0.1:8000", "null"])
+def test_web_pages_may_ask_only_with_a_key(web, origin):
+    """Any page can make its reader's browser ask a server on that machine."""
+    for answer in (
+        web.post(ASKED, json=body(), headers={"Origin": origin}),
+        web.get("/v1/models", headers={"Origin": origin}),
+    ):
+        assert "serve.key_env" in refused(answer, 403)["message"]
+    with client(key="k") as other:
+        given = {"Origin": origin, "Authorization": "Bearer k"}
+        refused(other.post(ASKED, json=body(), headers=given), TAKEN, "rate_limit_error")
+        refused(other.post(ASKED, json=body(), headers={"Origin": origin}), 401, "authentication_error")
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """A body may have 1000 bytes."""
+    monkeypatch.setattr(endpoint, "MOST_BYTES", 1000 - endpoint.MOST_BYTES_PER_TOKEN * Busy.engine.context)
+
+
+def test_chunked_bodies_have_the_limit_of_others(narrow):
     sent = []
 
     def pieces(length):
@@ -168,9 +211,10 @@ def test_chunked_bodies_have_the_limit_of_others(web, monkeypatch):
             sent.append(start)
             yield text[start : start + 100]
 
-    for length, status, kind in ((1000, TAKEN, "rate_limit_error"), (1001, 413, None), (5000, 413, None)):
-        for content in (pieces(length), b"".join(pieces(length))):
-            refused(web.post(ASKED, content=content), status, kind or "invalid_request_error")
+    with client() as web:
+        for length, status, kind in ((1000, TAKEN, "rate_limit_error"), (1001, 413, None), (5000, 413, None)):
+            for content in (pieces(length), b"".join(pieces(length))):
+                refused(web.post(ASKED, content=content), status, kind or "invalid_request_error")
 
 
 def status_of(receive):
@@ -187,9 +231,8 @@ def status_of(receive):
     return sent[0]["status"]
 
 
-def test_a_chunked_body_is_read_no_further_than_the_limit(monkeypatch):
+def test_a_chunked_body_is_read_no_further_than_the_limit(narrow):
     """An endless one is answered, too."""
-    monkeypatch.setattr(endpoint, "MOST_BYTES", 1000)
     read = []
 
     async def receive():
@@ -197,6 +240,110 @@ def test_a_chunked_body_is_read_no_further_than_the_limit(monkeypatch):
         return {"type": "http.request", "body": b" " * 100, "more_body": True}
 
     assert status_of(receive) == 413 and sum(read) == 1100
+
+
+def test_a_body_that_does_not_end_is_given_up(monkeypatch):
+    """Whether its client sends nothing more or a byte now and then."""
+    monkeypatch.setattr(endpoint, "UPLOAD", 0.05)
+
+    async def silent():
+        await asyncio.Event().wait()
+
+    async def dripping():
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    for receive in (silent, dripping):
+        assert status_of(receive) == 408
+
+
+def test_requests_that_arrive_are_limited_in_number(monkeypatch):
+    """Each holds a body of up to the limit in memory."""
+    monkeypatch.setattr(endpoint, "MOST_ARRIVING", 3)
+    statuses = []
+
+    async def run():
+        limits = openai_format.Limits("policy", 96, 8, 1.0)
+        made = endpoint.Endpoint(Busy(), Chat(tokenizer.load(FOLDER)), limits, "", "0")
+        app, sending = made.app(), asyncio.Event()
+        scope = {"type": "http", "method": "POST", "path": ASKED, "headers": [], "query_string": b""}
+
+        async def receive():
+            await sending.wait()
+            return {"type": "http.request", "body": b"{", "more_body": False}
+
+        async def send(message):
+            statuses.append(message.get("status"))
+
+        tasks = [asyncio.create_task(app(scope, receive, send)) for _ in range(5)]
+        while len(statuses) < 4:  # two answers of two parts
+            await asyncio.sleep(0.01)
+        assert [status for status in statuses if status] == [429, 429]
+        sending.set()
+        await asyncio.gather(*tasks)
+        assert made._arriving == 0
+
+    asyncio.run(run())
+    assert [status for status in statuses if status] == [429, 429, 400, 400, 400]
+
+
+def held(monkeypatch):
+    """(where encoding waits, event that ends the wait) for chats from now on."""
+    reached, go_on, encode = threading.Event(), threading.Event(), Chat.prompt
+
+    def prompt(self, *arguments):
+        reached.set()
+        assert go_on.wait(60)
+        return encode(self, *arguments)
+
+    monkeypatch.setattr(Chat, "prompt", prompt)
+    return reached, go_on
+
+
+def test_others_are_answered_while_a_prompt_is_encoded(monkeypatch):
+    with client() as web, futures.ThreadPoolExecutor() as pool:
+        reached, go_on = held(monkeypatch)
+        slow = [pool.submit(web.post, ASKED, json=body()) for _ in range(2 * endpoint.READERS)]
+        assert reached.wait(60)
+        for _ in range(3):
+            assert web.get("/health").status_code == 200  # hangs if the event loop encodes
+        assert not any(answer.done() for answer in slow)
+        go_on.set()
+        for answer in slow:
+            refused(answer.result(60), TAKEN, "rate_limit_error")
+
+
+def test_a_prompt_that_cannot_fit_is_refused_before_it_is_encoded(monkeypatch):
+    """From the size of its texts alone, wherever they stand; one token's text bounds how much fits."""
+    with client() as web:
+        monkeypatch.setattr(Chat, "_encode", lambda self, text: pytest.fail("it was encoded"))
+        long = "word " * 100_000
+        call = {"function": {"name": "f", "arguments": json.dumps({"x": long})}}
+        for messages in (
+            [{"role": "user", "content": long}],
+            [{"role": "system", "content": long[:250_000]}, {"role": "user", "content": long[250_000:]}],
+            [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [call]}, {"role": "tool"}],
+        ):
+            error = refused(web.post(ASKED, json=body(messages=messages)), 400)
+            assert error["code"] == "context_length_exceeded" and "at least" in error["message"]
+
+
+def test_errors_quote_a_bounded_part_of_what_was_sent(web):
+    for changes in ({"model": "x" * 500_000}, {"x" * 500_000: 1}, {"top_k": "x" * 500_000}):
+        answer = web.post(ASKED, json=body(**changes))
+        assert answer.status_code in (400, 404) and len(answer.content) < 5000
+
+
+def test_turns_are_remembered_up_to_a_number_of_tokens(monkeypatch):
+    monkeypatch.setattr(endpoint, "REMEMBERED", 1000)
+    turns = endpoint.Turns()
+    messages = [{"role": "assistant", "content": f"{i}"} for i in range(100)]
+    for message in messages:
+        turns.note([1, 2], message, list(range(99)))
+    kept = [turns.recall([1, 2], message) for message in messages]
+    assert kept[:90] == [None] * 90 and kept[90:] == [list(range(99))] * 10
+    turns.note([1], messages[0], list(range(100_000)))  # one turn alone does not push out all others
+    assert turns.recall([1], messages[0]) is None and turns.recall([1, 2], messages[-1])
 
 
 def test_a_client_that_leaves_while_it_sends_breaks_nothing():

@@ -8,7 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import completion_create_params
 
+from model.text import tokenizer
+from model.text.chat import Chat
 from rl.serving import openai_format
+from rl.serving.batcher import Progress
 
 LIMITS = openai_format.Limits("policy", 96, 8, 1.0)
 BASE = {"model": "policy", "messages": [{"role": "user", "content": "hi"}]}
@@ -89,3 +92,38 @@ def test_no_unknown_field_is_ignored(name, value):
     if name not in known:
         with pytest.raises(openai_format.BadRequestError):
             parse(**{name: value})
+
+
+CHAT = Chat(tokenizer.load("model/tiny_qwen3"))
+SAID = 'Booking B7 is "open", é and 日本, at 12 Fox street.\nDone? x\n'
+TEXTS = st.text(st.sampled_from('aé日\n "{<'), max_size=30) | st.sampled_from([SAID, SAID * 2])
+
+
+def replied(tokens, stops, steps):
+    """The reply to a request with these stop texts, told in steps: (the whole message, what a stream sends of it)."""
+    request = openai_format.parse({**BASE, "stop": stops, "stream": True}, LIMITS)
+    reply, sent, ends = openai_format.Reply(CHAT, request, 0), "", [*sorted(s for s in steps if s < len(tokens))]
+    for end in [*ends, len(tokens)]:
+        reply.update(Progress(tokens[:end], [0.0] * end, "stop" if end == len(tokens) else ""))
+        for part in reply.deltas():
+            sent += part["delta"].get("content", "")
+        if reply.finish_reason:
+            break
+    return reply.message, sent
+
+
+@given(TEXTS, st.lists(st.text(st.sampled_from('aé日\n "{<B7'), min_size=1, max_size=4), max_size=4), st.data())
+def test_a_stream_sends_the_text_before_the_stop_and_nothing_else(text, stops, data):
+    """Wherever the stop text begins within the tokens, and however many tokens come at a time."""
+    tokens = [*CHAT._encode(text), CHAT._im_end]
+    steps = data.draw(st.lists(st.integers(0, len(tokens)), max_size=len(tokens)))
+    places = [place for stop in stops if (place := text.find(stop)) >= 0]
+    message, sent = replied(tokens, stops, steps)
+    assert message["content"] == sent == text[: min(places, default=len(text))]
+
+
+@pytest.mark.parametrize("start", range(len(SAID) - 3))
+def test_every_piece_of_an_answer_can_be_the_stop(start):
+    tokens, stop = [*CHAT._encode(SAID), CHAT._im_end], SAID[start : start + 4]
+    message, sent = replied(tokens, [stop], range(len(tokens)))
+    assert message["content"] == sent == SAID[: SAID.find(stop)]

@@ -20,7 +20,7 @@ from model.checkpoints import load
 from model.sampling import draw, sampler
 from model.text import chat, tokenizer
 from rl import setup
-from rl.serving import batcher, endpoint, serve
+from rl.serving import access, batcher, endpoint, serve
 from tests.support.worlds import TASKS
 
 SLOTS, MOST = 8, 48  # slots, tokens of a turn
@@ -366,16 +366,16 @@ def test_only_this_machine_may_come_without_a_key(monkeypatch):
     config = tiny.get_config()
     for host in ("127.0.0.1", "::1", "localhost"):
         config.serve.host = host
-        assert serve.api_key(config) == ""
+        assert access.api_key(config) == ""
     for host in ("0.0.0.0", "10.0.0.1", "example.org"):
         config.serve.host = host
         with pytest.raises(ValueError, match="lets other machines connect: set serve.key_env to the name"):
-            serve.api_key(config)
+            access.api_key(config)
     config.serve.key_env = "A_KEY_FOR_TESTS"
     with pytest.raises(ValueError, match="the environment variable A_KEY_FOR_TESTS is not set"):
-        serve.api_key(config)
+        access.api_key(config)
     monkeypatch.setenv("A_KEY_FOR_TESTS", KEY)
-    assert serve.api_key(config) == KEY
+    assert access.api_key(config) == KEY
 
 
 def test_the_format_of_a_stream(served):

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+import traceback
+import urllib.parse
 from collections import Counter
 
 import pytest
@@ -160,8 +162,10 @@ def test_what_was_spent_is_known_after_a_kill(server, tmp_path):
     assert "cost" not in teacher.Llm(unpriced).spent()
 
 
-def test_an_answer_that_does_not_come_is_asked_for_again(server, tmp_path):
-    faults = iter(["hang"])
+@pytest.mark.parametrize("fault", ["hang", "drip"])
+def test_an_answer_that_does_not_come_is_asked_for_again(server, tmp_path, fault):
+    """Also one whose body never ends, though each byte comes soon after the one before."""
+    faults = iter([fault])
     server.fault = lambda question, turns: next(faults, None)
     ours = client(tmp_path, timeout=1.0, attempts=30)
     assert ours.ask_all(SUMS[:1]) == [{"sum": 2}]
@@ -208,6 +212,74 @@ def test_what_cannot_be_helped_is_not_tried_again(server, tmp_path, monkeypatch)
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(ValueError, match="OPENAI_API_KEY is not set"):
         client(tmp_path).ask_all(SUMS[:1])
+
+
+def test_a_timeout_is_for_the_whole_answer_and_says_so(server, tmp_path):
+    server.fault = lambda question, turns: "drip"
+    with pytest.raises(llm.NoAnswer, match="^2 attempts: no whole answer within 0.5 s$"):
+        client(tmp_path, timeout=0.5, attempts=2).ask_all(SUMS[:3])
+
+
+@pytest.mark.parametrize(
+    ("backoff", "attempt", "seconds"),
+    [(1.0, 1, 1), (1.0, 2, 2), (1.0, 6, 32), (1.0, 7, 60), (1.0, 5000, 60), (0.01, 1, 0.01), (100.0, 1, 60)],
+)
+def test_the_pause_between_attempts_is_bounded(backoff, attempt, seconds):
+    assert llm._pause(backoff, attempt) == seconds <= llm.MOST_BACKOFF
+
+
+SECRET = "sk-live_0123456789/abc+DEF="  # a key with characters that JSON, URLs and Python write in other ways
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        SECRET, f"Bearer {SECRET}", repr(SECRET), json.dumps({"key": SECRET}), SECRET[:20], SECRET[-12:],
+        urllib.parse.quote_plus(SECRET), SECRET.replace("/", "\\/"), SECRET * 3, "x" * (llm.MOST_SHOWN - 30) + SECRET,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("how", [401, 500, "body"])
+def test_a_key_that_the_endpoint_sends_back_is_not_shown(server, tmp_path, monkeypatch, caplog, capfd, echo, how):
+    """Neither in the error's text nor in the traceback of what it was made from, nor in a log."""
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    server.complaint = f"wrong key: {echo}"
+    server.fault = lambda question, turns: how if isinstance(how, int) else f"<p>{echo}</p>".encode()
+    with caplog.at_level("DEBUG"), pytest.raises(llm.NoAnswer) as caught:
+        client(tmp_path, attempts=2).ask_all(SUMS[:1])
+    assert server.requests[0][1] == f"Bearer {SECRET}"
+    told = "".join(traceback.format_exception(caught.value))
+    assert "attempts" in told or "refuses" in told
+    pieces = [SECRET[i : i + llm.PIECE] for i in range(len(SECRET) - llm.PIECE + 1)]
+    assert not [piece for piece in pieces if piece in told + "".join(capfd.readouterr())]
+    assert not [record for record in caplog.records if SECRET in record.getMessage()]
+
+
+def test_a_key_in_an_answer_is_written_nowhere(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    text = {"type": "object", "properties": {"text": {"type": "string"}}}
+    server.answer = lambda question: {"text": f"the key is {SECRET}"}
+    asked = [Question([{"role": "user", "content": "tell"}], text)]
+    assert client(tmp_path).ask_all(asked) == [{"text": "the key is [key]"}]
+    assert not any(SECRET in file.read_text() for file in tmp_path.iterdir())
+    monkeypatch.setenv("OPENAI_API_KEY", "none")  # a word that answers hold
+    server.answer = lambda question: {"text": "none"}
+    assert client(tmp_path / "other").ask_all(asked) == [{"text": "none"}]
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{", "null", "[]", "{}", '{"text": 3}', '{"text": "x", "cost": "1"}', "\xff", "[" * 100_000]
+)
+def test_a_damaged_answer_is_asked_for_again_and_named(server, tmp_path, capsys, damage):
+    client(tmp_path).ask_all(SUMS[:2])
+    file = min(tmp_path.iterdir())
+    file.write_bytes(damage.encode("latin-1"))
+    ours = client(tmp_path)
+    assert ours.total().answers == 1
+    with pytest.raises(llm.NoAnswer, match=f"{file.name}: the cached answer is damaged"):
+        client(tmp_path, offline=True).ask_all(SUMS[:2])
+    assert ours.ask_all(SUMS[:2]) == [{"sum": 2}, {"sum": 4}]
+    assert (ours.ledger.answers, ours.ledger.cached, ours.total().answers) == (1, 1, 2)
+    assert capsys.readouterr().out == f"{file}: the cached answer is damaged; asking again\n"
 
 
 def test_equal_questions_are_asked_once(server, tmp_path):
