@@ -53,7 +53,9 @@ def parse(argv: Sequence[str]) -> Command:
     if values.stage not in STAGES:
         raise ValueError(f"--stage={values.stage}: no such stage; {command_line.did_you_mean(values.stage, STAGES)}")
     validate.validate(values.config, values.stage)
-    registers.select(values.config.synth.register, values.config.synth.domains)  # wrong names fail here, before the workdir keeps them
+    registers.select(
+        values.config.synth.register, values.config.synth.domains
+    )  # wrong names fail here, before the workdir keeps them
     operators.select(values.config.synth.operators)
     if values.config.reasoning.rounds:
         check_reasoning(values.config)

@@ -9,6 +9,7 @@ from pathlib import Path
 from synth.business.compose import compose
 from synth.business.schema import Business
 from synth.business.view import Service, view
+from synth.trees import domains
 
 _FOLDER = Path(__file__).parent / "written"
 
@@ -52,3 +53,6 @@ def domain(name: str) -> Service | None:
         return view(find(name))
     except ValueError:
         return None
+
+
+domains.FINDERS.append(domain)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from synth.business import catalogue  # noqa: F401 (whoever reads a task finds its business from here on)
 from synth.task import Task
 from synth.trees import domains, expr
 from synth.trees.domains import Action, Domain, Entity, State

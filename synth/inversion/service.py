@@ -9,16 +9,14 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from synth.business import catalogue, draw, manual, speech
+from synth.business import draw, manual, speech
 from synth.business.schema import Business
 from synth.business.view import Service
 from synth.inversion import conditions
 from synth.personas import Persona
-from synth.trees import domains, expr, tree
+from synth.trees import expr, tree
 from synth.trees.tree import Branch, Node
 from synth.trees.workflow import Workflow
-
-domains.FINDERS.append(catalogue.domain)  # so that whoever reads a task finds its business
 
 OTHERS = 3  # further customers, each with a main record
 STOCK = 3  # records of every further collection
