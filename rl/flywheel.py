@@ -202,7 +202,8 @@ class Flywheel:
         if restored is not None:
             self.trainer.state, meta = restored
             self.progress, files = Progress(**meta["progress"]), meta["files"]
-            print(f"resuming at round {self.progress.round}, step {self.progress.step}", flush=True)
+            if not self.read_only:
+                print(f"resuming at round {self.progress.round}, step {self.progress.step}", flush=True)
         if not self.read_only and hosts.first():
             if restored is None:
                 self._set_aside()
