@@ -119,7 +119,10 @@ def check_workdir(config: config_dict.ConfigDict, workdir: Path, stage: str) -> 
         changed.remove("synth.teacher")
     if changed:
         listed = ", ".join(f"{k} (was {old.get(k)!r}, now {new.get(k)!r})" for k in changed)
-        raise ValueError(f"--workdir={workdir} was made with another config: {listed}; use another workdir")
+        raise ValueError(
+            f"--workdir={workdir} was made with another config: {listed}; use another workdir, or the config of "
+            f"this one: --config=configs/saved.py:{workdir}"
+        )
 
 
 def save_config(config: config_dict.ConfigDict, workdir: Path) -> None:

@@ -15,6 +15,7 @@ from types import ModuleType
 from absl import flags
 from ml_collections import config_dict, config_flags
 
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
 
 
@@ -25,13 +26,22 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(close)}?" if close else f"expected one of {', '.join(known)}"
 
 
+def _file_hint(file: Path) -> str:
+    """A hint for a config file that is missing: one of that name in configs/, else those beside it or in configs/."""
+    shipped = [p for p in sorted(CONFIGS.glob("*.py")) if not p.name.startswith("_")]
+    if same := [p for p in shipped if p.stem == file.stem]:
+        return f"; did you mean {same[0].parent.name}/{same[0].name}?"
+    beside = [p.name for p in file.parent.glob("*.py") if not p.name.startswith("_")]
+    if difflib.get_close_matches(file.name, beside) or file.parent.resolve() == CONFIGS:
+        return f"; {did_you_mean(file.name, beside)}"
+    return f"; {did_you_mean(file.name, [f'{p.parent.name}/{p.name}' for p in shipped])}"
+
+
 def load_module(path: str) -> ModuleType:
     """Imports a config file by path. Raises ValueError if there is no such Python file or it has no get_config()."""
     file = Path(path)
     if not file.is_file():
-        known = [p.name for p in file.parent.glob("*.py") if not p.name.startswith("_")]
-        hint = f"; {did_you_mean(file.name, known)}" if known else ""
-        raise ValueError(f"--config={path}: no such file{hint}")
+        raise ValueError(f"--config={path}: no such file{_file_hint(file)}")
     spec = importlib.util.spec_from_file_location(f"config_file_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise ValueError(f"--config={path}: not a python file")

@@ -217,7 +217,8 @@ class Flywheel:
         if restored is not None:
             self.trainer.state, meta = restored
             self.progress, files = Progress(**meta["progress"]), meta["files"]
-            print(f"resuming at round {self.progress.round}, step {self.progress.step}", flush=True)
+            if not self.read_only:
+                print(f"resuming at round {self.progress.round}, step {self.progress.step}", flush=True)
         elif self.read_only:
             show.line(f"no checkpoint in {self.checkpoints.directory}: taking the policy that the run started from")
         if not self.read_only and hosts.first():

@@ -146,7 +146,9 @@ def overview(workdir: str | Path) -> str:
         return told + (f" with reward {last['reward']:.3f}" if last.get("reward") is not None else "")
     known = ("config.json", "tasks", "sft", "rollouts", "report.json")
     if not any((folder / name).exists() for name in known):
-        raise FileNotFoundError(f"{folder}: no run has written into this folder")
+        runs = sorted(file.parent for file in folder.glob("*/config.json"))  # of a sweep
+        hint = f"; {len(runs)} have written into folders in it, the first into {runs[0]}" if runs else ""
+        raise FileNotFoundError(f"{folder}: no run has written into this folder{hint}")
     return f"{folder}: no RL step is finished"
 
 

@@ -4,7 +4,8 @@
 
 Each combination is one run of main.py in DIR/<key=value,...>. Giving the same command again continues: finished runs
 are skipped, killed ones resume. A run that fails is reported and the others go on. At the end one table is printed and
-written to DIR/sweep.md and DIR/sweep.json. --only_check_args checks every combination and runs nothing.
+written to DIR/sweep.md and DIR/sweep.json: of the last round the held-out pass rates, those after RL with their 95 %
+intervals, and the mean gain over all rounds. --only_check_args checks every combination and runs nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ MAIN = Path(__file__).resolve().parents[2] / "main.py"
 FLAGS = (("workdir", None, "the folder of the sweep, for example --workdir=runs/sweep"),)
 FAULTS = "faults"  # held-out episodes, of all rounds, that are missing from the rates; only where there were any
 RESULTS = ("initial %", "before %", "after %", "mean gain", "seconds")
+INTERVAL = ("after low %", "after high %")
 
 LONGEST_NAME = 255  # bytes, on all file systems in common use
 
@@ -70,13 +72,16 @@ def is_finished(run: Path, rounds: int) -> bool:
 
 
 def results(run: Path) -> dict[str, float]:
-    """The RESULTS of a finished run, by name: held-out pass rates of the last round and the mean gain over all rounds,
-    both in %, and wall-clock seconds; and FAULTS, if there were any."""
+    """The RESULTS and INTERVAL of a finished run, by name: held-out pass rates of the last round and the mean gain over
+    all rounds, both in %, and wall-clock seconds; the 95 % interval of the pass rate after RL; FAULTS, if any.
+    """
     record = report.summary(run)
     last = record["rounds"][-1]
     rates = [100 * last[key]["mean"] for key in ("pass_initial", "pass_before", "pass_after")]
     gains = [100 * report.gain(entry) for entry in record["rounds"]]
-    found = dict(zip(RESULTS, [*rates, sum(gains) / len(gains), record["wall_seconds"]], strict=True))
+    interval = [100 * last["pass_after"][key] for key in ("low", "high")]
+    values = [*rates, sum(gains) / len(gains), record["wall_seconds"], *interval]
+    found = dict(zip((*RESULTS, *INTERVAL), values, strict=True))
     phases = ("pass_initial", "pass_before", "pass_after")
     faults = sum(entry[phase].get("faults", 0) for entry in record["rounds"] for phase in phases)
     return found | ({FAULTS: faults} if faults else {})
@@ -86,10 +91,15 @@ def table(rows: Sequence[tuple[Combination, dict[str, float] | None]]) -> str:
     """A Markdown table. rows: (combination, its results, or None if the run failed)."""
     keys = list(dict.fromkeys(key for combination, _ in rows for key in combination))
     more = (FAULTS,) if any(found and FAULTS in found for _, found in rows) else ()
+
+    def shown(found: dict[str, float], name: str) -> str:
+        low, high = (found[key] for key in INTERVAL)
+        return f"{found[name]:.1f}" + (f" [{low:.1f}, {high:.1f}]" if name == "after %" else "")
+
     lines = [(*keys, *RESULTS, *more)]
     for combination, found in rows:
         swept = [str(combination.get(key, "default")) for key in keys]
-        cells = [f"{found[name]:.1f}" if found else "failed" for name in RESULTS]
+        cells = [shown(found, name) if found else "failed" for name in RESULTS]
         cells += [f"{found.get(name, 0):.0f}" if found else "failed" for name in more]
         lines.append((*swept, *cells))
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]

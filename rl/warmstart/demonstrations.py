@@ -8,7 +8,7 @@ pretraining: they show every behaviour that the tasks need, and sloppy behaviour
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from envs import world
 from model.text.chat import Chat
@@ -20,6 +20,8 @@ from synth.operators import Operator
 from synth.task import Task
 from synth.trees import tree
 from synth.trees.workflow import Workflow
+
+MOST_TOO_LONG = 500  # demonstrations in a row that may be too long before none is expected to fit
 
 
 def draw_task(
@@ -56,3 +58,27 @@ def demonstrate(task: Task, rates: dict[str, float], chat: Chat, seed: int) -> T
     return Trajectory(
         task.id, 0, tokens, loss_mask, [0.0] * len(tokens), 0, trajectory.ENDED, score, messages, task.tools, turns
     )
+
+
+def fitting(make: Callable[[int, int], Trajectory], count: int, index: int, row_length: int) -> list[Trajectory]:
+    """`count` demonstrations that fit into a packed row; one that is too long is replaced by the next.
+
+    make: (index, number of demonstrations found so far) -> demonstration. index: the first one. row_length: tokens.
+    Raises ValueError if MOST_TOO_LONG in a row do not fit, because then probably none does.
+    """
+    found: list[Trajectory] = []
+    lengths: list[int] = []  # of those that are too long, since the last that fits
+    while len(found) < count:
+        item = make(index, len(found))
+        index += 1
+        if len(item.tokens) <= row_length:
+            found.append(item)
+            lengths.clear()
+            continue
+        lengths.append(len(item.tokens))
+        if len(lengths) == MOST_TOO_LONG:
+            raise ValueError(
+                f"rl.row_length = {row_length}: {MOST_TOO_LONG} demonstrations in a row are longer, {min(lengths)} to "
+                f"{max(lengths)} tokens with this checkpoint's tokenizer and chat template; raise rl.row_length"
+            )
+    return found

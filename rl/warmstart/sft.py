@@ -53,7 +53,10 @@ class Demonstrations:
         self._operators = operators.select(config.synth.operators)
 
     def batch(self, step: int) -> list[Trajectory]:
-        """The trajectories of a step. A transcript that is too long for a packed row is replaced by the next."""
+        """The trajectories of a step. A transcript that is too long for a packed row is replaced by the next.
+
+        Raises ValueError if none fits, see demonstrations.fitting.
+        """
         c = self._config
         numbers = range(step * c.sft_episodes, (step + 1) * c.sft_episodes)
         if step < c.sft_drill_steps:
@@ -63,16 +66,15 @@ class Demonstrations:
         clean = step < c.sft_clean_steps
         drilled = numbers[: round(c.sft_drill_share * c.sft_episodes)] if clean else ()
         found = [self._drill(MIXTURE[number % len(MIXTURE)], number) for number in drilled]
-        index = step * c.sft_episodes * 2  # 2 leaves indices for replacements, so that steps do not overlap
-        while len(found) < c.sft_episodes:
+        first = step * c.sft_episodes * 2  # 2 leaves indices for replacements, so that steps do not overlap
+
+        def transcript(index: int, _: int) -> Trajectory:
             task = demonstrations.draw_task(self._workflows, self._operators, MAX_GROWTH, self._seed, index)
             # Multiples of the golden ratio are spread evenly modulo 1, so the intended share is flawed.
             flawed = not clean and (index * 0.6180339887) % 1 < c.sft_flawed_share
-            item = demonstrations.demonstrate(task, self._rates if flawed else {}, self._chat, self._seed)
-            if len(item.tokens) <= c.row_length:
-                found.append(item)
-            index += 1
-        return found
+            return demonstrations.demonstrate(task, self._rates if flawed else {}, self._chat, self._seed)
+
+        return found + demonstrations.fitting(transcript, c.sft_episodes - len(found), first, c.row_length)
 
     def _drill(self, kind: str, number: int) -> Trajectory:
         """One drill. An exercise has its own length; the other kinds fill half a row."""
@@ -87,7 +89,8 @@ class Demonstrations:
 def run(config: config_dict.ConfigDict, workdir: Path) -> Path:
     """Trains for rl.sft_steps and returns the Hugging Face folder workdir/policy. A finished run returns at once.
 
-    Raises RuntimeError after rl.max_skipped_updates updates in a row that were not finite.
+    Raises RuntimeError after rl.max_skipped_updates updates in a row that were not finite, and ValueError if no
+    demonstration fits into rl.row_length.
     """
     policy_dir = workdir / "policy"
     if (policy_dir / "config.json").exists():

@@ -18,6 +18,7 @@ from envs.base import Score
 from model.text.chat import Chat
 from rl import trajectory
 from rl.trajectory import Trajectory
+from rl.warmstart import demonstrations
 from synth.corpora import facts, tables
 from synth.inversion import script
 from synth.problems import catalogue, generate, growth, operators
@@ -148,15 +149,17 @@ class Worked:
         self._names = facts.names(config.rl.sft_split)
 
     def batch(self, step: int) -> list[Trajectory]:
-        """The trajectories of a step. A transcript that is too long for a packed row is replaced by the next."""
-        c, found = self._config, []
-        index = step * c.sft_episodes * 2  # 2 leaves indices for replacements, so that steps do not overlap
-        while len(found) < c.sft_episodes:
-            item = self._item(step, index, len(found) / c.sft_episodes)
-            if len(item.tokens) <= c.row_length:
-                found.append(item)
-            index += 1
-        return found
+        """The trajectories of a step. A transcript that is too long for a packed row is replaced by the next.
+
+        Raises ValueError if none fits, see demonstrations.fitting.
+        """
+        c = self._config
+        first = step * c.sft_episodes * 2  # 2 leaves indices for replacements, so that steps do not overlap
+
+        def item(index: int, number: int) -> Trajectory:
+            return self._item(step, index, number / c.sft_episodes)
+
+        return demonstrations.fitting(item, c.sft_episodes, first, c.row_length)
 
     def _item(self, step: int, index: int, place: float) -> Trajectory:
         """The demonstration of an index. place: its position in the step's batch, in [0, 1)."""

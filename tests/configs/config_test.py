@@ -275,6 +275,7 @@ def test_relations_between_keys(tmp_path):
 
 def test_the_repositorys_configs_are_possible(tmp_path):
     files = [file for file in (REPOSITORY / "configs").glob("*.py") if "def get_config" in file.read_text()]
+    files.remove(REPOSITORY / "configs" / "saved.py")  # that needs a workdir
     for spec in (*map(str, files), f"{TINY}:runlocal"):
         config = command_line.load_config(spec)
         config.model.checkpoint = checked(tmp_path).model.checkpoint
@@ -320,6 +321,35 @@ def test_a_workdir_keeps_its_config(base, tmp_path):
     main.parse([*base, "--config.synth.teacher=replay", "--config.synth.teacher_model=m"])
     with pytest.raises(ValueError, match="another config: synth.teacher "):
         main.parse([*base, "--config.synth.teacher_model=m"])
+
+
+def test_the_saved_config_of_a_workdir_is_the_one_it_was_made_with(base, tmp_path):
+    command = [*base, "--config.rl.learning_rate=1", "--config.synth.domains=orders", "--config.evaluate.trials=2"]
+    config, workdir, *_ = main.parse(command)
+    main.save_config(config, workdir)
+    (workdir / "metrics.jsonl").touch()  # something was produced
+    spec = f"--config={REPOSITORY}/configs/saved.py:{workdir}"
+    assert main.parse([spec, base[1], "--stage=serve"])[0].to_dict() == config.to_dict()
+    assert main.parse([spec, base[1], "--config.rl.rounds=9"])[0].rl.rounds == 9
+    with pytest.raises(ValueError, match=f"or the config of this one: --config=configs/saved.py:{workdir}"):
+        main.parse(base)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no .*/config.json; expected --config=configs/saved.py:WORKDIR of a run"),
+        ("{", "config.json cannot be read: "),
+        ("[]", "config.json cannot be read: "),
+        ('{"rl": {"rounds": "many"}}', "config.json cannot be read: "),
+        ('{"rl": {"rounts": 1}}', "config.json cannot be read: no longer a key: rl.rounts"),
+    ],
+)
+def test_a_saved_config_that_cannot_be_read_is_refused(text, message, tmp_path):
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        command_line.load_config(f"{REPOSITORY}/configs/saved.py:{tmp_path}")
 
 
 def test_every_key_has_a_comment():

@@ -56,6 +56,14 @@ def workdir(tmp_path) -> Path:
     return tmp_path
 
 
+def test_the_folder_of_a_sweep_names_a_run_in_it(tmp_path):
+    for name in ("seed=1", "seed=0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match="folder; 2 have written into folders in it, the first into .*/seed=0$"):
+        report.overview(tmp_path)
+
+
 def test_metrics_and_curves(workdir):
     rows = report.metrics(workdir)
     assert len(rows) == 7

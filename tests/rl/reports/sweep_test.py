@@ -109,11 +109,12 @@ def test_results_and_table_by_hand(tmp_path):
     write_summary(tmp_path, [(0.5, 0.5, 0.7), (0.3, 0.55, 0.65)])
     found = sweep.results(tmp_path)
     expected = {"initial %": 30.0, "before %": 55.0, "after %": 65.0, "mean gain": 15.0, "seconds": 61.25}
+    expected |= {"after low %": 60.0, "after high %": 70.0}
     assert found == pytest.approx(expected)
     rows = [({"rl.learning_rate": 1e-4, "seed": 0}, found), ({"rl.learning_rate": 3e-4}, None)]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in sweep.table(rows).splitlines()]
     assert cells[0] == ["rl.learning_rate", "seed", "initial %", "before %", "after %", "mean gain", "seconds"]
-    assert cells[2] == ["0.0001", "0", "30.0", "55.0", "65.0", "15.0", "61.2"]
+    assert cells[2] == ["0.0001", "0", "30.0", "55.0", "65.0 [60.0, 70.0]", "15.0", "61.2"]
     assert cells[3] == ["0.0003", "default", *["failed"] * 5]
 
 

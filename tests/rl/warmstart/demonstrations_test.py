@@ -155,6 +155,21 @@ def test_drawn_tasks_are_mixed():
     assert all(world.reward(task, task.oracle) == 1.0 for task in drawn[:30])
 
 
+def test_demonstrations_that_do_not_fit_are_replaced():
+    items = [demonstrations.demonstrate(task, {}, chat(), seed=0) for task in tasks()[:60]]
+    length = sorted(len(item.tokens) for item in items)[30]
+    found = demonstrations.fitting(lambda index, _: items[index], 10, 5, length)
+    assert found == [item for item in items[5:] if len(item.tokens) <= length][:10]
+
+
+def test_a_row_into_which_no_demonstration_fits_is_refused(monkeypatch):
+    monkeypatch.setattr(demonstrations, "MOST_TOO_LONG", 20)
+    items = [demonstrations.demonstrate(task, {}, chat(), seed=0) for task in tasks()[:20]]
+    shortest = min(len(item.tokens) for item in items)
+    with pytest.raises(ValueError, match=f"rl.row_length = {shortest - 1}: 20 demonstrations .* {shortest} to "):
+        demonstrations.fitting(lambda index, _: items[index % 20], 4, 0, shortest - 1)
+
+
 def test_parse_flaws():
     assert script.parse_flaws("") == {}
     assert script.parse_flaws(" skip_read=0.3, quit=1 ,") == {"skip_read": 0.3, "quit": 1.0}
