@@ -33,9 +33,9 @@ from synth.trees import domains, tree, workflow
 from synth.trees.workflow import Workflow
 
 SPLITS = ("train", "heldout")
-# Bounds of the share of legal tasks in a grown round's training tasks. Outside them, always refusing or always obeying
-# would be rewarded too often.
-LEGAL = (0.4, 0.6)
+# By so much the share of legal tasks in a grown round's training tasks may differ from synth.legal_share. Else always
+# refusing, or always obeying, would be rewarded more often than intended.
+LEGAL = 0.1
 PROGRAM = teacher.Program()
 
 
@@ -64,6 +64,15 @@ def first_workflows(config: config_dict.ConfigDict, by: Teacher = PROGRAM) -> di
     if spent := by.spent():
         show.line(spent)
     return roots
+
+
+def unseen(config: config_dict.ConfigDict) -> frozenset[str]:
+    """The names of the businesses from which no training task is."""
+    c = config.synth
+    if c.register == "tiny" or not c.unseen_share:
+        return frozenset()
+    chosen = registers.select(c.register, c.domains, c.businesses, c.unseen_share)
+    return frozenset(domain.name for domain in chosen["heldout"]) - {domain.name for domain in chosen["train"]}
 
 
 def next_workflows(
@@ -178,10 +187,10 @@ def gated_splits(
     return {split: passing(split) for split in SPLITS}, reports
 
 
-def watch_legal_share(number: int, report: Mapping[str, Any]) -> None:
-    """Prints a warning if the share of legal training tasks of a grown round is outside LEGAL. report: the training
+def watch_legal_share(number: int, report: Mapping[str, Any], wanted: float) -> None:
+    """Prints a warning if the share of legal training tasks of a grown round is far from `wanted`. report: the training
     split's gates.Report as a dict."""
-    share, (low, high) = report["legal"] / report["passed"], LEGAL
+    share, low, high = report["legal"] / report["passed"], wanted - LEGAL, wanted + LEGAL
     if not low <= share <= high:
         show.line(f"round {number}: {share:.0%} of the train tasks are legal, expected {low:.0%} to {high:.0%}")
 

@@ -149,9 +149,12 @@ class Llm:
         return found
 
     def word(self, workflows: Sequence[Workflow]) -> list[Workflow]:
-        """The workflows with the model's wording, or the built-in one if the model gave no valid wording."""
-        questions = []
-        for workflow in workflows:
+        """The workflows with the model's wording, or the built-in one if the model gave no valid wording.
+
+        Workflows of a business keep its manual's wording.
+        """
+        questions, tiny = [], [workflow for workflow in workflows if type(workflow.spec) is Domain]
+        for workflow in tiny:
             text = (
                 f"Word the policy of a {workflow.domain} desk, workflow {workflow.root}, as short templates: "
                 f"placeholders in braces, these and no others: { {k: sorted(v) for k, v in PLACEHOLDERS.items()} }. "
@@ -162,7 +165,8 @@ class Llm:
             questions.append(Question(_ask(text), WORDING, _check_wording, invert.policy_text(workflow)))
         answers = self.client.ask_all(questions)
         wordings = [() if answer is None else tuple(answer[name] for name in PLACEHOLDERS) for answer in answers]
-        return [dataclasses.replace(workflow, wording=found) for workflow, found in zip(workflows, wordings)]
+        worded = {w.id: dataclasses.replace(w, wording=found) for w, found in zip(tiny, wordings)}
+        return [worded.get(workflow.id, workflow) for workflow in workflows]
 
     def rank(self, trees: Sequence[tuple[Workflow, Outcome, Sequence[Operator]]]) -> Mapping[str, Sequence[str]]:
         """The model's ranking for each tree; trees with one option, or without a valid answer, are left out."""
