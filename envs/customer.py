@@ -12,7 +12,7 @@ from typing import Any
 
 from envs.hearing.lexicon import Lexicon, Verb
 from envs.hearing.recognise import Heard, Proposal, recognise
-from envs.hearing.values import mentions
+from envs.hearing.values import mentions, values
 
 Event = dict[str, Any]
 PATIENCE = 3  # messages that the customer answers without getting any further before it ends the conversation
@@ -42,7 +42,8 @@ class Customer:
     - wish: what the customer wants, after "I'd like to". its: {record id: what the customer calls it}.
     - knows: {fact: {"words", "says", "as", "type", "others"}}: what agents call a fact, the answer, general names of
       such facts in envs/hearing; for slots their type and {other value: how it is said}.
-    - amended: how the customer says the value of `amends`. now: the day.
+    - told: amounts in cents that the customer is to be told. called: what the customer calls the record, where it is
+      one of several that only the records tell apart. amended: how the customer says the value of `amends`. now: the day.
     - hears: {"verbs", "records"}, see envs/hearing. voice: {"unclear", "meant", "waiting", "unknown", "asked"}.
     """
 
@@ -66,6 +67,8 @@ class Customer:
         if told:
             answers.append(self._script["voice"]["asked"].format(said=", ".join(told)))
             events += asked
+        heard_amounts = [{"type": "told", "value": v} for v in self._script.get("told", ()) if _states(text, v)]
+        events += heard_amounts
         if answers:
             return " ".join(answers), events
         if settled and refused and self._insists:
@@ -74,7 +77,9 @@ class Customer:
             self.voiced.append(goal["record_id"])
             return goal["request"], []
         if settled or self._patience == 0:
-            return None, [{"type": "user_ended"}]
+            return None, [{"type": "user_ended"}, *heard_amounts]
+        if heard_amounts:  # an answer to what the customer wanted to know
+            return self._script["voice"]["waiting"], heard_amounts
         self._patience -= 1
         if heard.asks:
             return self._script["voice"]["unknown"], []
@@ -174,10 +179,16 @@ class Customer:
                 events.append({"type": "asked", "slot": name})
         if heard.which:
             its = self._script["its"]
-            told.append(" and ".join(its[g["record_id"]] for g in self._goals if g["record_id"] in self.voiced))
+            called = " and ".join(its[g["record_id"]] for g in self._goals if g["record_id"] in self.voiced)
+            told.append(self._script.get("called", called))
             if find := self._script.get("find"):
                 events.append({"type": "asked", "slot": find["key"]})
         return told, events
+
+
+def _states(text: str, cents: int) -> bool:
+    """Whether a text states an amount of money."""
+    return f"{cents}c" in values(text)
 
 
 def _names(text: str, record_id: str) -> bool:
@@ -192,6 +203,4 @@ def _called(text: str, it: str) -> bool:
 
 def _dates(text: str) -> list[str]:
     """The dates in a text."""
-    from envs.hearing.values import values
-
     return [value for value in values(text) if re.fullmatch(r"(\d{4}|-)-\d\d-\d\d", value)]

@@ -97,6 +97,14 @@ class Domain:
         """At most so many fields with a rule per policy text. A tiny one must stay short."""
         return 4
 
+    def tells(self, action: Action) -> bool:
+        """Whether the copied argument of an action is an amount that the user can be told."""
+        return False
+
+    def comparable(self) -> list[str]:
+        """References of numbers by which a user can single out one of several records: "the cheapest of mine"."""
+        return []
+
     def standing(self, action: Action) -> list[tuple[expr.Expr, str]]:
         """(condition, outcome where it fails) of the rules that come with an action when its tree first grows."""
         return []
