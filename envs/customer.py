@@ -43,7 +43,8 @@ class Customer:
     - knows: {fact: {"words", "says", "as", "type", "others"}}: what agents call a fact, the answer, general names of
       such facts in envs/hearing; for slots their type and {other value: how it is said}.
     - told: amounts in cents that the customer is to be told. called: what the customer calls the record, where it is
-      one of several that only the records tell apart. amended: how the customer says the value of `amends`. now: the day.
+      one of several that only the records tell apart. amended: how the customer says the value of `amends`.
+    - now: the day.
     - hears: {"verbs", "records"}, see envs/hearing. voice: {"unclear", "meant", "waiting", "unknown", "asked"}.
     """
 
