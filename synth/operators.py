@@ -17,6 +17,7 @@ from synth.trees import domains, expr, tree
 from synth.trees.tree import Node
 from synth.trees.workflow import Workflow
 
+STANDING = 4  # rules with which a business's workflow begins to grow: with fewer, refusing by the first one passes often
 MAX_BRANCHES = 64  # at most so many branches per tree after an operator that multiplies them
 
 PLACES = (
@@ -380,4 +381,9 @@ def _with_standing(workflow: Workflow) -> Workflow:
         if condition["field"] not in _used(workflow):
             grown = with_rule(workflow, name, condition, otherwise)
             workflow = dataclasses.replace(workflow, tree=tree.number(grown))
+    rng = random.Random(f"standing/{workflow.root}")
+    while workflow.spec.standing(workflow.action) and len(_used(workflow)) < STANDING:
+        condition = candidates(workflow, "guard", rng)[0]
+        grown = with_rule(workflow, "guard", condition, rng.choice(RULES["guard"].otherwise))
+        workflow = dataclasses.replace(workflow, tree=tree.number(grown))
     return workflow
