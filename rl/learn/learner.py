@@ -143,9 +143,10 @@ def make_train_step(
         mesh, settings, offload: as for optimiser.create.
 
     Returns:
-        step(state, batch) -> (state, metrics). The old state is donated. An update is skipped if its loss or gradient
-        is not finite or its batch has no loss token; parameters and optimiser state then stay as they are, see
-        optimiser.TrainState. step raises ValueError as `place` and `gradients` do.
+        step(state, batch) -> (state, metrics). The old state is donated. An update is skipped if its loss, its gradient,
+        or the norm of the update or the parameters is not finite (in float32), or if its batch has no loss token;
+        parameters and optimiser state then stay as they are, see optimiser.TrainState. step raises ValueError as
+        `place` and `gradients` do.
 
         Metrics are float32 scalars on the devices:
           - loss, tokens, entropy (nats), grad_norm (before clipping), param_norm, skipped_updates (0 or 1);
@@ -176,13 +177,12 @@ def make_train_step(
         if offload:  # masters and moments are on the devices only during the update
             state = jax.device_put(state, on_devices)
         grad_norm, param_norm = optax.tree.norm(grads), optax.tree.norm(state.trained)
-        finite = jnp.isfinite(grad_norm) & jnp.isfinite(sums["loss"])
-        ok = finite & (batch.denominator > 0)
-        state, updates = optimiser.apply(state, grads, ok, finite, transformation, base)
+        finite = jnp.isfinite(grad_norm) & jnp.isfinite(sums["loss"]) & jnp.isfinite(param_norm)
+        state, update_norm, ok = optimiser.apply(state, grads, finite, batch.denominator > 0, transformation, base)
         return state, objective.metrics(sums, maxima, batch.denominator) | {
             "grad_norm": grad_norm,
             "param_norm": param_norm,
-            "update_ratio": jnp.where(ok, optax.tree.norm(updates) / param_norm, 0.0),
+            "update_ratio": jnp.where(ok, update_norm / param_norm, 0.0),
             "skipped_updates": 1.0 - ok.astype(jnp.float32),
         }
 
