@@ -14,8 +14,8 @@ stages
   plan       compile for a TPU slice that is not there and say what it needs (no --workdir)
 
 A killed run goes on from its last checkpoint when the same command is given again. --only_check_args checks the command
-line and runs nothing. docs/running.md says how a command ends. --help=SECTION prints the config keys of a section, with their defaults and what they mean;
---help=all prints those of every section.
+line and runs nothing. --help=SECTION prints the config keys of a section, with their defaults and what they mean;
+--help=all prints those of every section. Exit statuses are in docs/running.md.
 """
 
 import contextlib
@@ -159,10 +159,10 @@ def _main(argv: Sequence[str]) -> int:
     with contextlib.ExitStack() as held:
         if stage not in runs.UNLOCKED and not config.synth.dry_run and hosts.first():
             held.enter_context(runs.locked(workdir, stage))
-        changed = "" if stage == "plan" else check_workdir(config, workdir, stage)  # again, now that nobody writes there
-        leaves_as_it_was = (
-            stage == "plan" or config.synth.dry_run or (reads and (workdir / runs.CONFIG_FILE).exists())
-        )
+        changed = (
+            "" if stage == "plan" else check_workdir(config, workdir, stage)
+        )  # again, now that nobody writes there
+        leaves_as_it_was = stage == "plan" or config.synth.dry_run or (reads and (workdir / runs.CONFIG_FILE).exists())
         if changed:
             print(f"{workdir} goes on with {changed}", flush=True)
         if not leaves_as_it_was and hosts.first():

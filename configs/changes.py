@@ -11,8 +11,8 @@ from typing import Any
 
 Values = Mapping[str, Any]  # "section.key" -> value
 
-# No result depends on these, or only what a later command asks for: how long to try, where things are kept, what another
-# stage does. A name that ends in a dot stands for its section. Changes are not worth a word.
+# No result depends on these, or only what a later command asks for: how long to try, where things are kept, what
+# another stage does. A name that ends in a dot stands for its section. Changes are not worth a word.
 FREE = (
     "compile_cache", "checkpoint.", "plan.", "serve.", "rl.compare", "rl.compare_rollouts", "rl.compare_step",
     "synth.dry_run", "synth.prompt_price", "synth.completion_price", "synth.runner", "synth.processes",

@@ -43,23 +43,29 @@ def batch_shardings(batch: packing.Batch, mesh: Mesh) -> packing.Batch:
     return jax.tree.map(lambda x: rows if np.ndim(x) else whole, batch)
 
 
+def check_shape(rows: int, row_length: int, mesh: Mesh) -> None:
+    """Raises ValueError if the rows of a micro-batch, or the tokens of a row, do not divide evenly among the devices
+    that share them."""
+    parts, splits = sharding.parts("rows", mesh), sharding.parts("sequence", mesh)
+    if rows % parts:
+        raise ValueError(
+            f"rl.rows: {rows} rows of a micro-batch do not divide among the {parts} devices of the mesh axes "
+            f"{sharding.TRAIN['rows']}; take a multiple of {parts}"
+        )
+    if row_length % splits:
+        raise ValueError(
+            f"rl.row_length: {row_length} tokens do not divide among the {splits} devices of the mesh axis "
+            f"{sharding.TRAIN['sequence']}; take a multiple of {splits}"
+        )
+
+
 def place(batch: packing.Batch, mesh: Mesh) -> packing.Batch:
     """The batch sharded over the mesh.
 
     numpy arrays must be the same in every process; each process copies the part that its devices hold.
-    Raises ValueError if the rows, or the tokens of a row, do not divide evenly among the devices that share them.
+    Raises ValueError as `check_shape` does.
     """
-    parts, splits = sharding.parts("rows", mesh), sharding.parts("sequence", mesh)
-    if batch.tokens.shape[1] % parts:
-        raise ValueError(
-            f"rl.rows: {batch.tokens.shape[1]} rows of a micro-batch do not divide among the {parts} devices of "
-            f"the mesh axes {sharding.TRAIN['rows']}"
-        )
-    if batch.tokens.shape[2] % splits:
-        raise ValueError(
-            f"rl.row_length: {batch.tokens.shape[2]} tokens do not divide among the {splits} devices of the mesh "
-            f"axis {sharding.TRAIN['sequence']}"
-        )
+    check_shape(*batch.tokens.shape[1:], mesh)
 
     def one(x: np.ndarray | jax.Array, placed: NamedSharding) -> jax.Array:
         if isinstance(x, jax.Array):  # computed on the devices, for example by a scorer
@@ -143,8 +149,8 @@ def make_train_step(
         mesh, settings, offload: as for optimiser.create.
 
     Returns:
-        step(state, batch) -> (state, metrics). The old state is donated. An update is skipped if its loss, its gradient,
-        or the norm of the update or the parameters is not finite (in float32), or if its batch has no loss token;
+        step(state, batch) -> (state, metrics). The old state is donated. An update is skipped if its loss, its gradient
+        or the norm of the update or of the parameters is not finite (in float32), or if its batch has no loss token;
         parameters and optimiser state then stay as they are, see optimiser.TrainState. step raises ValueError as
         `place` and `gradients` do.
 

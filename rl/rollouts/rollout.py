@@ -204,7 +204,7 @@ class Rollouts:
             if not self.limits.end_long_prompts:
                 raise ValueError(
                     f"task {episode.task.id!r}: the prompt has {len(episode.pending)} tokens, which leaves no room in "
-                    f"sampler.context={self.engine.context}"
+                    f"sampler.context={self.engine.context}; raise it, in a new workdir"
                 )
             episode.reason = trajectory.CONTEXT
         if episode.reason:

@@ -63,9 +63,7 @@ def test_stages_and_teachers():
     assert not changes.between(llm, VALUES | {"synth.teacher": "replay"}, "rl").refused
     assert changes.between(VALUES, llm, "rl").refused
     ahead = VALUES | {"rl.max_staleness": 1}
-    assert changes.between(ahead, ahead | {"checkpoint.every": 9}, "rl").refused == (
-        "checkpoint.every (was 4, now 9)",
-    )
+    assert changes.between(ahead, ahead | {"checkpoint.every": 9}, "rl").refused == ("checkpoint.every (was 4, now 9)",)
 
 
 def test_a_workdir_of_an_older_version_has_fewer_keys():
