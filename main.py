@@ -98,7 +98,7 @@ def check_workdir(config: config_dict.ConfigDict, workdir: Path, stage: str) -> 
     made_with = runs.config(workdir)
     if made_with is None:
         return ""
-    found = changes.between(*(dict(validate.leaves(c)) for c in (made_with, config)), stage)
+    found = changes.between(dict(validate.leaves(made_with)), dict(validate.leaves(config)), stage)
     if found.refused:
         raise ValueError(
             f"--workdir={workdir} was made with another config: {', '.join(found.refused)}; use another workdir"

@@ -55,9 +55,8 @@ def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
             trees = agentic.next_workflows(config, trees, {}, by)
         directory = flywheel.write_round(config, folder, number, trees, by)
         for split in flywheel.SPLITS:
-            print(
-                f"round {number}  {split}: {_counts(dataset.stream_round(directory.parent, number, split, config.reasoning.rounds))}"
-            )
+            found = dataset.stream_round(directory.parent, number, split, config.reasoning.rounds)
+            print(f"round {number}  {split}: {_counts(found)}")
     if config.reasoning.rounds:
         print(f"in {folder / 'tasks'}")
         return
