@@ -155,6 +155,7 @@ def _main(argv: Sequence[str]) -> int:
 
     if stage != "plan":
         hosts.initialize(config.mesh.processes)
+    endings.writing_to(workdir)
     reads = stage in ("evaluate", "compare", "serve")
     with contextlib.ExitStack() as held:
         if stage not in runs.UNLOCKED and not config.synth.dry_run and hosts.first():

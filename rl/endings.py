@@ -17,13 +17,16 @@ from __future__ import annotations
 import contextlib
 import dis
 import errno
+import functools
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -51,6 +54,7 @@ MACHINE = {
     errno.ESTALE: f"the network file system has lost the file; {GOES_ON}",
     errno.EPIPE: f"nobody reads the output any more; {GOES_ON}",
 }
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 # How libraries that are not written in Python say the same, in messages of errors of their own.
 SAID = {
     "No space left on device": errno.ENOSPC,
@@ -108,13 +112,26 @@ def _of_machine(error: BaseException) -> str | None:
         return None
     for words, number in SAID.items():
         if words in text:
-            return f"{os.strerror(number)} ({' '.join(text.split())[:200]}); {MACHINE[number]}"
+            places = re.findall(r"\"(/[^\"]+)\"", text)  # as tensorstore quotes them
+            return f"{places[0] if places else _place}: {os.strerror(number)}; {MACHINE[number]}"
     return None
 
 
 def _named(error: OSError) -> str:
-    names = (name for name in (error.filename, error.filename2) if name is not None)
-    return "".join(f"{os.fsdecode(name) if not isinstance(name, int) else name}: " for name in names)
+    names = [str(name) for name in map(_text, (error.filename, error.filename2)) if name]
+    if not names and error.errno in FULL:  # a write does not know its file
+        names = [_place]
+    return "".join(f"{name}: " for name in names)
+
+
+def _text(name: Any) -> Any:
+    return os.fsdecode(name) if isinstance(name, bytes) else name
+
+
+def writing_to(place: os.PathLike[str] | str) -> None:
+    """Says where this command writes, for errors that do not name their file."""
+    global _place
+    _place = os.fspath(place)
 
 
 def _raised_here(error: BaseException) -> bool:
@@ -162,7 +179,7 @@ def leave(program: str, work: Callable[[], int]) -> None:
 
 
 _ending = threading.Lock()
-_program = ""
+_program, _place = "", "the disk"
 
 
 def watch(program: str) -> None:
@@ -218,14 +235,30 @@ def _wait_for_parent(file: int) -> None:
     os._exit(FAILED)
 
 
-def end_with_me() -> dict[str, Any]:
-    """Arguments of subprocess.Popen for a command that calls `watch`: it ends when this process ends, however it ends.
-
-    The write end of a pipe stays open in this process alone, so that its end closes it.
-    """
+@functools.cache
+def _life() -> int:
+    """The read end of a pipe that ends when this process ends, however it ends: it alone holds the write end."""
     read, write = os.pipe()
-    del write  # kept open until the process ends
-    return {"pass_fds": (read,), "env": {**os.environ, PARENT: str(read)}}
+    del write  # stays open
+    return read
+
+
+def end_with_me() -> dict[str, Any]:
+    """Arguments of subprocess.Popen for a command that calls `watch`: it ends when this process ends."""
+    return {"pass_fds": (_life(),), "env": {**os.environ, PARENT: str(_life())}}
+
+
+def start_tracker() -> None:
+    """Starts multiprocessing's resource tracker so that it says nothing when it cleans up after a killed process."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before, "ignore:resource_tracker:UserWarning")))
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def end_with_parent() -> None:
