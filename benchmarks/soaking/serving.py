@@ -53,6 +53,13 @@ class Server:
         expect(found is not None, f"the server does not start: {line!r} {self.told()}")
         assert found is not None
         self.address = found[1], int(found[2])
+        for _ in range(common.PATIENCE * 10):  # bound, but it may not listen yet
+            try:
+                self.health()
+                return
+            except OSError:
+                expect(self.process.poll() is None, f"the server ends: {self.told()}")
+                time.sleep(0.1)
 
     def told(self) -> str:
         """What it has printed on standard error."""

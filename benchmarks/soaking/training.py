@@ -18,7 +18,7 @@ from benchmarks.soaking.common import Ended, Failure, Soak, expect
 from tests.support import small_run
 
 KEYS = {
-    "rl__rounds": 2, "rl__steps": 2, "rl__group_size": 2, "rl__sft_steps": 0, "evaluate__trials": 1,
+    "rl__rounds": 2, "rl__steps": 1, "rl__group_size": 2, "rl__sft_steps": 0, "evaluate__trials": 1,
     "evaluate__greedy": False, "evaluate__bootstrap": 10, "sampler__max_new_tokens": 8, "sampler__slots": 4,
 }  # fmt: skip
 # Settings of a machine on which no result may depend.

@@ -180,7 +180,8 @@ class Chat:
         return tokens
 
     def _encode(self, text: str) -> tuple[int, ...]:
-        """Tokens of text; special tokens' spellings in it are ordinary text."""
+        """Tokens of text; special tokens' spellings in it are ordinary text. Raises ValueError for lone surrogates."""
+        text.encode()  # which have no UTF-8; the tokenizer would raise TypeError
         return tuple(self._plain.encode(text, add_special_tokens=False).ids)
 
     def _prompt_pattern(self, pattern: tuple[tuple[str, bool], ...], schemas: str) -> tuple[_Segment, ...]:
