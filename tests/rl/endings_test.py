@@ -1,15 +1,19 @@
 """How commands end: one line for what is no bug, the status of the table, no process left behind."""
 
 import errno
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
+import main
 from rl import command_line, endings
 from synth.teachers import llm
 from tests.support import small_run
@@ -185,3 +189,62 @@ def test_a_command_that_another_has_started_ends_with_it():
     process.kill()
     process.communicate()
     assert gone([child]) == []
+
+
+def wrong_type(policy):
+    record = json.loads((policy / "config.json").read_text())
+    (policy / "config.json").write_text(json.dumps({**record, "model_type": "gpt2"}))
+
+
+MISTAKES = {  # stage, keys, what is done to the policy's folder -> what is said
+    "mesh": ("flywheel", {"mesh__data": 3}, None, "mesh: sizes .* do not fit 8 devices; the product must be"),
+    "mesh of rl": ("rl", {"mesh__data": 3}, None, "mesh: sizes .* do not fit 8 devices; the product must be"),
+    "mesh of sft": ("sft", {"mesh__data": 3}, None, "mesh: sizes .* do not fit 8 devices; the product must be"),
+    "mesh of serve": ("serve", {"mesh__data": 3, "rl__sft_steps": 0}, None, "mesh: sizes .* do not fit 8 devices"),
+    "rows": ("rl", {"rl__sft_steps": 0}, None, "rl.rows: 2 rows .* among the 8 devices .*; take a multiple of 8"),
+    "slots": ("serve", {"sampler__slots": 3, "rl__sft_steps": 0}, None, "sampler.slots: expected a multiple of 8"),
+    "evaluate": ("evaluate", {}, None, "evaluate: .*run holds no tasks; run --stage=synth or --stage=flywheel first"),
+    "compare": ("compare", {}, None, "compare: .*rollouts holds no training episodes; run --stage=rl or "),
+    "serve": ("serve", {}, None, r"sft/policy is missing: the warm start \(rl.sft_steps\) has not finished"),
+    "tau2": ("evaluate", {"evaluate__suites": "tau2"}, None, "evaluate.suites: tau2 needs a checkout"),
+    "model_type": ("rl", {"rl__sft_steps": 0}, wrong_type, "config.json: model_type: expected one of .*, found 'gpt2'"),
+    "topology": ("plan", {"plan__topology": "v5p"}, None, "plan.topology: expected one of .* as in v5p:4x4x4, found"),
+    "others": ("rl", {"mesh__processes": 2}, None, r"mesh.processes = 2: jax does not find .* \(docs/hosts.md\)"),
+    "context": (
+        "rl", {"sampler__context": 80, "rl__sft_steps": 0, "rl__rows": 8}, None,
+        "task .*: the prompt has [0-9]+ tokens, which leaves no room in sampler.context=80; raise it",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_mistakes_that_only_the_stage_can_see_are_one_line_with_status_2(what, tmp_path, monkeypatch, capsys):
+    stage, keys, spoil, said = MISTAKES[what]
+    policy = small_run.folder(tmp_path / "policy")
+    if spoil is not None:
+        spoil(policy)
+
+    def initialize(*arguments):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    monkeypatch.chdir(REPOSITORY)
+    for name in ("TAU2_SRC", "TAU2_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    workdir = [] if stage == "plan" else [f"--workdir={tmp_path / 'run'}"]
+    assert main.main([*small_run.arguments(policy, **keys), *workdir, f"--stage={stage}"]) == 2
+    told = capsys.readouterr().err
+    assert re.fullmatch(rf"main.py: .*{said}.*\n", told)
+    assert not (tmp_path / "run" / "checkpoints").exists() or not any((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_a_workdir_that_cannot_be_made_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    (tmp_path / "file").touch()
+    policy = small_run.folder(tmp_path / "policy")
+    place = tmp_path / "file" / "run"
+    assert main.main([*small_run.arguments(policy), f"--workdir={place}"]) == 2
+    told = capsys.readouterr().err
+    assert re.fullmatch(
+        rf"main.py: --workdir={place}: cannot be written \(.*: Not a directory\); take another .*\n", told
+    )
