@@ -160,9 +160,8 @@ def _main(argv: Sequence[str]) -> int:
     with contextlib.ExitStack() as held:
         if stage not in runs.UNLOCKED and not config.synth.dry_run and hosts.first():
             held.enter_context(runs.locked(workdir, stage))
-        changed = (
-            "" if stage == "plan" else check_workdir(config, workdir, stage)
-        )  # again, now that nobody writes there
+        # Again, now that nobody writes there.
+        changed = "" if stage == "plan" else check_workdir(config, workdir, stage)
         leaves_as_it_was = stage == "plan" or config.synth.dry_run or (reads and (workdir / runs.CONFIG_FILE).exists())
         if changed:
             print(f"{workdir} goes on with {changed}", flush=True)
