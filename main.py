@@ -131,7 +131,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    """`main`, but what is wrong is raised. Returns a status of its own only for what is wrong before the stage runs."""
+    """`main`, but what is wrong is raised."""
     if {"-h", "--help", "--helpfull"} & set(argv):
         print(f"{__doc__}\nsections: {', '.join(describe.sections())}")
         return endings.DONE
