@@ -48,9 +48,12 @@ class Server:
             [sys.executable, *map(str, command), f"--workdir={place / 'run'}"],
             cwd=common.REPOSITORY, env=common.environment(soak), stdout=subprocess.PIPE, stderr=self.errors, text=True,
         )  # fmt: skip
-        line = self.process.stdout.readline() if self.process.stdout else ""
-        found = re.search(r"http://([\d.]+):(\d+)/v1", line)
-        expect(found is not None, f"the server does not start: {line!r} {self.told()}")
+        said, found = "", None
+        for line in self.process.stdout or ():  # it may say more before it says where it is
+            said += line
+            if found := re.search(r"http://([\d.]+):(\d+)/v1", line):
+                break
+        expect(found is not None, f"the server does not start: {said!r} {self.told()}")
         assert found is not None
         self.address = found[1], int(found[2])
         for _ in range(common.PATIENCE * 10):  # bound, but it may not listen yet
