@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -40,6 +41,7 @@ def main() -> int:
     part, _, number = given.only.partition("/")
     if given.only and (part not in PARTS or not number.isdecimal()):
         parser.error(f"--only={given.only}: expected one of {', '.join(PARTS)}, a slash and a number")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that nothing is left behind then, either
     print(f"soak: seed {seed}", flush=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="soak_", ignore_cleanup_errors=True) as folder:
