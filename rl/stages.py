@@ -55,7 +55,8 @@ def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
             trees = agentic.next_workflows(config, trees, {}, by)
         directory = flywheel.write_round(config, folder, number, trees, by)
         for split in flywheel.SPLITS:
-            print(f"round {number}  {split}: {_counts(dataset.stream(directory, split))}")
+            found = dataset.stream_round(directory.parent, number, split, config.reasoning.rounds)
+            print(f"round {number}  {split}: {_counts(found)}")
     if config.reasoning.rounds:
         print(f"in {folder / 'tasks'}")
         return
@@ -115,7 +116,7 @@ def _tasks(config: config_dict.ConfigDict, folder: Path) -> Iterator[tuple[str, 
     """(split, task) for the tasks of all rounds that stage=synth has made, training tasks first."""
     for split in flywheel.SPLITS:
         for number in range(config.synth.rounds):
-            for task in dataset.stream(folder / "tasks" / f"round_{number}", split):
+            for task in dataset.stream_round(folder / "tasks", number, split):
                 yield split, task
 
 

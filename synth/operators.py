@@ -17,7 +17,7 @@ from synth.trees import domains, expr, tree
 from synth.trees.tree import Node
 from synth.trees.workflow import Workflow
 
-STANDING = 4  # rules with which a business's workflow begins to grow: with fewer, refusing by the first one passes often
+STANDING = 4  # rules with which a business's workflow begins to grow; with fewer, to cite the first one passes often
 MAX_BRANCHES = 64  # at most so many branches per tree after an operator that multiplies them
 
 PLACES = (

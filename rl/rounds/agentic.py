@@ -159,7 +159,7 @@ def gated_splits(
     )
     for earlier in range(config.reasoning.rounds, number):
         for split in SPLITS:
-            for task in dataset.stream(workdir / "tasks" / f"round_{earlier}", split):
+            for task in dataset.stream_round(workdir / "tasks", earlier, split, config.reasoning.rounds):
                 seen.add(task)
     sides, reports = gates.Sides(), {}
     if hosts.first():
