@@ -28,7 +28,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 DONE, FAILED, REFUSED = 0, 1, 2
@@ -190,7 +190,7 @@ def watch(program: str) -> None:
     handler has been installed since, as a web server does. Call it in the main thread.
     """
     global _program
-    _program, sys.excepthook = program, _hook
+    _program, sys.unraisablehook = program, _unraisable
     told, tell = os.pipe()
     os.set_blocking(tell, False)
     signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
@@ -201,11 +201,11 @@ def watch(program: str) -> None:
         threading.Thread(target=_wait_for_parent, args=(int(parent),), daemon=True).start()
 
 
-def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Prints errors that nobody catches, but for one: tensorstore's threads tell a save that failed of their ends, and
-    where the save has raised its error by then, each of them prints that its event loop is closed."""
-    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
-        sys.__excepthook__(kind, error, trace)
+def _unraisable(told: Any) -> None:
+    """Prints errors that cannot be raised, but for one: tensorstore's threads tell a save that failed of their ends,
+    and where it has raised its error by then, each of them would print that its event loop is closed."""
+    if not (isinstance(told.exc_value, RuntimeError) and str(told.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(told)
 
 
 def unwatch() -> None:
