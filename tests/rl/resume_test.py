@@ -77,7 +77,8 @@ def assert_same(found: dict[str, object], expected: dict[str, object]) -> None:
     assert [name for name in expected if found[name] != expected[name]] == []
 
 
-def test_a_killed_run_ends_the_same_and_compiles_nothing_again(start, tmp_path):
+@pytest.mark.parametrize("rounds", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_killed_run_ends_the_same_and_compiles_nothing_again(start, tmp_path, rounds):
     """With a cache of its own: the resumed run compiles only what the killed one had not come to, and a run from the
     beginning nothing at all. It loads every program from the disk, the other compiled them: the results are the same.
     """
@@ -86,7 +87,8 @@ def test_a_killed_run_ends_the_same_and_compiles_nothing_again(start, tmp_path):
     def run(name: str, kill: tuple[str, int] = ("", 0)) -> tuple[Process, int, int]:
         """(process, misses, programs that it added to the cache)."""
         before = len(list(cache.rglob("*-cache")))
-        result = start(tmp_path / name, f"--config.compile_cache={cache}", kill=kill, own_cache=True)
+        flag = f"--config.compile_cache={cache}"
+        result = start(tmp_path / name, flag, kill=kill, own_cache=True, rl__rounds=rounds)
         said = re.search(r"cache: (\d+) hits, (\d+) misses", result.stdout)
         misses = int(said[2]) if said else 0
         return result, misses, len(list(cache.rglob("*-cache"))) - before
