@@ -47,7 +47,7 @@ ROOMS = {
         "inversion": "task personas trees business",
         "generate": "task trees inversion",
         "gating": "task personas keys trees business inversion",
-        "previews": "task keys trees inversion gating",
+        "previews": "task keys trees business inversion gating",
         "teachers": "task trees operators growth inversion previews",
         # questions
         "corpora": "question personas",
