@@ -92,10 +92,14 @@ def main(argv: list[str]) -> None:
     chosen = registers.select("business", "all", BUSINESSES.value, 0.0)["train"]
     roots = TASKS.value // (ROUNDS * VARIANTS)
     flows = workflow.roots("train", roots, chosen, 0)
-    seen, rejected, made, passed, misheard = gates.Seen(), Counter(), 0, 0, Counter()
+    seen, made, passed = gates.Seen(), 0, 0
+    rejected: Counter[str] = Counter()
+    misheard: Counter[int] = Counter()
     constants: dict[int, Counter] = {}
     started, cpu = time.perf_counter(), time.process_time()
-    gating, names, examples = 0.0, set(), []
+    gating = 0.0
+    names: set[str] = set()
+    examples: list[str] = []
     for number in range(ROUNDS):
         if number:
             flows = selection.grow(flows, {}, operators.select("all"), selection.Selection(), 0)

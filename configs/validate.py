@@ -231,7 +231,7 @@ def _check_relations(values: dict[str, Any]) -> None:
         for key in ("sampler.prefill_chunk", f"{section}.max_new_tokens"):
             _require(context >= values[key], f"{section}.context", f">= {key} = {values[key]}", context)
     if values["synth.register"] == "business":
-        off: dict[str, Any] = {"synth.teacher_domains": 0, "synth.teacher_users": False}
+        off: dict[str, Any] = {"synth.teacher_users": False}
         if values["rl.sft_flywheel"] != "reasoning":  # whose drills are not about domains
             off |= {"rl.sft_drill_steps": 0, "rl.sft_comparison_steps": 0, "rl.sft_drill_share": 0.0}
         for key, value in off.items():

@@ -48,7 +48,7 @@ ROOMS = {
         "generate": "task trees inversion",
         "gating": "task personas keys trees business inversion",
         "previews": "task keys trees business inversion gating",
-        "teachers": "task trees operators growth inversion previews",
+        "teachers": "task trees business operators growth inversion previews",
         # questions
         "corpora": "question personas",
         "problems": "question personas jsonl tfds_folder gating teachers",

@@ -45,8 +45,9 @@ def make_teacher(config: config_dict.ConfigDict, workdir: Path) -> Teacher:
 
 
 def register(config: config_dict.ConfigDict, by: Teacher) -> list[domains.Domain]:
-    """Registers the domains that the teacher proposes in this process; returns them."""
-    found = by.domains(config.synth.teacher_domains)
+    """Registers the domains, or businesses, that the teacher proposes in this process; returns them."""
+    propose = by.domains if config.synth.register == "tiny" else by.businesses
+    found = propose(config.synth.teacher_domains)
     domains.register(found)
     return found
 
@@ -56,7 +57,9 @@ def first_workflows(config: config_dict.ConfigDict, by: Teacher = PROGRAM) -> di
     c = config.synth
     found = register(config, by)
     chosen = registers.select(c.register, c.domains, c.businesses, c.unseen_share)
-    added = [domain for domain in found if c.domains != "all"]
+    added = [
+        domain for domain in found if c.domains != "all" or c.register != "tiny"
+    ]  # "all" of the tiny ones has them
     counts = {"train": c.train_roots, "heldout": c.heldout_roots}
     roots = {
         split: by.word(workflow.roots(split, n, [*chosen[split], *added], config.seed)) for split, n in counts.items()

@@ -17,12 +17,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from synth import operators
+from synth.business import catalogue
 from synth.growth import selection
 from synth.growth.selection import Outcome
 from synth.inversion import invert, utterances
 from synth.operators import Operator
 from synth.previews import preview
 from synth.task import Task
+from synth.teachers import businesses
 from synth.teachers.estimate import Estimate
 from synth.teachers.llm import Client, Message, Question
 from synth.trees import domains
@@ -39,6 +41,10 @@ class Teacher(Protocol):
 
     def domains(self, count: int) -> list[Domain]:
         """Up to `count` domains to add to the built-in ones."""
+        ...
+
+    def businesses(self, count: int) -> list[Domain]:
+        """Up to `count` businesses to add to the written and composed ones."""
         ...
 
     def word(self, workflows: Sequence[Workflow]) -> list[Workflow]:
@@ -67,6 +73,10 @@ class Program:
 
     def domains(self, count: int) -> list[Domain]:
         """No further domains."""
+        return []
+
+    def businesses(self, count: int) -> list[Domain]:
+        """No further businesses."""
         return []
 
     def word(self, workflows: Sequence[Workflow]) -> list[Workflow]:
@@ -126,7 +136,8 @@ class Llm:
 
     def __init__(self, client: Client | Estimate):
         self.client = client
-        # Count -> domains. Asked only once, because the question names the known domains and so would differ later.
+        # Count -> domains, -count -> businesses.
+        # Asked only once, because the question names the known domains and so would differ later.
         self._proposed: dict[int, list[Domain]] = {}
 
     def domains(self, count: int) -> list[Domain]:
@@ -146,6 +157,22 @@ class Llm:
             question = Question(_ask(text), DOMAIN, functools.partial(_check_domain, taken), typical)
             found += [_domain(answer) for answer in self.client.ask_all([question]) if answer is not None]
         self._proposed[count] = found
+        return found
+
+    def businesses(self, count: int) -> list[Domain]:
+        """The businesses that the model proposes and that synth/teachers/businesses.py accepts; at most `count`."""
+        if -count in self._proposed:
+            return self._proposed[-count]
+        found: list[Domain] = []
+        for number in range(count):  # one after the other, because each has to differ from those before it
+            taken = [*(b.name for b in catalogue.written()), *(domain.name for domain in found)]
+            demand = functools.partial(businesses.demand, taken)
+            typical = catalogue.written()[0].model_dump_json(by_alias=True, exclude_defaults=True)
+            question = Question(_ask(businesses.prompt(number + 1, taken)), businesses.SCHEMA, demand, typical)
+            found += [
+                businesses.check(taken, answer) for answer in self.client.ask_all([question]) if answer is not None
+            ]
+        self._proposed[-count] = found
         return found
 
     def word(self, workflows: Sequence[Workflow]) -> list[Workflow]:
