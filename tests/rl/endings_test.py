@@ -35,7 +35,7 @@ def raises(error):
 
 def test_what_the_repository_refuses_is_one_line_with_status_2(capsys):
     assert ended(lambda: command_line.load_module("/no/such.py")) == 2
-    assert capsys.readouterr().err == "main.py: --config=/no/such.py: no such file\n"
+    assert capsys.readouterr().err.startswith("main.py: --config=/no/such.py: no such file; ")
     assert ended(lambda: 0) == 0 and capsys.readouterr().err == ""
 
 
@@ -212,7 +212,7 @@ MISTAKES = {  # stage, keys, what is done to the policy's folder -> what is said
     "others": ("rl", {"mesh__processes": 2}, None, r"mesh.processes = 2: jax does not find .* \(docs/hosts.md\)"),
     "context": (
         "rl", {"sampler__context": 80, "rl__sft_steps": 0, "rl__rows": 8}, None,
-        "task .*: the prompt has [0-9]+ tokens, which leaves no room in sampler.context=80; raise it",
+        "round 0: no train task fits; .*: the prompt has [0-9]+ tokens, which leaves no room in sampler.context = 80",
     ),
 }  # fmt: skip
 
