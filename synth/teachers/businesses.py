@@ -25,10 +25,10 @@ def prompt(number: int, taken: Collection[str]) -> str:
     """The request for a proposal, with a written business as the example."""
     example = catalogue.written()[0].model_dump_json(by_alias=True, exclude_defaults=True)
     return (
-        f"Proposal {number}: invent a business with customer service, other than {', '.join(taken)}, and not an "
-        "airline, a shop or a phone company. Write it as one JSON object like the example, with other collections, fields, "
-        "tools, writes, rules and words. Descriptions of the keys stand in the schema. Texts are plain English. Statements in "
-        f"'notes' are facts without rules. Example: {example}\nSchema: {json.dumps(SCHEMA)}"
+        f"Proposal {number}: invent a business with customer service, other than {', '.join(taken)}, and no airline, "
+        "shop or phone company. Write it as one JSON object like the example, with other collections, fields, "
+        "tools, writes, rules and words. Descriptions of the keys stand in the schema. Texts are plain English. "
+        f"Statements in 'notes' are facts without rules. Example: {example}\nSchema: {json.dumps(SCHEMA)}"
     )
 
 
