@@ -37,6 +37,32 @@ def compose(number: int, seed: int = 0) -> Business:
     return Business.model_validate({**_business(draft), "trade": trade})
 
 
+def _lists(d: Draft, collections: dict[str, Data], actions: dict[str, Data]) -> None:
+    """Gives up to two actions, in place, an argument that lists what stands on the main record."""
+    fields = next(c["fields"] for c in collections.values() if c["kind"] == d.record)
+    lists = [(n, next((k for k, f in field["of"]["fields"].items() if f["type"] == "text"), ""))
+             for n, field in fields.items() if field["type"] == "list" and "fields" in field["of"]]  # fmt: skip
+    changed = {effect["path"] for action in actions.values() for effect in action["effects"]}
+    lists = [(path, take) for path, take in lists if take and path not in changed]
+    able = [name for name, action in actions.items() if len(action["args"]) < 6 and _entries(action)]
+    for name in d.rng.sample(able, min(2, len(able)) if lists else 0):
+        path, take = lists[0]
+        several = "descriptions" if take == "what" else f"{take[:-1]}ies" if take.endswith("y") else f"{take}s"
+        place = f"{english.plain(path)} on the {english.plain(d.record)} record"
+        words = f"the {english.plain(several)} of all {place}, in order"
+        formula = {"op": "each", "path": f"{d.record}.{path}", "take": take, "words": words}
+        argument = f"listed_{several}"
+        actions[name]["args"][argument] = {
+            "comes": "case", "describe": f"{words[0].upper()}{words[1:]}.", "formula": formula
+        }  # fmt: skip
+        _entries(actions[name])[0]["listed"] = f"${argument}"
+
+
+def _entries(action: Data) -> list[Data]:
+    """The objects that an action appends to lists."""
+    return [e["value"] for e in action["effects"] if e["op"] == "append" and isinstance(e["value"], dict)]
+
+
 def _business(d: Draft) -> Data:
     """The business as data, without its trade."""
     plan = record.plan(d)
@@ -47,6 +73,7 @@ def _business(d: Draft) -> Data:
     collections, more = around.collections(d, fields, folk, link)
     searches = around.searches(d, plan, folk, link, more)
     actions = acts.actions(d, chosen, acts.Setting.of(d, plan, folk, link, chosen, fields), {*searches})
+    _lists(d, collections, actions)
     paths = {part: f"{{{d.thing}.{part}}}" for part in d.cast["parts"]}
     nouns = [
         d.words["record"],

@@ -291,7 +291,8 @@ def amounts(b: Business) -> Iterator[str]:
     for action in b.actions.values():
         for name, argument in action.args.items():
             if argument.formula is not None and argument.formula.words:
-                yield f"For {action.gerund[0]}, the {_label(name)} is {argument.formula.words}."
+                verb = "are" if argument.formula.op == "each" else "is"
+                yield f"For {action.gerund[0]}, the {_label(name)} {verb} {argument.formula.words}."
 
 
 def definition(b: Business, reference: str) -> str:

@@ -127,6 +127,8 @@ def amount(formula: Formula, rows: dict[str, Row], now: str) -> Any:
         return formula.number * found
     if formula.op == "days":
         return formula.number * days_between(now, found)
+    if formula.op == "each":
+        return [item[formula.take] for item in found]
     if formula.op == "pick":
         item = next((item for item in found if not formula.where or item[formula.where]), found[0])
         return item[formula.take]

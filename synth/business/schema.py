@@ -160,10 +160,10 @@ class Formula(Record):
     op: "path" (the integer at `path`); "sum" (over `lines[].price_cents`); "percent" (`number` percent of `path`,
     rounded down); "times" (`number` times the integer, count or sum at `path`); "days" (`number` times the days from
     now until the date at `path`); "pick" (`take` of the first item of the list at `path` whose flag `where` is true, or
-    of the first of all).
+    of the first of all); "each" (the list of `take` of every item of the list at `path`, in order).
     """
 
-    op: Literal["path", "sum", "percent", "times", "days", "pick"]
+    op: Literal["path", "sum", "percent", "times", "days", "pick", "each"]
     path: Text
     number: int = 0
     where: str = ""

@@ -51,7 +51,7 @@ class Service(Domain):
     def tells(self, action: Action) -> bool:
         """Whether the first argument that comes from the records is an amount of money."""
         formula = self.write(action).args[action.copied].formula
-        return formula is not None and formula.op != "pick" and action.copied.endswith("_cents")
+        return formula is not None and formula.op not in ("pick", "each") and action.copied.endswith("_cents")
 
     def comparable(self) -> list[str]:
         """The numeric attributes of the main record that customers have words for."""
@@ -155,6 +155,8 @@ class Service(Domain):
         """Values that an agent might make up for the first argument that comes from the records; the last is right."""
         if isinstance(right, int):
             return [right + 100, max(0, right - 50) if right else 50, right * 2 + 1, 0 if right else 999, right]
+        if isinstance(right, list):
+            return [[], [*right, "other"], right]
         return ["unknown", "default", right]
 
     def _write_effect(self, verb: str) -> dict[str, Any]:
@@ -234,6 +236,8 @@ def _example(pattern: str) -> str:
 def _schema(argument: Argument) -> dict[str, Any]:
     """The JSON schema of a write's argument."""
     if argument.comes in ("record", "case"):
+        if argument.formula is not None and argument.formula.op == "each":
+            return {"type": "array", "items": {"type": "string"}, "description": argument.describe}
         amount = argument.formula is not None and argument.formula.op != "pick"
         return {"type": "integer" if amount else "string", "description": argument.describe}
     if argument.type == "address":

@@ -120,7 +120,8 @@ def faults(b: Business) -> list[str]:
                 check((kind, path) not in changed, f"{key}: reads {kind}.{path}, which an effect changes")
                 read = field_at(fields[kind], path).type
                 wanted = {"path": ("integer", "cents"), "percent": ("integer", "cents"), "sum": ("cents", "integer"),
-                          "times": ("integer", "cents", "list"), "days": ("date",), "pick": ("list",)}  # fmt: skip
+                          "times": ("integer", "cents", "list"), "days": ("date",), "pick": ("list",),
+                          "each": ("list",)}  # fmt: skip
                 check(read in wanted[argument.formula.op], f"{key}: {argument.formula.op} of a {read}")
         for effect in action.effects:
             argument = action.args.get(str(effect.value).removeprefix("$"))
@@ -134,7 +135,7 @@ def faults(b: Business) -> list[str]:
                 else:
                     check(not held & set(argument.values), f"{key}: {effect.path} may stay as it is")
             if effect.op == "append":
-                check(set(effect.value) <= set(field.of.fields), f"{key}: appends {effect.value}")
+                check(set(effect.value) <= {*field.of.fields, "listed"}, f"{key}: appends {effect.value}")
     return found
 
 
