@@ -10,6 +10,9 @@ from envs.hearing import verbs as verb_table
 from envs.hearing.patterns import Matcher
 
 
+Label = tuple[str | None, int, bool, bool]
+
+
 @dataclasses.dataclass(frozen=True)
 class Verb:
     """One write that a business offers.
@@ -37,8 +40,11 @@ class Lexicon:
 
     @functools.cached_property
     def writes(self) -> Matcher:
-        """Names of writes; label: (Verb.name or "" for none or None for what isn't offered, order, turned round)."""
-        own: list[tuple[str, tuple[str | None, int, bool]]] = []
+        """Names of writes.
+
+        Label: (Verb.name or "" for none or None for what isn't offered, order, turned round, the domain's own words).
+        """
+        own: list[tuple[str, Label]] = []
         offered = set()
         for rank, verb in enumerate(self.verbs):
             family = verb.family or (verb.name if verb.name in verb_table.FAMILIES else "")
@@ -48,18 +54,21 @@ class Lexicon:
                 )
             offered.add(family)
             spoken = verb.name.replace("_", " ")
-            derived = () if family else (spoken.replace(" ", " .. ", 1), spoken)
+            # one word, such as "place", is rather the name of a thing than what is said
+            derived = () if family or verb.words and " " not in spoken else (spoken.replace(" ", " .. ", 1), spoken)
             apart = [phrase.replace(" ", " .. ", 1) for phrase in map(_checked, verb.words) if phrase.count(" ") == 1]
-            for phrase in (*verb_table.FAMILIES.get(family, ()), *verb.words, *apart, *derived):
-                own += _both_ways(_checked(phrase), verb.name, rank)
+            for phrase in verb_table.FAMILIES.get(family, ()):
+                own += _both_ways(phrase, verb.name, rank, False)
+            for phrase in (*map(_checked, verb.words), *apart, *derived):
+                own += _both_ways(phrase, verb.name, rank, True)
         other = [
             pair
             for rank, (family, phrases) in enumerate(verb_table.FAMILIES.items())
             if family not in offered
             for phrase in phrases
-            for pair in _both_ways(phrase, None, len(self.verbs) + rank)
+            for pair in _both_ways(phrase, None, len(self.verbs) + rank, False)
         ]
-        return Matcher([*own, *other, *((phrase, ("", -1, False)) for phrase in verb_table.NEUTRAL)])
+        return Matcher([*own, *other, *((phrase, ("", -1, False, False)) for phrase in verb_table.NEUTRAL)])
 
     @functools.cached_property
     def nouns(self) -> Matcher:
@@ -86,12 +95,12 @@ class Lexicon:
         return Matcher((_checked(noun), noun) for noun in self.records)
 
 
-def _both_ways(phrase: str, verb: str | None, rank: int) -> list[tuple[str, tuple[str | None, int, bool]]]:
+def _both_ways(phrase: str, verb: str | None, rank: int, own: bool) -> list[tuple[str, Label]]:
     """A pattern with its label; and turned round, "address .. change", for "the address has been changed"."""
-    found = [(phrase, (verb, rank, False))]
+    found = [(phrase, (verb, rank, False, own))]
     parts = phrase.split(" .. ")
     if len(parts) == 2 and not parts[1].startswith((".", "#", "¤", "@")):
-        found.append((f"{parts[1]} .. {parts[0]}", (verb, rank, True)))
+        found.append((f"{parts[1]} .. {parts[0]}", (verb, rank, True, own)))
     return found
 
 

@@ -7,6 +7,7 @@ import dataclasses
 from envs.hearing import tokens as tk
 from envs.hearing.cues import NEGATION, POLICY, SUBORDINATE
 from envs.hearing.lexicon import Lexicon
+from envs.hearing.patterns import Match
 from envs.hearing.tokens import Sentence
 
 # ways in which a write is named
@@ -71,6 +72,12 @@ _MAKING = frozenset(
     "start give create lodge open schedule request approve authorise grant do book initiate trigger confirm "
     "finalise enter".split()
 )
+_QUOTE = frozenset('"“”„«»')
+# verbs that mean little without their object
+_LIGHT_VERBS = frozenset(
+    tk.stem(w)[0]
+    for w in "change update set switch replace put make add send give take get alter amend do have issue keep".split()
+)
 _ARTICLES = frozenset("the a an your my our this that any no his her their another".split())
 _VAGUE = (
     "one of them", "one of your", "one of the", "one of these", "one of those", "some other", "something", "anything",
@@ -114,19 +121,19 @@ def mentions_of(sentences: list[Sentence], lexicon: Lexicon) -> list[Mention]:
 def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | None, int]]:
     """(the verb's token, end, verb, words of the pattern) of what names a write.
 
-    Of those that overlap one that is offered is taken, then the one with most words.
+    Of those that overlap one that is offered is taken, then the one with most words; the business' own words count more
+    than general ones.
     """
-    tokens = sentence.tokens
+    tokens = _without_values(sentence)
     matches = lexicon.writes.find(tokens)
     if not matches:
         return []
     neutral = [m for m in matches if m.label[0] == ""]
-    order = sorted(
-        (m for m in matches if m.label[0] != ""),
-        key=lambda m: (m.label[0] is None, -m.weight, m.end - m.start, m.label[1]),
-    )
+    objects = {i for m in lexicon.record_nouns.find(tokens) for i in range(m.start, m.end)}
+    ranked = [(_weight(m, tokens, objects), m) for m in matches if m.label[0] != ""]
+    ranked.sort(key=lambda r: (r[1].label[0] is None, -r[0], r[1].end - r[1].start, r[1].label[1]))
     taken: list[tuple[int, int, int, str | None, int]] = []
-    for match in order:
+    for _, match in ranked:
         if any(n.start <= match.start < n.end and n.weight >= match.weight for n in neutral):
             continue
         if any(match.start < end and start < match.end for _, start, end, _, _ in taken):
@@ -142,6 +149,41 @@ def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | N
             continue
         taken.append((pivot, match.start, match.end, match.label[0], match.weight))
     return sorted((pivot, end, verb, weight) for pivot, _, end, verb, weight in taken)
+
+
+def _weight(match: Match, tokens: list[tk.Token], objects: set[int]) -> float:
+    """How much a pattern tells: its words, and more if they are the business' own.
+
+    A general one that ends with the record ("move .. class" where classes are what is booked) tells no more than its
+    verb.
+    """
+    own = match.label[3]
+    last = match.end - 1
+    if not own and match.weight > 1 and last in objects and (last + 1 == len(tokens) or tokens[last].form != tk.ED):
+        return 1.0
+    light = match.weight == 1 and tokens[match.start].stem in _LIGHT_VERBS
+    return match.weight + (0.0 if light or not own else 1.5)
+
+
+def _without_values(sentence: Sentence) -> list[tk.Token]:
+    """The tokens with what is only stated made opaque: quotations, and brackets that hold "what: value"."""
+    tokens, words = sentence.tokens, sentence.words
+    if not _QUOTE.intersection(words) and not ("(" in words and ":" in words):
+        return tokens
+    found = list(tokens)
+    opened = quoted = -1
+    for at, word in enumerate(words):
+        if word in _QUOTE:
+            if quoted >= 0:
+                found[quoted + 1 : at] = [dataclasses.replace(t, stem="#", kind="value") for t in tokens[quoted + 1 : at]]
+            quoted = -1 if quoted >= 0 else at
+        elif word == "(":
+            opened = at
+        elif word == ")" and opened >= 0:
+            if ":" in words[opened:at] and opened > 0:
+                found[opened:at] = [tk.Token(";", ";", tk.BASE, "mark", t.start, t.end) for t in tokens[opened:at]]
+            opened = -1
+    return found
 
 
 def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str, bool]:

@@ -21,8 +21,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "cancel", "terminate", "annul", "void", "call off", "call .. off", "scrap", "cancellation", "rescind",
         "discontinue", "revoke", f"end .. {_PLAN}|hire|lease|agreement|rental|tenancy",
         f"stop .. {_PLAN}|lessons|deliveries|order|service|classes", "withdraw .. booking|order|application|request",
-        "delete .. booking|order|reservation|appointment", "drop .. class|booking|course|lesson", "axe", "scratch",
-        "abort", "take .. off .2 schedule|calendar|list", "unsubscribe", "get rid of .. booking|order", "knock .. head",
+        "delete .. booking|order|reservation|appointment", "drop .. class|booking|course|lesson", "axe", "abort", "take .. off .2 schedule|calendar|list", "unsubscribe", "get rid of .. booking|order", "knock .. head",
     ),
     "cancel_renewal": (
         f"{_STOP}|disable .. renewal|autorenewal|autorenew|renewing",
@@ -101,7 +100,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "minus #", "remove", "take out", "take off", "take away", "take .. out|off|away", "drop .. from",
         "leave .. out", "leave out", "removal", "delete", "strip", "strip .. out|off", "knock .. off .. order|booking",
         "cut .. from", "remove .. from", "cancel .. add|addon|extra|extras", "exclude", "drop the .. off",
-        "pull .. from .. order", "not include", "scratch", "took away", "omit", "deduct .. item",
+        "pull .. from .. order", "not include", "scratch from", "took away", "omit", "deduct .. item",
     ),
     "exchange": (
         "exchange", "swap", "swap .. for", "trade .. for|in", "change .. for .. new|another|other|size|larger|smaller",
@@ -259,7 +258,7 @@ NEUTRAL = (
     "hold .. moment|minute|second|please", "add to that", "send .. a code", "once .. submit", "drop in", "drop by",
     "move house", "moving house|home", "take care", "booking confirmation", "order status", "unless", "not only",
     "if not", "or not", "not yet", "why not", "not sure", "not to worry", "refund|claim request",
-    "=cancelled class|booking|order|appointment|lesson", "make|apply|do .. change|changes|update|updates",
+    "make|apply|do .. change|changes|update|updates",
     "=the change", "=this change", "=these changes", "=your change", "saved card", "open today|until|from|at",
     "good return",
 )  # fmt: skip
