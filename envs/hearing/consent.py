@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from envs.hearing import cues
-from envs.hearing.mentions import BLOCKED, DONE, LISTED, NAMED, OTHER, PENDING, PROPOSED, WISHED, Mention
+from envs.hearing.mentions import BLOCKED, DONE, LISTED, NAMED, OTHER, PENDING, PERSONS, PROPOSED, WISHED, Mention
 from envs.hearing.patterns import OPENERS, Match
 from envs.hearing.tokens import Sentence, stem
 from envs.hearing.verbs import OPPOSITES
 
 _ADVERBS = frozenset(
     "just now then please go ahead and also first straight away quickly happily to already the me us you your "
-    "that it this all for with so simply proceed - , kindly".split()
+    "our my a an the that it this all for with so simply proceed - , kindly".split()
 )
 _POINTERS = frozenset("it that this these those both them so all everything do".split())
 _TOLD = frozenset("tell let instruct inform notify pass".split())
@@ -23,6 +23,11 @@ _PRESSURE = frozenset("lose gone expires expire miss".split())
 _YOU = frozenset("you me us".split())
 _RULES = frozenset("policy policies terms".split())
 _SELF = frozenset("i we me".split())
+_KEEPING = frozenset("keep leave".split())
+_STAYING = frozenset("stays stay remains continues remain".split())
+_SAME = frozenset("active as on where unchanged open running in untouched".split())
+_NOTHING = frozenset("nothing no not none".split())
+_TOLD_ME = frozenset("know tell say specify".split())
 _CONFIRMED = frozenset("and so with to or by , - – ( both all below above".split())
 _THESE = frozenset("this that it these those".split())
 _THE = frozenset("the a an your this that".split())
@@ -78,9 +83,31 @@ def asked(
         return False, [], False
     if done and not chosen and any(m.mode == DONE and m.sentence >= result.sentence - 1 for m in mentions):
         return False, [], False
+    if any(_contradicted(m, sentences) for m in chosen):
+        return False, [], False
     if _or_between(chosen, sentences):
         return False, [], True
     return True, chosen, False
+
+
+def _contradicted(mention: Mention, sentences: list[Sentence]) -> bool:
+    """Whether it is also said that everything stays as it is: "move it to the 5th and leave it on the 3rd"."""
+    for index in (mention.sentence, mention.sentence + 1):
+        words = sentences[index].words if index < len(sentences) else []
+        for at, word in enumerate(words):
+            after = words[at + 1 : at + 5]
+            if word in _KEEPING and after[:1] and after[0] in ("it", "them", "that") and _SAME.intersection(after[1:3]):
+                if after[1:3] not in (["at", "the"], ["for", "the"]) and not {"or", "not"}.intersection(words[at - 2 : at]):
+                    return True
+            if word in _STAYING and index == mention.sentence and at > mention.start:
+                if words[at - 1] in ("and", "it") and _SAME.intersection(after[:2]):
+                    return True
+            if word == "keep" and words[at - 1] in ("we", "i") and index == mention.sentence:
+                if "".join(after[1:2]) in words[mention.start : at] and after[:1] == ["the"]:
+                    return True
+        if index == mention.sentence and "actually" in words[mention.end :] and _NOTHING.intersection(words[mention.end :]):
+            return True
+    return False
 
 
 def _concrete(sentence: Sentence) -> bool:
@@ -98,12 +125,15 @@ def _sentence(
     words = sentence.words
     if _RULES.intersection(words) and not _SELF.intersection(words):
         return
+    if {"moment", "second", "minute"}.intersection(words) and not here or any(m.label == "more" for m in found):
+        return  # "one moment, okay?"
     wh = bool(words) and _wh(words)
     asking = False
     for match in found:
         if match.label != "head" or wh or not (sentence.question or _statement(words, match)):
             continue
         asked_for = cues.WH.intersection(words[max(0, match.start - 2) : match.start])
+        asked_for = asked_for or PERSONS.intersection(words[max(0, match.start - 4) : match.start])
         if asked_for or _negated(words, match.start, match.end):
             continue
         asking = _head(index, sentence, here, match, elsewhere, result) or asking
@@ -116,6 +146,8 @@ def _sentence(
         result.choice = "or" in words and not {"yes", "not"}.intersection(words)
         return
     described = elsewhere or any(m.mode in (PROPOSED, LISTED) for m in here)
+    if any(a in _TOLD_ME and b in cues.WH for a, b in zip(words, words[1:])):
+        return  # "could you let me know what day suits you?"
     for match in found:
         if match.label not in ("proceed", "say", "tag") or _negated(words, match.start, match.end):
             continue
@@ -130,7 +162,7 @@ def _sentence(
                 _set(result, "context" if condition else "open", index)
         elif match.label == "tag" and sentence.question:
             if (match.start >= len(words) - 7 or match.start <= 3) and not _own_question(words, match):
-                if _ends(words, match.end, 6):
+                if _ends(words, match.end, 10 if _POINTERS.intersection(words[match.end :]) else 6):
                     _set(result, "context", index)
     if sentence.question and any(match.label == "checking" for match in found):
         if any(m.mode in (PROPOSED, WISHED) for m in here):
@@ -166,7 +198,10 @@ def _listed_question(sentence: Sentence, mention: Mention) -> bool:
         return False
     if _DOUBTS.intersection(sentence.words):
         return False
-    form = sentence.tokens[mention.start].form
+    token = sentence.tokens[mention.start]
+    form = token.form
+    if form not in ("ed", "either") and any(t.form == "ed" for t in sentence.tokens[mention.end :]):
+        return False  # "refund arrived?"
     return mention.passive or (form in ("base", "either") and all(w in OPENERS or not w.isalnum() for w in before))
 
 

@@ -38,7 +38,8 @@ HEAD = (
     f"do you {_WISH} =it", "do you approve of me|us|my|our", "you good|happy|ok if|for|with me|us|i|we to",
     "good|fine|safe for me|us to", "any objection|objections|problem to|if|with me|us|my|i|we",
     f"would|do you object if {_I}", f"do you give|grant me|us .. {_LEAVE} to",
-    "is|are there any objection|objections to",
+    "is|are there any objection|objections to", f"would|does it suit|work|help|be you if|when {_I}",
+    f"would|does it suit|work for you if {_I}", "would you accept",
 )  # fmt: skip
 
 # Asks for a yes to what was described; counts with a description only, in the same message.

@@ -7,7 +7,7 @@ import dataclasses
 from envs.hearing import tokens as tk
 from envs.hearing.cues import NEGATION, POLICY, SUBORDINATE
 from envs.hearing.lexicon import Lexicon
-from envs.hearing.patterns import Match
+from envs.hearing.patterns import FILLERS, Match
 from envs.hearing.tokens import Sentence
 
 # ways in which a write is named
@@ -42,7 +42,7 @@ _WEAK = frozenset(
 )
 _INTO = frozenset("for about on regarding of into over".split())
 _OPEN = frozenset(
-    "one some something anything yesterday fit erm whatever another later other others needed whenever "
+    "one somewhere some something anything yesterday fit erm whatever another later other others needed whenever "
     "different".split()
 )
 _SAID = frozenset("says states stipulates terms".split())
@@ -72,6 +72,26 @@ _MAKING = frozenset(
     "start give create lodge open schedule request approve authorise grant do book initiate trigger confirm "
     "finalise enter".split()
 )
+_THINGS = frozenset(
+    "booking bookings order orders delivery deliveries bill bills claim claims reservation reservations charges "
+    "appointment invoice".split()
+)
+_VERBAL = frozenset(
+    "i we to and or shall should will would can could may might let please just then me us you also not - : , ;".split()
+)
+_OPENING = frozenset(", so then right ok great well and now perfect - ! lovely".split())
+_NEED = frozenset("need must require".split())
+_BASED = frozenset("based per under according following as in".split())
+_OURS = frozenset("our company store shop refund cancellation return exchange the house under per general this".split())
+_RULING = frozenset("says allows requires states is does permits forbids that on for only".split())
+PERSONS = frozenset(
+    "neighbour neighbor colleague boss friend landlord tenant wife husband partner brother sister mother father cousin "
+    "roommate flatmate customer client mate".split()
+)
+_HONORIFICS = frozenset("mr mrs ms miss dr he she they someone somebody".split())
+_WANTED = frozenset("asked asks wants wanted requested ordered".split())
+_PLANNED = frozenset("plan proposal propose change changes suggestion".split())
+_FINITE = frozenset("is was are were has had have i we you he she they will would can could".split())
 _QUOTE = frozenset('"“”„«»')
 # verbs that mean little without their object
 _LIGHT_VERBS = frozenset(
@@ -80,6 +100,7 @@ _LIGHT_VERBS = frozenset(
 )
 _ARTICLES = frozenset("the a an your my our this that any no his her their another".split())
 _VAGUE = (
+    "a new one", "another one", "a different one", "somewhere else", "another address", "another place",
     "one of them", "one of your", "one of the", "one of these", "one of those", "some other", "something", "anything",
     "as we see fit", "some amount", "another day", "another date", "another time", "later date", "later time",
     "other day", "any others", "as needed", "whenever", "different day", "different date", "yesterday", "whatever",
@@ -131,12 +152,14 @@ def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | N
     neutral = [m for m in matches if m.label[0] == ""]
     objects = {i for m in lexicon.record_nouns.find(tokens) for i in range(m.start, m.end)}
     ranked = [(_weight(m, tokens, objects), m) for m in matches if m.label[0] != ""]
-    ranked.sort(key=lambda r: (r[1].label[0] is None, -r[0], r[1].end - r[1].start, r[1].label[1]))
+    ranked.sort(key=lambda r: (r[1].label[0] is None, -r[0], tokens[r[1].start].kind != "word", r[1].end - r[1].start, r[1].label[1]))
     taken: list[tuple[int, int, int, str | None, int]] = []
     for _, match in ranked:
-        if any(n.start <= match.start < n.end and n.weight >= match.weight for n in neutral):
+        if any(n.start <= match.start < n.end and n.weight + 1 >= match.weight for n in neutral):
             continue
         if any(match.start < end and start < match.end for _, start, end, _, _ in taken):
+            continue
+        if match.weight == 1 and _thing(sentence, match, objects):
             continue
         pivot = match.start
         if tokens[pivot].form in (tk.BASE, tk.S, tk.NOUN) and match.weight > 1:  # "the address has been changed"
@@ -163,6 +186,20 @@ def _weight(match: Match, tokens: list[tk.Token], objects: set[int]) -> float:
         return 1.0
     light = match.weight == 1 and tokens[match.start].stem in _LIGHT_VERBS
     return match.weight + (0.0 if light or not own else 1.5)
+
+
+def _thing(sentence: Sentence, match: Match, objects: set[int]) -> bool:
+    """Whether a word is the thing to which something is done: "cancel booking BK-1", "the order"; or a tag: "Correct?"."""
+    tokens, at = sentence.tokens, match.start
+    word = tokens[at].word
+    if word in ("correct", "right") and at + 1 == len(tokens) and sentence.question:
+        return True
+    if word not in _THINGS and not (at in objects and not match.label[3]):
+        return False
+    before = next((t for t in tokens[at - 1 :: -1] if t.word not in FILLERS), None) if at else None
+    if at + 1 < len(tokens) and (tokens[at + 1].kind == "value" or tokens[at + 1].word.startswith("#")):
+        return True
+    return before is not None and before.kind == "word" and before.word not in _VERBAL and tokens[at].form != tk.ED
 
 
 def _without_values(sentence: Sentence) -> list[tk.Token]:
@@ -192,9 +229,11 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
     form = tokens[start].form
     begin = _clause(sentence, start)
     left = words[begin:start]
-    if POLICY.intersection(words) and not _I.intersection(left[-4:]) or _SAID.intersection(words):
+    if _rules(sentence, begin) and not _I.intersection(left[-4:]) or _SAID.intersection(words):
         return BLOCKED, False
-    if left and left[0] == ",":
+    if _of_another(sentence, begin, start):
+        return BLOCKED, False
+    while len(left) > 1 and left[0] in _OPENING:
         left = left[1:]
     lead = [w for w in left if w not in _LIGHT]
     subordinate = (
@@ -210,6 +249,8 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
         return OTHER, False
     if "feel" in left and "free" in left:
         return OTHER, False
+    if left[:1] == ["to"] and _NEED.intersection(words[start + 1 :]) and not _I.intersection(left):
+        return PENDING, False  # "to cancel it I need ..."
     if _vague(words, start) or _ANY.intersection(near[-2:]):
         return BLOCKED, False
     if _thinks(tokens, begin, start):
@@ -226,7 +267,7 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
         return OTHER, False
     if joined and previous is not None:
         return previous.mode, previous.passive
-    if "you" in near and (mode := _of_customer(left, form)):
+    if "you" in near and (mode := _of_customer(left, form, words)):
         return mode, False
     modal = bool(_MODAL.intersection(left))
     if _I.intersection(left) and form != tk.NOUN:
@@ -242,7 +283,7 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
     return (NAMED if _finite(words) else LISTED), False
 
 
-def _of_customer(left: list[str], form: str) -> str:
+def _of_customer(left: list[str], form: str, words: list[str]) -> str:
     """The mode of a write in a clause about "you": wished or something that the customer does; "" if it is neither."""
     at = len(left) - 1 - left[::-1].index("you")
     before, after = left[:at], left[at + 1 :]
@@ -250,9 +291,38 @@ def _of_customer(left: list[str], form: str) -> str:
         return "" if before and before[-1] in _INVERTED else WISHED
     if _I.intersection(after):
         return ""
+    if after[:1] == ["would"] and len(after) < 3 and not {"if", "lose", "have", "need"}.intersection(words):
+        return LISTED  # "you'd drop to Basic"
     if _MODAL.intersection(after) or before and before[-1] in _INVERTED:
         return OTHER
     return OTHER if form == tk.BASE and after in ([], ["to"]) and not _I.intersection(before) else ""
+
+
+def _rules(sentence: Sentence, begin: int) -> bool:
+    """Whether a sentence tells rules: "our policy ..."; an insurance policy and "based on our policy, you ..." are none."""
+    words = sentence.words
+    if not POLICY.intersection(words):
+        return False
+    first = next(i for i, w in enumerate(words) if w in POLICY)
+    if words[0] in _BASED and begin > first and not POLICY.intersection(words[begin:]):
+        return False
+    if words[first] != "policy" or POLICY.intersection(words[first + 1 :]):
+        return True
+    before = words[first - 1] if first else ""
+    after = words[first + 1 : first + 2]
+    return before in _OURS or bool(_RULING.intersection(after))
+
+
+def _of_another(sentence: Sentence, begin: int, start: int) -> bool:
+    """Whether somebody else's record is meant: "cancel your neighbour's booking", "Mr Ode asked us to move it"."""
+    tokens, words = sentence.tokens, sentence.words
+    for at in range(start + 1, min(start + 6, len(tokens))):
+        token = tokens[at]
+        if token.word in PERSONS and token.end - token.start == len(token.word) + 2:  # with 's
+            return not {"name", "card", "address", "account"}.intersection(words[at + 1 : at + 2])
+    return any(
+        word in _HONORIFICS and _WANTED.intersection(words[at + 1 : at + 4]) for at, word in enumerate(words[:start])
+    )
 
 
 def _thinks(tokens: list[tk.Token], begin: int, start: int) -> bool:
@@ -289,8 +359,9 @@ def _of_noun(
         return LISTED, False  # "that's a refund of $40"
     if any(pair in _SETTLED for pair in pairs):
         return DONE, True
-    if any(a in _WILL and b == "be" for a, b in pairs):
-        return PROPOSED, True
+    if at := next((i for i, (a, b) in enumerate(pairs) if a in _WILL and b == "be"), None):
+        made = start + at + 3 < len(words) and tokens[start + at + 3].form in (tk.ED, tk.EITHER)
+        return PROPOSED, not made  # "a refund would be issued"
     if previous is not None and previous.mode not in (OTHER, BLOCKED) and not joined and previous.end > begin:
         return NAMED, False  # the object of the write before it
     direct = [w for w in left[-3:] if w not in _ARTICLES]
@@ -318,7 +389,12 @@ def _of_participle(
     words = sentence.words
     if last in _ARTICLES or (begin < start and words[start - 1] in _ARTICLES):
         return NAMED, False  # an adjective: "your cancelled class"
-    if _RELATIVE.intersection(left[-3:]):
+    if _PLANNED.intersection(words[:begin]) and ":" in words[:begin] and _BE.intersection(left):
+        return LISTED, True  # "Here's the plan: it is moved"
+    if left[:2] == ["that", "is"] and "been" not in left or left[:3] == ["that", "would", "be"]:
+        return LISTED, True  # "that's your repair moved"
+    if any(w in _RELATIVE and (w != "that" or (left[i + 1 : i + 2] or ["is"])[0] in _FINITE)
+           for i, w in enumerate(left) if i >= len(left) - 3):
         return OTHER, False
     if joined and previous is not None and previous.mode in (PROPOSED, WISHED) and _GET.intersection(left[-8:]):
         return PROPOSED, False
@@ -327,6 +403,8 @@ def _of_participle(
     obliged = _MUST.intersection(left[-5:])
     if _WILL.intersection(left[-8:]) or (_ordered(left, "to", "be") or _ordered(left, "going", "be")) and not obliged:
         return PROPOSED, True
+    if "be" in left[-3:] and "confirm" in left and "should" in left:
+        return PROPOSED, True  # "please confirm that it should be moved"
     if "be" in left[-3:] and (obliged or _MODAL.intersection(left[-4:])):
         return OTHER, True
     if "you" in left and _WISH.intersection(left):
@@ -338,8 +416,6 @@ def _of_participle(
         return OTHER, True
     if _WAS.intersection(left[-4:]):
         return (DONE if _NOW.intersection(left) or "today" in words[start:] else OTHER), True
-    if left[:2] == ["that", "is"] and "been" not in left:
-        return LISTED, True  # "that's your repair moved"
     if _BE.intersection(left) and not _PERFECT.intersection(left):
         after = words[start + 1 : start + 3]
         settled = _NOW.intersection(left[-3:]) or not after or after[0] in _TAIL or after == ["for", "you"]

@@ -92,6 +92,12 @@ _KEPT = {
     for form, kind in ((base, BASE), (base + "s", S), (base + "d", ED), (base[:-1] + "ing", ING))
 }
 MONEY = "¤"  # the stem of an amount of money; other numbers and values have "#"
+DATE = "#date"  # of a number that belongs to a date or a time
+_MONTHS = frozenset(
+    "january february march april may june july august september october november december jan feb mar apr jun jul aug "
+    "sep sept oct nov dec".split()
+)
+_DATED = re.compile(r"\d+(?:st|nd|rd|th|am|pm)|\d{1,2}:\d\d|\d{1,4}([/.-])\d{1,2}\1\d{1,4}")
 _BRITISH = re.compile(r"is(?=(?:e|ed|es|ing|ation|ations)$)")
 CURRENCIES = frozenset(["$", "€", "£", "¥", "₹", "usd", "eur", "gbp", "aed", "cad", "aud", "chf"])
 CURRENCY_WORDS = CURRENCIES | frozenset("dollar dollars euro euros pound pounds quid bucks pence cents tenner".split())
@@ -143,6 +149,11 @@ class Sentence:
 
     def __post_init__(self):
         self.words = [token.word for token in self.tokens]
+        for at, token in enumerate(self.tokens):
+            if token.kind == "number" and token.stem == "#":
+                beside = self.words[max(0, at - 1) : at + 2] + (self.words[at + 2 : at + 3] if "of" in self.words else [])
+                if _DATED.fullmatch(token.word) or _MONTHS.intersection(beside):
+                    token.stem = DATE
 
 
 def fold(text: str) -> str:

@@ -21,7 +21,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "cancel", "terminate", "annul", "void", "call off", "call .. off", "scrap", "cancellation", "rescind",
         "discontinue", "revoke", f"end .. {_PLAN}|hire|lease|agreement|rental|tenancy",
         f"stop .. {_PLAN}|lessons|deliveries|order|service|classes", "withdraw .. booking|order|application|request",
-        "delete .. booking|order|reservation|appointment", "drop .. class|booking|course|lesson", "axe", "abort", "take .. off .2 schedule|calendar|list", "unsubscribe", "get rid of .. booking|order", "knock .. head",
+        "delete .. booking|order|reservation|appointment", "drop .. class|booking|course|lesson", "axe", "abort", 
+        "take .. off .2 schedule|calendar|list|books|diary|system", "unsubscribe", "get rid of .. booking|order", "knock .. head",
     ),
     "cancel_renewal": (
         f"{_STOP}|disable .. renewal|autorenewal|autorenew|renewing",
@@ -61,7 +62,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "rebook", "postpone", "push back", "push .. back", "push .. to", "bring forward", "bring .. forward", "move",
         "move .. to", "shift", f"{_CHANGE} .. date|day|time|slot|appointment|booking|hour|start", "put back .. to",
         "put .. back to .. week|day|month", "delay", "change .. to .. monday|tuesday|wednesday|thursday",
-        "new date|time|day|slot", "change .. to .. friday|saturday|sunday", "pull .. forward", "defer",
+        "new date|time|day|slot", f"{_CHANGE} .. date|day|time|slot|start .. to",
+        f"{_CHANGE} .. from .. to #date", f"{_CHANGE} .. to #date", "# to #date", "change .. to .. friday|saturday|sunday", "pull .. forward", "defer",
         "swap .. day|date", "reschedule .. to", "when : #", "pop .. over to",
         "switch .. to .. day|morning|afternoon|evening",
         "switch .. to .. monday|tuesday|wednesday|thursday|friday|saturday|sunday", "relocate .. to .. date",
@@ -160,7 +162,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "change_quantity": (
         "bump .. order up", "# → #", "pieces : # → #",
         f"{_CHANGE}|increase|reduce|raise|lower|bring|take .. quantity|qty|nights|guests|people|copies"
-        f"|number of|count|party" "|headcount|places|covers|portions|seats|licences|bottles|pieces|units", "increase",
+        f"|count|party|headcount|places|covers|portions|seats|licences|bottles|pieces|units",
+        f"{_CHANGE}|increase|reduce|raise|lower number of", "increase",
         "reduce", "raise .. to|from", "lower .. to|from", "qty|quantity", "make it #", "change to #",
         f"{_CHANGE}|go .. from # .. to #", "up .. from # .. to #", "# instead of #", "cut .. to #", "double", "halve",
         "reduction", "change .. to #", "bump .. to #", "drop .. from # .. to #", "go from # .. to #",
