@@ -48,6 +48,8 @@ class Asked:
         self.sentence = -1
         self.mentions: list[Mention] = []
         self.choice = False
+        self.proposed: set[str | None] = set()  # verbs proposed before it
+        self.named = False  # whether a write is named before the sentence that is looked at
 
 
 def asked(
@@ -63,6 +65,8 @@ def asked(
         by_sentence[mention.sentence].append(mention)
     described = [i for i, here in enumerate(by_sentence) for m in here if m.mode in (PROPOSED, LISTED)]
     for index, sentence in enumerate(sentences):
+        result.named = any(m.verb is not None and m.mode == NAMED and m.sentence <= index for m in mentions)
+        result.proposed = {m.verb for m in mentions if m.mode == PROPOSED and m.sentence < index and m.verb is not None}
         elsewhere = bool(described) and (described[0] != index or described[-1] != index)
         _sentence(index, sentence, by_sentence[index], found[index], elsewhere, result)
     if result.choice:
@@ -126,14 +130,15 @@ def _sentence(
     if _RULES.intersection(words) and not _SELF.intersection(words):
         return
     if {"moment", "second", "minute"}.intersection(words) and not here or any(m.label == "more" for m in found):
-        return  # "one moment, okay?"
+        return  # "one moment, okay?", "can I do anything else?"
     wh = bool(words) and _wh(words)
     asking = False
     for match in found:
         if match.label != "head" or wh or not (sentence.question or _statement(words, match)):
             continue
         asked_for = cues.WH.intersection(words[max(0, match.start - 2) : match.start])
-        asked_for = asked_for or PERSONS.intersection(words[max(0, match.start - 4) : match.start])
+        if PERSONS.intersection(words[max(0, match.start - 4) : match.start]):
+            return  # "would your landlord be happy for us to ..."
         if asked_for or _negated(words, match.start, match.end):
             continue
         asking = _head(index, sentence, here, match, elsewhere, result) or asking
@@ -146,6 +151,8 @@ def _sentence(
         result.choice = "or" in words and not {"yes", "not"}.intersection(words)
         return
     described = elsewhere or any(m.mode in (PROPOSED, LISTED) for m in here)
+    if sentence.question and elsewhere and _again(words, here, result):
+        _set(result, "context", index)
     if any(a in _TOLD_ME and b in cues.WH for a, b in zip(words, words[1:])):
         return  # "could you let me know what day suits you?"
     for match in found:
@@ -181,6 +188,14 @@ def _wants_done(sentence: Sentence, here: list[Mention]) -> bool:
         return False
     done = [m for m in here if m.mode != NAMED]
     return bool(done) and all(m.passive and m.mode == OTHER and sentence.tokens[m.start].form == "ed" for m in done)
+
+
+def _again(words: list[str], here: list[Mention], result: Asked) -> bool:
+    """Whether a question repeats a write that was proposed: "I can add it. Would you like to add it?"."""
+    lead = [w for w in words if w not in OPENERS or w == "you"][:3]
+    if lead not in (["would", "you", "like"], ["do", "you", "want"], ["do", "you", "wish"]):
+        return False
+    return bool(here) and all(m.verb in result.proposed and m.mode not in (BLOCKED, DONE) for m in here)
 
 
 def _statement(words: list[str], match: Match) -> bool:
@@ -289,14 +304,15 @@ def _head(index: int, sentence: Sentence, here: list[Mention], match: Match, els
     word, stemmed = words[at], tokens[at].stem
     lookup = word in cues.LOOKUP or stemmed in _LOOKUP_STEMS
     generic = word in cues.GENERIC or stemmed in _GENERIC_STEMS
-    described = elsewhere or any(m.mode in (PROPOSED, LISTED) for m in here if m.end <= match.start)
+    described = elsewhere or any(m.mode in (PROPOSED, LISTED, WISHED) for m in here if m.end <= match.start)
     direct = [m for m in here if m.start >= match.end and m.mode not in (DONE, BLOCKED)]
     head = next((m for m in direct if at - 1 <= m.start <= at + 1), None)
     if described and word in _TOLD and not _YOU.intersection(words[at + 1 : at + 3]):
         _set(result, "context", index)  # "shall I tell the workshop?"
         return True
-    if described and head is not None and head.words == 1 and words[head.start] in _ANY:
+    if head is not None and head.words == 1 and words[head.start] in _ANY and (described or result.named):
         if _POINTERS.intersection(words[head.start + 1 : head.start + 4]):
+            head.mode = OTHER
             _set(result, "open", index)  # "I'd swap the boots. Shall I change it?"
             return True
     if head is None and generic:

@@ -39,7 +39,7 @@ HEAD = (
     "good|fine|safe for me|us to", "any objection|objections|problem to|if|with me|us|my|i|we",
     f"would|do you object if {_I}", f"do you give|grant me|us .. {_LEAVE} to",
     "is|are there any objection|objections to", f"would|does it suit|work|help|be you if|when {_I}",
-    f"would|does it suit|work for you if {_I}", "would you accept",
+    f"would|does it suit|work for you if {_I}", "would you accept", f"{_OK} to our|my|us|me",
 )  # fmt: skip
 
 # Asks for a yes to what was described; counts with a description only, in the same message.
@@ -91,7 +91,8 @@ PROCEED = (
     "can|could|would you please confirm $", "shall|should|may|can|could i|we $", "want me to $",
     "would you like me to $", "do you want me to $", "are you happy to proceed", "confirm .. yes or no",
     "confirm to proceed", "is it a go", "can|could|would you confirm that|this|it|these|both|all $",
-    "would|do you want|like me to $", "crack on", "may i $", "can i $", "green light", "do i have the go",
+    "would|do you want|like me to $", "crack on", "may i $", "can i $", "green light", "do i have the go", "^ go $",
+    "^ update|change|switch|add|book|send|move|make|do|save|submit|process|apply it|that|this|them|both $",
     "are you ready to", "shall|should i|we go ahead", "shall|should i|we proceed",
 )  # fmt: skip
 
@@ -245,6 +246,7 @@ FRIENDLY = (
     "is that ok for a moment", "can|could|would|may you hold|wait|bear", "do you mind holding|waiting",
 )  # fmt: skip
 
+RIGHT = frozenset("correct right ok fine good clear".split())
 # Words that ask, and the nouns after "which" that make it a choice among several.
 WH = frozenset("what which where when who whom whose how why".split())
 OPTION = frozenset("one ones option options item items of letter number choice alternative product two".split())

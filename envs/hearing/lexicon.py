@@ -46,6 +46,7 @@ class Lexicon:
         """
         own: list[tuple[str, Label]] = []
         offered = set()
+        families = {verb.family or verb.name for verb in self.verbs}
         for rank, verb in enumerate(self.verbs):
             family = verb.family or (verb.name if verb.name in verb_table.FAMILIES else "")
             if family and family not in verb_table.FAMILIES:
@@ -58,6 +59,8 @@ class Lexicon:
             derived = () if family or verb.words and " " not in spoken else (spoken.replace(" ", " .. ", 1), spoken)
             apart = [phrase.replace(" ", " .. ", 1) for phrase in map(_checked, verb.words) if phrase.count(" ") == 1]
             for phrase in verb_table.FAMILIES.get(family, ()):
+                if phrase != family and phrase in families:
+                    continue  # "reserve" stands for "book" only where nothing can be reserved
                 own += _both_ways(phrase, verb.name, rank, False)
             for phrase in (*map(_checked, verb.words), *apart, *derived):
                 own += _both_ways(phrase, verb.name, rank, True)

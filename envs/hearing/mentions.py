@@ -72,6 +72,7 @@ _MAKING = frozenset(
     "start give create lodge open schedule request approve authorise grant do book initiate trigger confirm "
     "finalise enter".split()
 )
+_THAT = (["that", "is"], ["that", "would"])
 _THINGS = frozenset(
     "booking bookings order orders delivery deliveries bill bills claim claims reservation reservations charges "
     "appointment invoice".split()
@@ -83,6 +84,7 @@ _OPENING = frozenset(", so then right ok great well and now perfect - ! lovely".
 _NEED = frozenset("need must require".split())
 _BASED = frozenset("based per under according following as in".split())
 _OURS = frozenset("our company store shop refund cancellation return exchange the house under per general this".split())
+_RULED = frozenset("under per to in by with of , and".split())
 _RULING = frozenset("says allows requires states is does permits forbids that on for only".split())
 PERSONS = frozenset(
     "neighbour neighbor colleague boss friend landlord tenant wife husband partner brother sister mother father cousin "
@@ -100,7 +102,7 @@ _LIGHT_VERBS = frozenset(
 )
 _ARTICLES = frozenset("the a an your my our this that any no his her their another".split())
 _VAGUE = (
-    "a new one", "another one", "a different one", "somewhere else", "another address", "another place",
+    "to a new one", "to another one", "a different one", "somewhere else", "another address", "another place",
     "one of them", "one of your", "one of the", "one of these", "one of those", "some other", "something", "anything",
     "as we see fit", "some amount", "another day", "another date", "another time", "later date", "later time",
     "other day", "any others", "as needed", "whenever", "different day", "different date", "yesterday", "whatever",
@@ -133,7 +135,8 @@ def mentions_of(sentences: list[Sentence], lexicon: Lexicon) -> list[Mention]:
             form = sentence.tokens[start].form
             if (passive and form != tk.ED or form == tk.S) and sentence.words[start] not in _WEAK and mode != DONE:
                 mention.mode = NAMED if mode in (PROPOSED, LISTED) else mode
-            mention.weak = (passive and form != tk.ED) or (mode == LISTED and form == tk.S)
+            mention.weak = (passive and form != tk.ED) or (mode == LISTED and form == tk.S) or _label(sentence, start)
+            mention.weak |= any(w in _WEAK for w in sentence.words[start:end]) and sentence.tokens[start].kind != "word"
             found.append(mention)
             previous = mention
     return found
@@ -163,7 +166,11 @@ def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | N
             continue
         pivot = match.start
         if tokens[pivot].form in (tk.BASE, tk.S, tk.NOUN) and match.weight > 1:  # "the address has been changed"
-            told = [i for i in range(match.start, match.end) if tokens[i].form == tk.ED]
+            told = [
+                i
+                for i in range(match.start, match.end)
+                if tokens[i].form == tk.ED and (i == 0 or tokens[i - 1].word not in _ARTICLES)
+            ]
             if told:
                 pivot = told[-1]
             elif match.label[2]:
@@ -186,6 +193,13 @@ def _weight(match: Match, tokens: list[tk.Token], objects: set[int]) -> float:
         return 1.0
     light = match.weight == 1 and tokens[match.start].stem in _LIGHT_VERBS
     return match.weight + (0.0 if light or not own else 1.5)
+
+
+def _label(sentence: Sentence, at: int) -> bool:
+    """Whether a noun only labels an amount: "Refund: $0.00" among other lines."""
+    words, tokens = sentence.words, sentence.tokens
+    after = at + 1 < len(words) and words[at + 1] == ":"
+    return after and tokens[at].form != tk.ING and any(t.kind == "number" for t in tokens[at + 2 : at + 4])
 
 
 def _thing(sentence: Sentence, match: Match, objects: set[int]) -> bool:
@@ -237,7 +251,7 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
         left = left[1:]
     lead = [w for w in left if w not in _LIGHT]
     subordinate = (
-        bool(lead) and lead[0] in SUBORDINATE and lead[:2] != ["that", "is"] or bool(_SUPPOSING.intersection(left))
+        bool(lead) and lead[0] in SUBORDINATE and lead[:2] not in _THAT or bool(_SUPPOSING.intersection(left))
     )
     if subordinate and not _waits(lead):
         return (PENDING if lead and lead[0] == "before" and (_I.intersection(left) or form == tk.ING) else OTHER), False
@@ -310,6 +324,8 @@ def _rules(sentence: Sentence, begin: int) -> bool:
         return True
     before = words[first - 1] if first else ""
     after = words[first + 1 : first + 2]
+    if before == "the" and first > 1 and words[first - 2] not in _RULED:
+        return False  # "renew the policy"
     return before in _OURS or bool(_RULING.intersection(after))
 
 
@@ -362,6 +378,8 @@ def _of_noun(
     if at := next((i for i, (a, b) in enumerate(pairs) if a in _WILL and b == "be"), None):
         made = start + at + 3 < len(words) and tokens[start + at + 3].form in (tk.ED, tk.EITHER)
         return PROPOSED, not made  # "a refund would be issued"
+    if sentence.question and start + 1 < len(tokens) and tokens[start + 1].form == tk.ED:
+        return OTHER, False  # "refund arrived?"
     if previous is not None and previous.mode not in (OTHER, BLOCKED) and not joined and previous.end > begin:
         return NAMED, False  # the object of the write before it
     direct = [w for w in left[-3:] if w not in _ARTICLES]

@@ -47,6 +47,7 @@ class Heard:
     unclear: bool = False
 
 
+_ALL = frozenset("all everything".split())
 _NOTHING = Heard()
 _ONLY_MORE = Heard(anything_else=True)
 
@@ -85,7 +86,7 @@ def recognise(text: str, lexicon: Lexicon) -> Heard:
         return Heard(unclear=bool(text.strip()))
     if _foreign(said) or _machine(text):
         return Heard(unclear=True)
-    found = [_cues().find(sentence.tokens) for sentence in said]
+    found = [_meant(sentence, _cues().find(sentence.tokens)) for sentence in said]
     named = mentions_of(said, lexicon)
     wants, chosen, offered = consent.asked(said, named, found)
     taken = _consenting(said, found, chosen) if wants else set()
@@ -114,6 +115,16 @@ def recognise(text: str, lexicon: Lexicon) -> Heard:
     if _small(said, found):
         return Heard(smalltalk=True)
     return Heard(unclear=any(s.question for s in said) or _expects(said))
+
+
+def _meant(sentence: Sentence, found: list[Match]) -> list[Match]:
+    """The matches without "is that all" where "is that all correct" is said."""
+    words = sentence.words
+    return [
+        m
+        for m in found
+        if m.label != "more" or not cues.RIGHT.intersection(words[m.end : m.end + 1]) or words[m.end - 1] not in _ALL
+    ]
 
 
 def _foreign(said: list[Sentence]) -> bool:

@@ -286,7 +286,8 @@ def _split(line: str, item: bool, number: int, found: list[Sentence]) -> None:
             money = bool(tokens) and (tokens[-1].word in CURRENCIES)
             if money:
                 tokens.pop()
-            tokens.append(Token(here, MONEY if money else "#", BASE, "number", start, end))
+            plain = "#street" if any(s[0] <= start < s[1] for s in streets) else "#"
+            tokens.append(Token(here, MONEY if money else plain, BASE, "number", start, end))
         else:
             word = fold(here)
             if word in CURRENCY_WORDS and tokens and tokens[-1].kind == "number":
