@@ -27,6 +27,7 @@ _OPENING = frozenset(", - : – — . ! and but so or ok just then please right"
 _LEAD = frozenset("please just and then so , ok great also thanks ! first now : - – —".split())
 # verbs which are also nouns or something else: they ask with "me" only
 _PICKY = frozenset("let email text name message list number point state quote check type note say mention".split())
+_KIND = frozenset("kind good mind oblige obliged".split())
 _BEFORE = frozenset("new instead prefer move moving changed rather better".split())
 _ASKED = frozenset("if ask could need would kind".split())
 _SENTENCE = frozenset("is are do did does was were would will has i want".split())
@@ -128,7 +129,8 @@ def _requests(sentence: Sentence) -> list[int]:
             before = words[i - 1] if i else ""
             if word == "confirm" and following in ("you", "that", "whether", "if"):
                 continue
-            if word in _PICKY and before != "please" and not {"me", "us", "know"}.intersection(words[i + 1 : i + 3]):
+            polite = before in ("please", "could") or before == "to" and bool(_KIND.intersection(words[:i]))
+            if word in _PICKY and not polite and not {"me", "us", "know"}.intersection(words[i + 1 : i + 3]):
                 continue
             asked = before in ("please", "you", "would", "could", "to") and _asks_you(words[:i])
             if before in _LEAD or i == 0 or all(w in _LEAD for w in words[:i]) or asked:
@@ -153,19 +155,27 @@ def _facts(sentence: Sentence, scope: int, lexicon: Lexicon, item: bool) -> list
     ranked.sort(key=lambda r: (-r[3], r[2].startswith("new_") != new, r[0]))
     taken: list[tuple[int, int, str]] = []
     for start, end, fact, _ in ranked:
-        if start < cut and not any(start < e and s < end for s, e, _ in taken):
+        if start >= cut:
+            continue
+        if not any(start < e and s < end for s, e, _ in taken) or _both(start, end, fact, taken):
             taken.append((start, end, fact))
     kept: list[tuple[int, str]] = []
     last = -1
     for start, end, fact in sorted(taken):
         between = [token.word for token in part[last:start]] if last >= 0 else []
-        nested = bool(kept) and not _JOINS.intersection(between)  # "the email on the account"
+        # "the email on the account"
+        nested = bool(kept) and not _JOINS.intersection(between) and kept[-1][0] != scope + start
         # "order number W-204", "the email we sent"
         told = end < len(part) and (part[end].kind == "value" or _sent(part, end)) and not item
         if not nested and not told:
             kept.append((scope + start, fact))
         last = max(last, end)
     return kept
+
+
+def _both(start: int, end: int, fact: str, taken: list[tuple[int, int, str]]) -> bool:
+    """Whether "between which dates" and "the first and last day" ask for this, too."""
+    return any((s, e) == (start, end) and {f, fact} == {"start_date", "end_date"} for s, e, f in taken)
 
 
 def _sent(part: list[Token], at: int) -> bool:

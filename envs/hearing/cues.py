@@ -289,7 +289,7 @@ HAVE = (
     "to hand", "would you rather|prefer", "have you a|an|any", "may|might i .. trouble", "is|are it|that|you for",
     "are you able to .. send|tell|share|give", "is it possible to .. send|give|tell|get|have", "would it be possible",
     "care to .. tell|share", "ok to share|tell", "happy to share|tell", "what about", "how about", "and your|the",
-    "do you usually|normally", "is there",
+    "do you usually|normally", "is there", "does|do|has anyone|anybody|you have|got",
 )  # fmt: skip
 
 # Verbs that carry out whatever was described ("shall I do it?"), and verbs that change nothing ("shall I check?").

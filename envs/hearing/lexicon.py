@@ -80,6 +80,7 @@ class Lexicon:
         for name, phrases in self.facts.items():
             found += [(_checked(phrase), (name, True)) for phrase in phrases]
             found += [(phrase, (name, False)) for phrase in fact_table.NOUNS.get(_general(name), ())]
+            found += [(phrase, (name, False)) for phrase in _numbers(fact_table.NOUNS.get(_general(name), ()))]
             found.append((name.replace("_", " "), (name, True)))
         return Matcher(found)
 
@@ -105,6 +106,13 @@ def _both_ways(phrase: str, verb: str | None, rank: int, own: bool) -> list[tupl
     if len(parts) == 2 and not parts[1].startswith((".", "#", "¤", "@")):
         found.append((f"{parts[1]} .. {parts[0]}", (verb, rank, True, own)))
     return found
+
+
+def _numbers(phrases: tuple[str, ...]) -> list[str]:
+    """Other ways to say "order number": "order no", "number of the order", "what number has your order"."""
+    things = [phrase.removesuffix(" number") for phrase in phrases if phrase.endswith(" number") and ".." not in phrase]
+    things = [thing for thing in things if " " not in thing and thing not in ("reference", "contact", "house", "card")]
+    return [pattern for thing in things for pattern in (f"{thing} no|id|ref|digits", f"number of|on|for|has .. {thing}")]
 
 
 def _general(name: str) -> str:

@@ -72,6 +72,7 @@ _MAKING = frozenset(
     "start give create lodge open schedule request approve authorise grant do book initiate trigger confirm "
     "finalise enter".split()
 )
+_ON_FILE = frozenset(tk.stem(w)[0] for w in "register record save store associate link list".split())
 _THAT = (["that", "is"], ["that", "would"])
 _THINGS = frozenset(
     "booking bookings order orders delivery deliveries bill bills claim claims reservation reservations charges "
@@ -269,6 +270,8 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
         return BLOCKED, False
     if _thinks(tokens, begin, start):
         return OTHER, False
+    if words[start] == "new" and not any(t.kind in ("number", "value") for t in tokens[start:]):
+        return NAMED, False  # "New date?"
     if form != tk.ED and _noun(tokens, start):
         return _of_noun(sentence, begin, start, left, previous, joined)
     skipped = [w for w in left if w not in _SKIP]
@@ -432,6 +435,8 @@ def _of_participle(
     asked = sentence.question and begin == 0 and bool(left) and left[0] in _INVERTED
     if asked or _DID.intersection(left) or "you" in left[-2:] or (left and left[0] in _OTHERS):
         return OTHER, True
+    if sentence.tokens[start].stem in _ON_FILE and not (_PERFECT | _BE | _I).intersection(left):
+        return OTHER, True  # "the address registered to your account"
     if _WAS.intersection(left[-4:]):
         return (DONE if _NOW.intersection(left) or "today" in words[start:] else OTHER), True
     if _BE.intersection(left) and not _PERFECT.intersection(left):
