@@ -12,7 +12,7 @@ _TELL = frozenset(
     "under into of by up until till".split()
 )
 _TOLD = frozenset("tell know specify advise confirm say ask state".split())
-_PREPOSITIONS = frozenset("until till from to at in under for into by on with since of".split())
+_PREPOSITIONS = frozenset("until till from to at in under for into by on with since of between".split())
 _AUX = frozenset(
     "is are was were do does did would will shall should can could may might exactly suits works have has best "
     "suit and , or of to you made makes brings".split()
@@ -45,6 +45,8 @@ def facts_asked(
     which = False
     listing = False  # a list of what is needed has begun
     for index, sentence in enumerate(sentences):
+        if any(match.label == "more" for match in found[index]):
+            continue
         consent = index in taken
         scope, wh = _scope(sentence, found[index], consent)
         if listing and sentence.item and scope is None:
@@ -62,11 +64,18 @@ def facts_asked(
             if not here and len(sentence.words) <= 10 and not _SENTENCE.intersection(sentence.words[:6]):
                 here = _facts(sentence, 0, lexicon, False)  # "Your postcode?"
         facts += [fact for _, fact in sorted(here)]
+        if not here and _friendly(sentence, found[index]):
+            continue
         if not here and wh is not None and _which(sentence, wh, lexicon):
             which = True
         if not here and sentence.question and not consent and _alternatives(sentence.words):
             which = True
     return list(dict.fromkeys(facts)), which
+
+
+def _friendly(sentence: Sentence, found: list[Match]) -> bool:
+    """Whether a question only opens the talk: "what can I do for you?"."""
+    return sentence.question and any(m.label == "friendly" for m in found) and len(sentence.words) < 18
 
 
 def _scope(sentence: Sentence, found: list[Match], consent: bool) -> tuple[int | None, int | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from envs.hearing import cues
-from envs.hearing.mentions import BLOCKED, DONE, LISTED, NAMED, OTHER, PENDING, PERSONS, PROPOSED, WISHED, Mention
+from envs.hearing.mentions import BLOCKED, DONE, LISTED, NAMED, OTHER, PENDING, PERSONS, PROPOSED, WISHED, Mention, rules
 from envs.hearing.patterns import OPENERS, Match
 from envs.hearing.tokens import Sentence, stem
 from envs.hearing.verbs import OPPOSITES
@@ -127,7 +127,7 @@ def _sentence(
     here: the writes named in it. elsewhere: whether another sentence describes one.
     """
     words = sentence.words
-    if _RULES.intersection(words) and not _SELF.intersection(words):
+    if rules(sentence, 0) and _RULES.intersection(words) and not _SELF.intersection(words):
         return
     if {"moment", "second", "minute"}.intersection(words) and not here or any(m.label == "more" for m in found):
         return  # "one moment, okay?", "can I do anything else?"
@@ -319,7 +319,8 @@ def _head(index: int, sentence: Sentence, here: list[Mention], match: Match, els
         near = (m for m in direct if at < m.start <= at + 4)  # "submit the cancellation"
         head = next((m for m in near if words[m.start - 1] in _THE or tokens[m.start].form == "noun"), None)
         if head is None and word in ("get", "have"):  # "get it moved"
-            head = next((m for m in direct if m.passive and m.start <= at + 8), None)
+            moved = (m for m in direct if m.passive or tokens[m.start].form == "ing")
+            head = next((m for m in moved if m.start <= at + 9), None)
     alternatives = any(words[i] == "or" and not _harmless(words, i) for i in range(match.start, len(words)))
     if head is not None and (head.start <= at or not lookup):
         if head.verb is None and lookup:

@@ -105,6 +105,7 @@ NOUNS: dict[str, tuple[str, ...]] = {
     ),
     "purchase_date": (
         "purchase date", "date of purchase", "date of .. purchase", "date .. bought|purchased|buy|purchase|bill",
+        "which|what date|day .. bought|purchased|buy|purchase", "on which|what date|day .. bought|purchased|purchase",
         "day .. bought|purchased", "day of purchase", "buying date", "when .. bought|purchased|buy|purchase",
     ),
     "new_address": (
@@ -245,7 +246,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "current_address": ("where .. live now|currently", "where .. currently live", "where do you live"),
     "reason": (
         "what .. prompted|led|caused|motivated", "what .. behind", "why", "how come", "what made|makes you",
-        "what is .. reason", "what brings|brought|prompted|led|caused", "what for", "for what reason",
+        "what is .. reason", "what =brought|prompted|led|caused", "what for", "for what reason",
         "on what grounds", "out of curiosity", "any particular|special|specific reason", "may i ask why",
         "what is behind", "what .. not happy|satisfied|like", "what changed",
     ),

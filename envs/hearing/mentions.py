@@ -244,7 +244,7 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
     form = tokens[start].form
     begin = _clause(sentence, start)
     left = words[begin:start]
-    if _rules(sentence, begin) and not _I.intersection(left[-4:]) or _SAID.intersection(words):
+    if rules(sentence, begin) and not _I.intersection(left[-4:]) or _SAID.intersection(words):
         return BLOCKED, False
     if _of_another(sentence, begin, start):
         return BLOCKED, False
@@ -270,7 +270,7 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
         return BLOCKED, False
     if _thinks(tokens, begin, start):
         return OTHER, False
-    if words[start] == "new" and not any(t.kind in ("number", "value") for t in tokens[start:]):
+    if words[start] == "new" and sentence.question and not any(t.kind in ("number", "value") for t in tokens[start:]):
         return NAMED, False  # "New date?"
     if form != tk.ED and _noun(tokens, start):
         return _of_noun(sentence, begin, start, left, previous, joined)
@@ -287,6 +287,8 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
     if "you" in near and (mode := _of_customer(left, form, words)):
         return mode, False
     modal = bool(_MODAL.intersection(left))
+    if form == tk.BASE and left[-1:] and left[-1] in _HAVE and left[-2:-1] and left[-2] in _I and not modal:
+        return DONE, False  # "I have extend it"
     if _I.intersection(left) and form != tk.NOUN:
         if modal or last in _I or "to" in left[-3:] or _BE.intersection(left):
             return PROPOSED, False
@@ -315,7 +317,7 @@ def _of_customer(left: list[str], form: str, words: list[str]) -> str:
     return OTHER if form == tk.BASE and after in ([], ["to"]) and not _I.intersection(before) else ""
 
 
-def _rules(sentence: Sentence, begin: int) -> bool:
+def rules(sentence: Sentence, begin: int) -> bool:
     """Whether a sentence tells rules: "our policy ..."; an insurance policy and "based on our policy, you ..." are none."""
     words = sentence.words
     if not POLICY.intersection(words):
@@ -389,6 +391,8 @@ def _of_noun(
     if direct and direct[-1] in _INTO:
         return NAMED, False  # "look into the refund"
     if _I.intersection(left):
+        if "confirm" in left and not sentence.question and not (_MODAL | {"please", "to", "you"}).intersection(left):
+            return DONE, False  # "I hereby confirm the cancellation"
         made = any(t.form in (tk.ED, tk.EITHER) and t.stem in _MAKING for t in tokens[begin:start])
         if made and not _MODAL.intersection(left):
             return DONE, False

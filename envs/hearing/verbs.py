@@ -160,7 +160,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         f"{_CHANGE}|use|add|store .. {_MEANS}", "new card|iban|bank", f"switch .. to .. {_MEANS}|invoice|transfer",
         f"{_CHANGE} .. payment method", f"pay by|with .. {_MEANS} from", "collect by .. order|debit|card",
         "card .. saved", "set .. as .. payment", "take .. payments|future .. from", "default card|payment",
-        "standing order .. set", f"payment|payments .. to {_MEANS}|invoice", "payment|payments .. come|comes off|from",
+        "standing order .. set", f"payment|payments .. to {_MEANS}|invoice", f"payment|payments for .. to {_MEANS}", "payment|payments .. come|comes off|from",
     ),
     "change_quantity": (
         "bump .. order up", "# → #", "pieces : # → #",
