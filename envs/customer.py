@@ -23,7 +23,10 @@ def _lexicon(hears: str, knows: str) -> Lexicon:
     """The words by which the customer recognises what an agent is about. hears, knows: parts of the script as JSON."""
     words, facts = json.loads(hears), json.loads(knows)
     verbs = tuple(Verb(verb["name"], tuple(verb["words"]), verb["family"]) for verb in words["verbs"])
-    return Lexicon({name: tuple(fact["words"]) for name, fact in facts.items()}, verbs, tuple(words["records"]))
+    said = {text for fact in facts.values() for text in (fact["says"], *fact.get("others", {}).values())}
+    told = sorted(text for text in said if " " in text and not any(c.isdigit() for c in text))
+    names = {name: tuple(fact["words"]) for name, fact in facts.items()}
+    return Lexicon(names, verbs, tuple(words["records"]), tuple(told))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -135,7 +138,7 @@ class Customer:
         shape = re.sub(r"[A-Z]", "@", shape)
         alien = [
             word
-            for word in re.findall(r"[\w-]+", said)
+            for word in re.findall(r"\w+(?:[-./#]\w+)*", said)
             if re.sub(r"[A-Z]", "@", re.sub(r"\d", "#", word)) == shape and word not in self._script["its"]
         ]
         if alien:

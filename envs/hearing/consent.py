@@ -23,6 +23,7 @@ _PRESSURE = frozenset("lose gone expires expire miss".split())
 _YOU = frozenset("you me us".split())
 _RULES = frozenset("policy policies terms".split())
 _SELF = frozenset("i we me".split())
+_LEAVE = frozenset("consent confirmation approval ok yes permission confirm agreement consent go".split())
 _KEEPING = frozenset("keep leave".split())
 _STAYING = frozenset("stays stay remains continues remain".split())
 _SAME = frozenset("active as on where unchanged open running in untouched".split())
@@ -325,7 +326,7 @@ def _head(index: int, sentence: Sentence, here: list[Mention], match: Match, els
     if head is not None and (head.start <= at or not lookup):
         if head.verb is None and lookup:
             return False
-        if alternatives or _vague(words[head.start :]):
+        if alternatives or _vague(words[head.end :]):
             result.choice = True
             return True
         chosen = [m for m in direct if m.start >= head.start and _same_clause(words, head, m)]
@@ -407,7 +408,12 @@ def _described(mentions: list[Mention], until: int, sentences: list[Sentence], k
             return _distinct(wished)
         if weak := [m for m in group if m.weak and m.mode in (PROPOSED, LISTED)]:
             return _distinct(weak)
-    pending = [m for m in mentions if m.mode == PENDING and m.sentence == until]
+    pending = [
+        m
+        for m in mentions
+        if m.mode == PENDING
+        and (m.sentence == until or m.sentence < until and _LEAVE.intersection(sentences[m.sentence].words))
+    ]
     if kind == "open" and pending:
         return _distinct(pending)
     if kind == "open":

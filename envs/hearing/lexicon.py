@@ -31,12 +31,14 @@ class Lexicon:
     """The words of one business.
 
     facts: fact name -> the domain's own noun phrases for it; general ones of a common name are known. verbs: the
-    writes. records: nouns for the main record. When it is first used, a ValueError names a family that is not known.
+    writes. records: nouns for the main record. told: what values are called ("my plans have changed"), in which no write
+    is named. When it is first used, a ValueError names a family that is not known.
     """
 
     facts: dict[str, tuple[str, ...]]
     verbs: tuple[Verb, ...]
     records: tuple[str, ...]
+    told: tuple[str, ...] = ()
 
     @functools.cached_property
     def writes(self) -> Matcher:
@@ -93,6 +95,10 @@ class Lexicon:
     def choices(self) -> Matcher:
         """What facts may be; label: the fact."""
         return Matcher((p, name) for name in self.facts for p in fact_table.CHOICES.get(_general(name), ()))
+
+    @functools.cached_property
+    def values(self) -> Matcher:
+        return Matcher((_checked(phrase), phrase) for phrase in self.told)
 
     @functools.cached_property
     def record_nouns(self) -> Matcher:

@@ -45,7 +45,7 @@ _OPEN = frozenset(
     "one somewhere some something anything yesterday fit erm whatever another later other others needed whenever "
     "different".split()
 )
-_SAID = frozenset("says states stipulates terms".split())
+_SAID = frozenset("says states stipulates".split())
 _MAYBE = frozenset("maybe perhaps possibly hope might hoping".split())
 _ANY = frozenset("such any".split())
 _WILL = frozenset("will would shall".split())
@@ -85,8 +85,9 @@ _OPENING = frozenset(", so then right ok great well and now perfect - ! lovely".
 _NEED = frozenset("need must require".split())
 _BASED = frozenset("based per under according following as in".split())
 _OURS = frozenset("our company store shop refund cancellation return exchange the house under per general this".split())
+_RULE = frozenset("policy policies terms rule rules guidelines regulations".split())
 _RULED = frozenset("under per to in by with of , and".split())
-_RULING = frozenset("says allows requires states is does permits forbids that on for only".split())
+_RULING = frozenset("says say state allow require allows requires states is does permits forbids that on for only".split())
 PERSONS = frozenset(
     "neighbour neighbor colleague boss friend landlord tenant wife husband partner brother sister mother father cousin "
     "roommate flatmate customer client mate".split()
@@ -125,13 +126,26 @@ class Mention:
     words: int = 1  # of the pattern that names it
 
 
+def opaque(sentence: Sentence, lexicon: Lexicon) -> Sentence:
+    """The sentence in which values that the lexicon knows tell nothing: "the reason: my plans have changed"."""
+    matches = lexicon.values.find(sentence.tokens) if lexicon.told else []
+    if not matches:
+        return sentence
+    tokens = list(sentence.tokens)
+    for match in matches:
+        tokens[match.start : match.end] = [
+            tk.Token("#", "#", tk.BASE, "value", t.start, t.end) for t in tokens[match.start : match.end]
+        ]
+    return dataclasses.replace(sentence, tokens=tokens)
+
+
 def mentions_of(sentences: list[Sentence], lexicon: Lexicon) -> list[Mention]:
     """Every naming of a write, in order."""
     found: list[Mention] = []
     for index, sentence in enumerate(sentences):
         previous: Mention | None = None
         for start, end, verb, weight in _names(sentence, lexicon):
-            mode, passive = _mode(sentence, start, previous)
+            mode, passive = _mode(sentence, start, end, previous)
             mention = Mention(verb, mode, index, start, end, passive, words=weight)
             form = sentence.tokens[start].form
             if (passive and form != tk.ED or form == tk.S) and sentence.words[start] not in _WEAK and mode != DONE:
@@ -154,6 +168,7 @@ def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | N
     if not matches:
         return []
     neutral = [m for m in matches if m.label[0] == ""]
+    labels = [(m.start, m.end) for m in lexicon.nouns.find(tokens) if m.label[1] and m.end - m.start > 1]
     objects = {i for m in lexicon.record_nouns.find(tokens) for i in range(m.start, m.end)}
     ranked = [(_weight(m, tokens, objects), m) for m in matches if m.label[0] != ""]
     ranked.sort(key=lambda r: (r[1].label[0] is None, -r[0], tokens[r[1].start].kind != "word", r[1].end - r[1].start, r[1].label[1]))
@@ -163,6 +178,9 @@ def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | N
             continue
         if any(match.start < end and start < match.end for _, start, end, _, _ in taken):
             continue
+        if not match.label[3] and tokens[match.start].word != "new":
+            if any(start <= match.start and match.end <= end for start, end in labels):
+                continue  # "refund method"
         if match.weight == 1 and _thing(sentence, match, objects):
             continue
         pivot = match.start
@@ -238,7 +256,7 @@ def _without_values(sentence: Sentence) -> list[tk.Token]:
     return found
 
 
-def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str, bool]:
+def _mode(sentence: Sentence, start: int, end: int, previous: Mention | None) -> tuple[str, bool]:
     """(mode, passive) of the write named at a token."""
     tokens, words = sentence.tokens, sentence.words
     form = tokens[start].form
@@ -266,7 +284,7 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
         return OTHER, False
     if left[:1] == ["to"] and _NEED.intersection(words[start + 1 :]) and not _I.intersection(left):
         return PENDING, False  # "to cancel it I need ..."
-    if _vague(words, start) or _ANY.intersection(near[-2:]):
+    if _vague(words, end) or _ANY.intersection(near[-2:]):
         return BLOCKED, False
     if _thinks(tokens, begin, start):
         return OTHER, False
@@ -325,7 +343,7 @@ def rules(sentence: Sentence, begin: int) -> bool:
     first = next(i for i, w in enumerate(words) if w in POLICY)
     if words[0] in _BASED and begin > first and not POLICY.intersection(words[begin:]):
         return False
-    if words[first] != "policy" or POLICY.intersection(words[first + 1 :]):
+    if words[first] not in _RULE or (POLICY - _RULE).intersection(words[first + 1 :]):
         return True
     before = words[first - 1] if first else ""
     after = words[first + 1 : first + 2]
@@ -466,11 +484,11 @@ def _rest(words: list[str], at: int) -> list[str]:
     return found
 
 
-def _vague(words: list[str], start: int) -> bool:
-    """Whether what follows a verb leaves open what it is done to: "one of them", "some other day"."""
-    after = words[start + 1 : start + 10]
+def _vague(words: list[str], end: int) -> bool:
+    """Whether what follows the name of a write leaves open what it is done to: "one of them", "some other day"."""
+    after = words[end : end + 9]
     if not _OPEN.intersection(after):
-        return "instead of yours" in " ".join(words[start:])
+        return "instead of yours" in " ".join(words[end:])
     text = " ".join(after)
     return any(phrase in text for phrase in _VAGUE)
 

@@ -7,7 +7,7 @@ import functools
 
 from envs.hearing import asking, consent, cues
 from envs.hearing.lexicon import Lexicon
-from envs.hearing.mentions import DONE, Mention, mentions_of
+from envs.hearing.mentions import DONE, Mention, mentions_of, opaque
 from envs.hearing.patterns import Match, Matcher
 from envs.hearing.tokens import Sentence, sentences
 from envs.hearing.values import mentions, values
@@ -88,8 +88,9 @@ def recognise(text: str, lexicon: Lexicon) -> Heard:
     if _foreign(said) or _machine(text):
         return Heard(unclear=True)
     found = [_meant(sentence, _cues().find(sentence.tokens)) for sentence in said]
-    named = mentions_of(said, lexicon)
-    wants, chosen, offered = consent.asked(said, named, found)
+    plain = [opaque(sentence, lexicon) for sentence in said]
+    named = mentions_of(plain, lexicon)
+    wants, chosen, offered = consent.asked(plain, named, found)
     taken = _consenting(said, found, chosen) if wants else set()
     asks, which = asking.facts_asked(said, lexicon, found, taken)
     more = any(
