@@ -49,7 +49,7 @@ def facts_asked(
             continue
         consent = index in taken
         scope, wh = _scope(sentence, found[index], consent)
-        if listing and sentence.item and scope is None:
+        if listing and sentence.item and scope is None and not _filled(sentence.words):
             scope = 0
         if listing and not sentence.item and not sentence.colon:
             listing = False
@@ -71,6 +71,12 @@ def facts_asked(
         if not here and sentence.question and not consent and _alternatives(sentence.words):
             which = True
     return list(dict.fromkeys(facts)), which
+
+
+def _filled(words: list[str]) -> bool:
+    """Whether the entry of a list tells a value, "Size: XL", and does not ask for one."""
+    after = words[words.index(":") + 1 :] if ":" in words else []
+    return bool(after) and after[0] != "("
 
 
 def _friendly(sentence: Sentence, found: list[Match]) -> bool:

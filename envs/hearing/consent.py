@@ -75,7 +75,7 @@ def asked(
     if not result.kind:
         return False, [], result.choice
     if result.kind == "direct":
-        chosen = [m for m in result.mentions if m.verb is not None] or result.mentions
+        chosen = _distinct(result.mentions)
     else:
         chosen = _described(mentions, result.sentence, sentences, result.kind)
         if result.kind == "context" and all(m.verb is None for m in chosen):
@@ -243,8 +243,9 @@ def _wh(words: list[str]) -> bool:
 
 
 def _negated(words: list[str], start: int, end: int) -> bool:
-    near = set(words[max(0, start - 4) : end + 2])
-    return bool({"not", "never", "without", "against", "neither"} & near) and "whether" not in near
+    before, near = words[max(0, start - 4) : start], words[max(0, start - 4) : end + 2]
+    denied = {"without", "against"}.intersection(before) or {"not", "never", "neither"}.intersection(near)
+    return bool(denied) and "whether" not in near
 
 
 def _imperative(words: list[str], match: Match) -> bool:
@@ -312,7 +313,7 @@ def _head(index: int, sentence: Sentence, here: list[Mention], match: Match, els
         _set(result, "context", index)  # "shall I tell the workshop?"
         return True
     if head is not None and head.words == 1 and words[head.start] in _ANY and (described or result.named):
-        if _POINTERS.intersection(words[head.start + 1 : head.start + 4]):
+        if _POINTERS.intersection(words[head.start + 1 : head.start + 4]) or head.start + 1 == len(words):
             head.mode = OTHER
             _set(result, "open", index)  # "I'd swap the boots. Shall I change it?"
             return True

@@ -64,7 +64,9 @@ class Lexicon:
                 if phrase != family and phrase in families:
                     continue  # "reserve" stands for "book" only where nothing can be reserved
                 own += _both_ways(phrase, verb.name, rank, False)
-            for phrase in (*map(_checked, verb.words), *apart, *derived):
+            # "ending" alone is taken for a card's
+            ending = [f"ending the|your|this{p[3:]}" for p in map(_checked, verb.words) if p == "end" or p[:4] == "end "]
+            for phrase in (*map(_checked, verb.words), *apart, *derived, *ending):
                 own += _both_ways(phrase, verb.name, rank, True)
         other = [
             pair

@@ -154,7 +154,13 @@ def mentions_of(sentences: list[Sentence], lexicon: Lexicon) -> list[Mention]:
             mention.weak |= any(w in _WEAK for w in sentence.words[start:end]) and sentence.tokens[start].kind != "word"
             found.append(mention)
             previous = mention
-    return found
+    said = [m for m in found if not _new(sentences[m.sentence], m)]
+    return said if any(m.verb is not None for m in said) else found
+
+
+def _new(sentence: Sentence, mention: Mention) -> bool:
+    """Whether it is only told what is new, "the new date", which names no write where another is named."""
+    return sentence.words[mention.start] == "new"
 
 
 def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | None, int]]:
@@ -169,22 +175,28 @@ def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | N
         return []
     neutral = [m for m in matches if m.label[0] == ""]
     labels = [(m.start, m.end) for m in lexicon.nouns.find(tokens) if m.label[1] and m.end - m.start > 1]
+    labels += [(m.start, m.end) for m in lexicon.record_nouns.find(tokens) if m.end - m.start > 1]
     objects = {i for m in lexicon.record_nouns.find(tokens) for i in range(m.start, m.end)}
     ranked = [(_weight(m, tokens, objects), m) for m in matches if m.label[0] != ""]
     ranked.sort(key=lambda r: (r[1].label[0] is None, -r[0], tokens[r[1].start].kind != "word", r[1].end - r[1].start, r[1].label[1]))
     taken: list[tuple[int, int, int, str | None, int]] = []
     for _, match in ranked:
-        if any(n.start <= match.start < n.end and n.weight + 1 >= match.weight for n in neutral):
+        sure = match.label[3] and match.weight > 1
+        if not sure and any(n.start <= match.start < n.end and n.weight + 1 >= match.weight for n in neutral):
             continue
         if any(match.start < end and start < match.end for _, start, end, _, _ in taken):
             continue
-        if not match.label[3] and tokens[match.start].word != "new":
-            if any(start <= match.start and match.end <= end for start, end in labels):
-                continue  # "refund method"
+        if tokens[match.start].word != "new" and _labelled(match, tokens, labels):
+            continue
+        if match.label[3]:  # the verb's own words before its name: "arrange delivery for", not "delivery for"
+            same = (m for m in matches if m.label == match.label and m.start < match.start < m.end)
+            match = min(same, key=lambda m: m.start, default=match)
         if match.weight == 1 and _thing(sentence, match, objects):
             continue
         pivot = match.start
-        if tokens[pivot].form in (tk.BASE, tk.S, tk.NOUN) and match.weight > 1:  # "the address has been changed"
+        if match.label[3] and not match.label[2]:
+            pass
+        elif tokens[pivot].form in (tk.BASE, tk.S, tk.NOUN) and match.weight > 1:  # "the address has been changed"
             told = [
                 i
                 for i in range(match.start, match.end)
@@ -198,6 +210,16 @@ def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | N
             continue
         taken.append((pivot, match.start, match.end, match.label[0], match.weight))
     return sorted((pivot, end, verb, weight) for pivot, _, end, verb, weight in taken)
+
+
+def _labelled(match: Match, tokens: list[tk.Token], labels: list[tuple[int, int]]) -> bool:
+    """Whether a match is part of what a fact or a record is called: "refund method", "moving job", "receipt via email"."""
+    for start, end in labels:
+        if start <= match.start and match.end <= end and match.end - match.start < end - start:
+            return True
+        if start == match.start and not match.label[3] and all(t.form != tk.ED for t in tokens[start : match.end]):
+            return True
+    return False
 
 
 def _weight(match: Match, tokens: list[tk.Token], objects: set[int]) -> float:
@@ -273,7 +295,7 @@ def _mode(sentence: Sentence, start: int, end: int, previous: Mention | None) ->
         bool(lead) and lead[0] in SUBORDINATE and lead[:2] not in _THAT or bool(_SUPPOSING.intersection(left))
     )
     if subordinate and not _waits(lead):
-        return (PENDING if lead and lead[0] == "before" and (_I.intersection(left) or form == tk.ING) else OTHER), False
+        return (PENDING if lead and lead[0] == "before" and (_I.intersection(left) or form == tk.ING or words[start] == "ending") else OTHER), False
     joined = previous is not None and _joined(words[previous.end : start])
     near = left[-7:]
     if NEGATION.intersection(near) and not (joined and "not" not in near):
@@ -296,7 +318,7 @@ def _mode(sentence: Sentence, start: int, end: int, previous: Mention | None) ->
     last = skipped[-1] if skipped else ""
     if form == tk.ED:
         return _of_participle(sentence, begin, start, left, last, joined, previous)
-    if form == tk.EITHER and _HAVE.intersection(left[-4:]) and not _WILL.intersection(left):
+    if form == tk.EITHER and _HAVE.intersection(left[-4:]) and "to" not in left[-4:] and not _WILL.intersection(left):
         return DONE, False
     if _DID.intersection(near) and _PRONOUN.intersection(near):
         return OTHER, False
@@ -486,7 +508,7 @@ def _rest(words: list[str], at: int) -> list[str]:
 
 def _vague(words: list[str], end: int) -> bool:
     """Whether what follows the name of a write leaves open what it is done to: "one of them", "some other day"."""
-    after = words[end : end + 9]
+    after = words[end - (words[end - 1] == "to") : end + 9]
     if not _OPEN.intersection(after):
         return "instead of yours" in " ".join(words[end:])
     text = " ".join(after)

@@ -98,7 +98,7 @@ _MONTHS = frozenset(
     "sep sept oct nov dec".split()
 )
 _DATED = re.compile(r"\d+(?:st|nd|rd|th|am|pm)|\d{1,2}:\d\d|\d{1,4}([/.-])\d{1,2}\1\d{1,4}")
-_BRITISH = re.compile(r"is(?=(?:e|ed|es|ing|ation|ations)$)")
+_BRITISH = re.compile(r"(?<=\w{4})is(?=(?:e|ed|es|ing|ation|ations)$)")
 CURRENCIES = frozenset(["$", "€", "£", "¥", "₹", "usd", "eur", "gbp", "aed", "cad", "aud", "chf"])
 CURRENCY_WORDS = CURRENCIES | frozenset("dollar dollars euro euros pound pounds quid bucks pence cents tenner".split())
 _SUFFIXES = {"'ll": "will", "'d": "would", "'ve": "have", "'re": "are", "'m": "am", "n't": "not"}

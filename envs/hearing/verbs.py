@@ -265,7 +265,7 @@ NEUTRAL = (
     "hold .. moment|minute|second|please", "add to that", "send .. a code", "once .. submit", "drop in", "drop by",
     "move house", "moving house|home", "take care", "booking confirmation", "order status", "unless", "not only",
     "if not", "or not", "not yet", "why not", "not sure", "not to worry", "refund|claim request",
-    "make|apply|do .. change|changes|update|updates",
+    "make|apply .. change|changes|update|updates", "do the|this|these|that|those|your change|changes|update|updates",
     "=the change", "=this change", "=these changes", "=your change", "saved card", "open today|until|from|at",
     "good return", "proposed|requested|following|planned|suggested change|changes|update|action", "change|changes :",
     "that|it|this|things|them =moving|=going|=rolling", "next step|steps|action",
