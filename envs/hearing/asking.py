@@ -12,7 +12,7 @@ _TELL = frozenset(
     "under into of by up until till".split()
 )
 _TOLD = frozenset("tell know specify advise confirm say ask state".split())
-_PREPOSITIONS = frozenset("until till from to at in under for into by on with since of".split())
+_PREPOSITIONS = frozenset("until till from to at in under for into by on with since of between".split())
 _AUX = frozenset(
     "is are was were do does did would will shall should can could may might exactly suits works have has best "
     "suit and , or of to you made makes brings".split()
@@ -27,6 +27,7 @@ _OPENING = frozenset(", - : – — . ! and but so or ok just then please right"
 _LEAD = frozenset("please just and then so , ok great also thanks ! first now : - – —".split())
 # verbs which are also nouns or something else: they ask with "me" only
 _PICKY = frozenset("let email text name message list number point state quote check type note say mention".split())
+_KIND = frozenset("kind good mind oblige obliged".split())
 _BEFORE = frozenset("new instead prefer move moving changed rather better".split())
 _ASKED = frozenset("if ask could need would kind".split())
 _SENTENCE = frozenset("is are do did does was were would will has i want".split())
@@ -44,9 +45,11 @@ def facts_asked(
     which = False
     listing = False  # a list of what is needed has begun
     for index, sentence in enumerate(sentences):
+        if any(match.label == "more" for match in found[index]):
+            continue
         consent = index in taken
         scope, wh = _scope(sentence, found[index], consent)
-        if listing and sentence.item and scope is None:
+        if listing and sentence.item and scope is None and not _filled(sentence.words):
             scope = 0
         if listing and not sentence.item and not sentence.colon:
             listing = False
@@ -61,11 +64,24 @@ def facts_asked(
             if not here and len(sentence.words) <= 10 and not _SENTENCE.intersection(sentence.words[:6]):
                 here = _facts(sentence, 0, lexicon, False)  # "Your postcode?"
         facts += [fact for _, fact in sorted(here)]
+        if not here and _friendly(sentence, found[index]):
+            continue
         if not here and wh is not None and _which(sentence, wh, lexicon):
             which = True
         if not here and sentence.question and not consent and _alternatives(sentence.words):
             which = True
     return list(dict.fromkeys(facts)), which
+
+
+def _filled(words: list[str]) -> bool:
+    """Whether the entry of a list tells a value, "Size: XL", and does not ask for one."""
+    after = words[words.index(":") + 1 :] if ":" in words else []
+    return bool(after) and after[0] != "("
+
+
+def _friendly(sentence: Sentence, found: list[Match]) -> bool:
+    """Whether a question only opens the talk: "what can I do for you?"."""
+    return sentence.question and any(m.label == "friendly" for m in found) and len(sentence.words) < 18
 
 
 def _scope(sentence: Sentence, found: list[Match], consent: bool) -> tuple[int | None, int | None]:
@@ -128,7 +144,8 @@ def _requests(sentence: Sentence) -> list[int]:
             before = words[i - 1] if i else ""
             if word == "confirm" and following in ("you", "that", "whether", "if"):
                 continue
-            if word in _PICKY and before != "please" and not {"me", "us", "know"}.intersection(words[i + 1 : i + 3]):
+            polite = before in ("please", "could") or before == "to" and bool(_KIND.intersection(words[:i]))
+            if word in _PICKY and not polite and not {"me", "us", "know"}.intersection(words[i + 1 : i + 3]):
                 continue
             asked = before in ("please", "you", "would", "could", "to") and _asks_you(words[:i])
             if before in _LEAD or i == 0 or all(w in _LEAD for w in words[:i]) or asked:
@@ -153,19 +170,27 @@ def _facts(sentence: Sentence, scope: int, lexicon: Lexicon, item: bool) -> list
     ranked.sort(key=lambda r: (-r[3], r[2].startswith("new_") != new, r[0]))
     taken: list[tuple[int, int, str]] = []
     for start, end, fact, _ in ranked:
-        if start < cut and not any(start < e and s < end for s, e, _ in taken):
+        if start >= cut:
+            continue
+        if not any(start < e and s < end for s, e, _ in taken) or _both(start, end, fact, taken):
             taken.append((start, end, fact))
     kept: list[tuple[int, str]] = []
     last = -1
     for start, end, fact in sorted(taken):
         between = [token.word for token in part[last:start]] if last >= 0 else []
-        nested = bool(kept) and not _JOINS.intersection(between)  # "the email on the account"
+        # "the email on the account"
+        nested = bool(kept) and not _JOINS.intersection(between) and kept[-1][0] != scope + start
         # "order number W-204", "the email we sent"
         told = end < len(part) and (part[end].kind == "value" or _sent(part, end)) and not item
         if not nested and not told:
             kept.append((scope + start, fact))
         last = max(last, end)
     return kept
+
+
+def _both(start: int, end: int, fact: str, taken: list[tuple[int, int, str]]) -> bool:
+    """Whether "between which dates" and "the first and last day" ask for this, too."""
+    return any((s, e) == (start, end) and {f, fact} == {"start_date", "end_date"} for s, e, f in taken)
 
 
 def _sent(part: list[Token], at: int) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from envs.hearing import cues
-from envs.hearing.mentions import BLOCKED, DONE, LISTED, NAMED, OTHER, PENDING, PROPOSED, WISHED, Mention
+from envs.hearing.mentions import BLOCKED, DONE, LISTED, NAMED, OTHER, PENDING, PERSONS, PROPOSED, WISHED, Mention, rules
 from envs.hearing.patterns import OPENERS, Match
 from envs.hearing.tokens import Sentence, stem
 from envs.hearing.verbs import OPPOSITES
 
 _ADVERBS = frozenset(
     "just now then please go ahead and also first straight away quickly happily to already the me us you your "
-    "that it this all for with so simply proceed - , kindly".split()
+    "our my a an the that it this all for with so simply proceed - , kindly".split()
 )
 _POINTERS = frozenset("it that this these those both them so all everything do".split())
 _TOLD = frozenset("tell let instruct inform notify pass".split())
@@ -23,6 +23,12 @@ _PRESSURE = frozenset("lose gone expires expire miss".split())
 _YOU = frozenset("you me us".split())
 _RULES = frozenset("policy policies terms".split())
 _SELF = frozenset("i we me".split())
+_LEAVE = frozenset("consent confirmation approval ok yes permission confirm agreement consent go".split())
+_KEEPING = frozenset("keep leave".split())
+_STAYING = frozenset("stays stay remains continues remain".split())
+_SAME = frozenset("active as on where unchanged open running in untouched".split())
+_NOTHING = frozenset("nothing no not none".split())
+_TOLD_ME = frozenset("know tell say specify".split())
 _CONFIRMED = frozenset("and so with to or by , - – ( both all below above".split())
 _THESE = frozenset("this that it these those".split())
 _THE = frozenset("the a an your this that".split())
@@ -43,6 +49,8 @@ class Asked:
         self.sentence = -1
         self.mentions: list[Mention] = []
         self.choice = False
+        self.proposed: set[str | None] = set()  # verbs proposed before it
+        self.named = False  # whether a write is named before the sentence that is looked at
 
 
 def asked(
@@ -58,6 +66,8 @@ def asked(
         by_sentence[mention.sentence].append(mention)
     described = [i for i, here in enumerate(by_sentence) for m in here if m.mode in (PROPOSED, LISTED)]
     for index, sentence in enumerate(sentences):
+        result.named = any(m.verb is not None and m.mode == NAMED and m.sentence <= index for m in mentions)
+        result.proposed = {m.verb for m in mentions if m.mode == PROPOSED and m.sentence < index and m.verb is not None}
         elsewhere = bool(described) and (described[0] != index or described[-1] != index)
         _sentence(index, sentence, by_sentence[index], found[index], elsewhere, result)
     if result.choice:
@@ -65,7 +75,7 @@ def asked(
     if not result.kind:
         return False, [], result.choice
     if result.kind == "direct":
-        chosen = [m for m in result.mentions if m.verb is not None] or result.mentions
+        chosen = _distinct(result.mentions)
     else:
         chosen = _described(mentions, result.sentence, sentences, result.kind)
         if result.kind == "context" and all(m.verb is None for m in chosen):
@@ -78,9 +88,31 @@ def asked(
         return False, [], False
     if done and not chosen and any(m.mode == DONE and m.sentence >= result.sentence - 1 for m in mentions):
         return False, [], False
+    if any(_contradicted(m, sentences) for m in chosen):
+        return False, [], False
     if _or_between(chosen, sentences):
         return False, [], True
     return True, chosen, False
+
+
+def _contradicted(mention: Mention, sentences: list[Sentence]) -> bool:
+    """Whether it is also said that everything stays as it is: "move it to the 5th and leave it on the 3rd"."""
+    for index in (mention.sentence, mention.sentence + 1):
+        words = sentences[index].words if index < len(sentences) else []
+        for at, word in enumerate(words):
+            after = words[at + 1 : at + 5]
+            if word in _KEEPING and after[:1] and after[0] in ("it", "them", "that") and _SAME.intersection(after[1:3]):
+                if after[1:3] not in (["at", "the"], ["for", "the"]) and not {"or", "not"}.intersection(words[at - 2 : at]):
+                    return True
+            if word in _STAYING and index == mention.sentence and at > mention.start:
+                if words[at - 1] in ("and", "it") and _SAME.intersection(after[:2]):
+                    return True
+            if word == "keep" and words[at - 1] in ("we", "i") and index == mention.sentence:
+                if "".join(after[1:2]) in words[mention.start : at] and after[:1] == ["the"]:
+                    return True
+        if index == mention.sentence and "actually" in words[mention.end :] and _NOTHING.intersection(words[mention.end :]):
+            return True
+    return False
 
 
 def _concrete(sentence: Sentence) -> bool:
@@ -96,14 +128,18 @@ def _sentence(
     here: the writes named in it. elsewhere: whether another sentence describes one.
     """
     words = sentence.words
-    if _RULES.intersection(words) and not _SELF.intersection(words):
+    if rules(sentence, 0) and _RULES.intersection(words) and not _SELF.intersection(words):
         return
+    if {"moment", "second", "minute"}.intersection(words) and not here or any(m.label == "more" for m in found):
+        return  # "one moment, okay?", "can I do anything else?"
     wh = bool(words) and _wh(words)
     asking = False
     for match in found:
         if match.label != "head" or wh or not (sentence.question or _statement(words, match)):
             continue
         asked_for = cues.WH.intersection(words[max(0, match.start - 2) : match.start])
+        if PERSONS.intersection(words[max(0, match.start - 4) : match.start]):
+            return  # "would your landlord be happy for us to ..."
         if asked_for or _negated(words, match.start, match.end):
             continue
         asking = _head(index, sentence, here, match, elsewhere, result) or asking
@@ -116,6 +152,10 @@ def _sentence(
         result.choice = "or" in words and not {"yes", "not"}.intersection(words)
         return
     described = elsewhere or any(m.mode in (PROPOSED, LISTED) for m in here)
+    if sentence.question and elsewhere and _again(words, here, result):
+        _set(result, "context", index)
+    if any(a in _TOLD_ME and b in cues.WH for a, b in zip(words, words[1:])):
+        return  # "could you let me know what day suits you?"
     for match in found:
         if match.label not in ("proceed", "say", "tag") or _negated(words, match.start, match.end):
             continue
@@ -130,7 +170,7 @@ def _sentence(
                 _set(result, "context" if condition else "open", index)
         elif match.label == "tag" and sentence.question:
             if (match.start >= len(words) - 7 or match.start <= 3) and not _own_question(words, match):
-                if _ends(words, match.end, 6):
+                if _ends(words, match.end, 10 if _POINTERS.intersection(words[match.end :]) else 6):
                     _set(result, "context", index)
     if sentence.question and any(match.label == "checking" for match in found):
         if any(m.mode in (PROPOSED, WISHED) for m in here):
@@ -151,6 +191,14 @@ def _wants_done(sentence: Sentence, here: list[Mention]) -> bool:
     return bool(done) and all(m.passive and m.mode == OTHER and sentence.tokens[m.start].form == "ed" for m in done)
 
 
+def _again(words: list[str], here: list[Mention], result: Asked) -> bool:
+    """Whether a question repeats a write that was proposed: "I can add it. Would you like to add it?"."""
+    lead = [w for w in words if w not in OPENERS or w == "you"][:3]
+    if lead not in (["would", "you", "like"], ["do", "you", "want"], ["do", "you", "wish"]):
+        return False
+    return bool(here) and all(m.verb in result.proposed and m.mode not in (BLOCKED, DONE) for m in here)
+
+
 def _statement(words: list[str], match: Match) -> bool:
     """Whether "let me know if I can" and the like, or a question without its mark."""
     first = words[match.start]
@@ -166,7 +214,10 @@ def _listed_question(sentence: Sentence, mention: Mention) -> bool:
         return False
     if _DOUBTS.intersection(sentence.words):
         return False
-    form = sentence.tokens[mention.start].form
+    token = sentence.tokens[mention.start]
+    form = token.form
+    if form not in ("ed", "either") and any(t.form == "ed" for t in sentence.tokens[mention.end :]):
+        return False  # "refund arrived?"
     return mention.passive or (form in ("base", "either") and all(w in OPENERS or not w.isalnum() for w in before))
 
 
@@ -192,8 +243,9 @@ def _wh(words: list[str]) -> bool:
 
 
 def _negated(words: list[str], start: int, end: int) -> bool:
-    near = set(words[max(0, start - 4) : end + 2])
-    return bool({"not", "never", "without", "against", "neither"} & near) and "whether" not in near
+    before, near = words[max(0, start - 4) : start], words[max(0, start - 4) : end + 2]
+    denied = {"without", "against"}.intersection(before) or {"not", "never", "neither"}.intersection(near)
+    return bool(denied) and "whether" not in near
 
 
 def _imperative(words: list[str], match: Match) -> bool:
@@ -254,26 +306,28 @@ def _head(index: int, sentence: Sentence, here: list[Mention], match: Match, els
     word, stemmed = words[at], tokens[at].stem
     lookup = word in cues.LOOKUP or stemmed in _LOOKUP_STEMS
     generic = word in cues.GENERIC or stemmed in _GENERIC_STEMS
-    described = elsewhere or any(m.mode in (PROPOSED, LISTED) for m in here if m.end <= match.start)
+    described = elsewhere or any(m.mode in (PROPOSED, LISTED, WISHED) for m in here if m.end <= match.start)
     direct = [m for m in here if m.start >= match.end and m.mode not in (DONE, BLOCKED)]
     head = next((m for m in direct if at - 1 <= m.start <= at + 1), None)
     if described and word in _TOLD and not _YOU.intersection(words[at + 1 : at + 3]):
         _set(result, "context", index)  # "shall I tell the workshop?"
         return True
-    if described and head is not None and head.words == 1 and words[head.start] in _ANY:
-        if _POINTERS.intersection(words[head.start + 1 : head.start + 4]):
+    if head is not None and head.words == 1 and words[head.start] in _ANY and (described or result.named):
+        if _POINTERS.intersection(words[head.start + 1 : head.start + 4]) or head.start + 1 == len(words):
+            head.mode = OTHER
             _set(result, "open", index)  # "I'd swap the boots. Shall I change it?"
             return True
     if head is None and generic:
         near = (m for m in direct if at < m.start <= at + 4)  # "submit the cancellation"
         head = next((m for m in near if words[m.start - 1] in _THE or tokens[m.start].form == "noun"), None)
         if head is None and word in ("get", "have"):  # "get it moved"
-            head = next((m for m in direct if m.passive and m.start <= at + 8), None)
+            moved = (m for m in direct if m.passive or tokens[m.start].form == "ing")
+            head = next((m for m in moved if m.start <= at + 9), None)
     alternatives = any(words[i] == "or" and not _harmless(words, i) for i in range(match.start, len(words)))
     if head is not None and (head.start <= at or not lookup):
         if head.verb is None and lookup:
             return False
-        if alternatives or _vague(words[head.start :]):
+        if alternatives or _vague(words[head.end :]):
             result.choice = True
             return True
         chosen = [m for m in direct if m.start >= head.start and _same_clause(words, head, m)]
@@ -355,7 +409,12 @@ def _described(mentions: list[Mention], until: int, sentences: list[Sentence], k
             return _distinct(wished)
         if weak := [m for m in group if m.weak and m.mode in (PROPOSED, LISTED)]:
             return _distinct(weak)
-    pending = [m for m in mentions if m.mode == PENDING and m.sentence == until]
+    pending = [
+        m
+        for m in mentions
+        if m.mode == PENDING
+        and (m.sentence == until or m.sentence < until and _LEAVE.intersection(sentences[m.sentence].words))
+    ]
     if kind == "open" and pending:
         return _distinct(pending)
     if kind == "open":

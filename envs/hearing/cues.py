@@ -38,7 +38,8 @@ HEAD = (
     f"do you {_WISH} =it", "do you approve of me|us|my|our", "you good|happy|ok if|for|with me|us|i|we to",
     "good|fine|safe for me|us to", "any objection|objections|problem to|if|with me|us|my|i|we",
     f"would|do you object if {_I}", f"do you give|grant me|us .. {_LEAVE} to",
-    "is|are there any objection|objections to",
+    "is|are there any objection|objections to", f"would|does it suit|work|help|be you if|when {_I}",
+    f"would|does it suit|work for you if {_I}", "would you accept", f"{_OK} to our|my|us|me",
 )  # fmt: skip
 
 # Asks for a yes to what was described; counts with a description only, in the same message.
@@ -90,7 +91,8 @@ PROCEED = (
     "can|could|would you please confirm $", "shall|should|may|can|could i|we $", "want me to $",
     "would you like me to $", "do you want me to $", "are you happy to proceed", "confirm .. yes or no",
     "confirm to proceed", "is it a go", "can|could|would you confirm that|this|it|these|both|all $",
-    "would|do you want|like me to $", "crack on", "may i $", "can i $", "green light", "do i have the go",
+    "would|do you want|like me to $", "crack on", "may i $", "can i $", "green light", "do i have the go", "^ go $",
+    "^ update|change|switch|add|book|send|move|make|do|save|submit|process|apply it|that|this|them|both $",
     "are you ready to", "shall|should i|we go ahead", "shall|should i|we proceed",
 )  # fmt: skip
 
@@ -144,7 +146,8 @@ REFUSE = (
     "not going to be able", "prohibited", "forbidden", "prevents me|us", "stops me|us", "not doable",
     "no exception|exceptions", "outside of what", "outside what i|we", "not fall", "no longer", "not applicable",
     "not apply to", "not the possibility", "no possibility", "already reserved|booked|taken from|by another",
-    "reserved from|by another", "not give",
+    "reserved from|by another", "not give", "wish i|we could",
+    "no =changing|=moving|=cancelling|=refunding|=undoing",
 )  # fmt: skip
 # What an agent that "can't" do these does not refuse; it asks or waits.
 ABLE = frozenset(
@@ -184,6 +187,13 @@ HAND_OVER = (
     "someone .. will .. you", "someone else .. help", "real person", f"{_TEAM} .. assume conduct",
     "put you in touch|contact", "loop in", f"ask my|our {_TEAM} to .. call|contact|take|ring|reply",
     f"on to|onto my|our {_TEAM}",
+    "taking .. over", "bring .. in on|here", f"bring in .. {_TEAM}", f"speak|talk|chat to|with .. {_TEAM}",
+    f"grab|fetch .. {_TEAM}", f"assign|allocate .. to .. {_TEAM}", f"have|get|ask .. {_TEAM} .. reach|contact|call|ring|get",
+    f"be connected|transferred|passed|redirected|routed|referred|forwarded|escalated to|over|through|with .. {_TEAM}",
+    f"ticket|case|request|note .. for|with .. {_TEAM}", "create|raise|open|log|file .. ticket|escalation",
+    "get .. on .. line|phone", "put|puting .. in .. line|queue", "they will get back to you",
+    "reply|respond|write to you personally", f"{_TEAM} will be with", f"involve|rope .. {_TEAM}",
+    f"leave .. with .. {_TEAM}", f"pass .. along|on to .. {_TEAM}", f"send you .. {_TEAM}",
 )  # fmt: skip
 MORE = (
     "anything else", "anything more", "anything other", "anything further", "something else", "something other",
@@ -196,7 +206,7 @@ MORE = (
     "anything i can help you with", "is it all", "other question|questions", "other matters",
     "need|want something|anything else", "everything for today", "all for today", "all for now", "done for today",
     "all sorted $", "are we done|finished", "other business", "anything on top", "more i can do|help", "other way i|we",
-    "more for you",
+    "more for you", "need|want other|another thing|things", "other|another thing|things you|i",
 )  # fmt: skip
 BYE = (
     "have a|an nice|great|good|lovely|wonderful|fab|fantastic|pleasant|super|brilliant|excellent .. day"
@@ -220,13 +230,16 @@ SMALLTALK = (
     "i will look|check|see|review|pull|find", "pain", "frustrating", "don't worry", "not worry", "pleasure",
     "greetings", "dear", "assist you|today", "what brings you", "what is up", "loading", "nosey", "appreciate",
     "bad luck", "poor thing", "congratulations", "team", "your assistant|agent", "i am the|your|an .. assistant",
-    "my name is", "this is .. from", "on it", "leave it with",
+    "bring|bringing|pull|pulling .. up", "bring|pull up", "my name is",
+    "this is .. from", "good|great|nice|excellent choice|question|point", "wonderful", "fantastic", "brilliant", "brill",
+    "super", "awesome", "excellent", "amazing", "ooh", "=sorted", "lovely to hear", "on it", "leave it with",
 )  # fmt: skip
 
 # Says that it is done, without naming what.
 FINISHED = (
     "cancellation|refund|change|booking|move|update|payment|transfer =complete|=completed|=confirmed|=done",
-    "i|we have =updated", "is back on", "you are now on", "has been taken care of", "is through",
+    "i|we have =updated", "is back on", "is|are .2 active|open|live|running again", "is|are hereby", "is|are =set up",
+    "in her|his|their|your name now", "you are now on", "has been taken care of", "is through",
     "now in force|effect|place", "^ =done $", "all done|set|sorted|finished|complete", "^ =sorted", "^ =done",
     "=gone|=went through", "taken effect", "^ =confirmed", "all taken care of",
     "that is .. saved|sorted|done|booked|closed|gone through|in place|on the system",
@@ -244,6 +257,7 @@ FRIENDLY = (
     "is that ok for a moment", "can|could|would|may you hold|wait|bear", "do you mind holding|waiting",
 )  # fmt: skip
 
+RIGHT = frozenset("correct right ok fine good clear".split())
 # Words that ask, and the nouns after "which" that make it a choice among several.
 WH = frozenset("what which where when who whom whose how why".split())
 OPTION = frozenset("one ones option options item items of letter number choice alternative product two".split())
@@ -286,7 +300,7 @@ HAVE = (
     "to hand", "would you rather|prefer", "have you a|an|any", "may|might i .. trouble", "is|are it|that|you for",
     "are you able to .. send|tell|share|give", "is it possible to .. send|give|tell|get|have", "would it be possible",
     "care to .. tell|share", "ok to share|tell", "happy to share|tell", "what about", "how about", "and your|the",
-    "do you usually|normally", "is there",
+    "do you usually|normally", "is there", "does|do|has anyone|anybody|you have|got",
 )  # fmt: skip
 
 # Verbs that carry out whatever was described ("shall I do it?"), and verbs that change nothing ("shall I check?").

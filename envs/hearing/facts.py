@@ -7,11 +7,11 @@ cash?" asks for it. ALIASES: other names for the same fact.
 
 NOUNS: dict[str, tuple[str, ...]] = {
     "email": (
-        "email address", "email", "mail address", "inbox",
+        "email address", "email", "mail address", "inbox", "mail", "emails",
     ),
     "phone": (
         "phone number", "telephone number", "mobile number", "contact number", "phone", "telephone", "mobile",
-        "cell number", "cell", "daytime number", "landline", "number .. call|reach|ring|contact|text", "best number",
+        "cell number", "cell", "daytime number", "landline", "number .. call|reach|ring|contact|text|get|catch", "best number",
         "callback number", "number in case", "a number for you", "whatsapp",
     ),
     "postcode": (
@@ -96,7 +96,7 @@ NOUNS: dict[str, tuple[str, ...]] = {
     "start_date": (
         "start date", "start day", "starting date", "begin date", "first day", "beginning date", "from date",
         "date of start", "from when", "from which date|day", "start", "check in date", "arrival date",
-        "first and last day", "moving in date", "day .. start|begin", "date .. start|begin",
+        "first and last day", "moving in date", "day .. start|begin|commence", "date .. start|begin|commence", "day|date .. from $",
     ),
     "end_date": (
         "end date", "end day", "last day", "finish date", "until when", "till when", "finishing date", "return date",
@@ -104,7 +104,8 @@ NOUNS: dict[str, tuple[str, ...]] = {
         "until which|what day|date", "day .. end|finish|back", "date .. back|return|stop", "final day",
     ),
     "purchase_date": (
-        "purchase date", "date of purchase", "date of .. purchase", "date .. bought|purchased",
+        "purchase date", "date of purchase", "date of .. purchase", "date .. bought|purchased|buy|purchase|bill",
+        "which|what date|day .. bought|purchased|buy|purchase", "on which|what date|day .. bought|purchased|purchase",
         "day .. bought|purchased", "day of purchase", "buying date", "when .. bought|purchased|buy|purchase",
     ),
     "new_address": (
@@ -185,7 +186,7 @@ NOUNS: dict[str, tuple[str, ...]] = {
         "photo", "picture", "image", "photograph", "pic", "snap", "photos", "snapshot", "screenshot",
     ),
     "card_message": (
-        "card message", "message .. card", "message", "wording", "text .. card", "card .. say|read", "words",
+        "card message", "message .. card", "message", "wording", "text .. card", "card .. say|read",
         "greeting", "inscription", "dedication", "note .. card",
     ),
     "dietary": (
@@ -245,7 +246,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "current_address": ("where .. live now|currently", "where .. currently live", "where do you live"),
     "reason": (
         "what .. prompted|led|caused|motivated", "what .. behind", "why", "how come", "what made|makes you",
-        "what is .. reason", "what brings|brought|prompted|led|caused", "what for", "for what reason",
+        "what is .. reason", "what =brought|prompted|led|caused", "what for", "for what reason",
         "on what grounds", "out of curiosity", "any particular|special|specific reason", "may i ask why",
         "what is behind", "what .. not happy|satisfied|like", "what changed",
     ),
@@ -270,6 +271,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "duration": (
         "how long", "for how long", "how many days|nights|weeks|months|hours|years", "how much longer", "how much time",
         "until when", "how much .. weeks|days|months",
+        "how many days|nights|weeks|months|hours|years .. be|do|would|will",
     ),
     "full_name": (
         "who am|are|do|is i|we|this|have", "whom am|have|do", "to whom", "who is speaking|calling|this|it",
@@ -286,7 +288,8 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     ),
     "recipient_name": (
         "who is .. for|receiving|recipient", "who .. for", "for whom", "who .. addressed|receive|get",
-        "who should|shall|will .. address|receive|get|made|sign",
+        "who should|shall|will .. address|receive|get|made|sign", "who|whom should|shall|will|do .. to $",
+        "who|whom .. delivered|sent|deliver|send|going to", "to whom should|shall .. deliver|send",
     ),
     "company_name": ("which|what company|firm|business|organization", "what is .. company|firm|business called"),
     "date_of_birth": (
@@ -299,11 +302,11 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     ),
     "start_date": (
         "when .. start|begin|starting|beginning|collect|arrive|pick", "from when", "from what|which day|date",
-        "since when", "when .. like .. to start|begin", "when .. kick",
+        "since when", "when .. like .. to start|begin", "when .. kick|commence", "between which|what dates|days",
     ),
     "end_date": (
         "when .. end|finish|return|stop|bring|leave|back", "until when", "till when", "until what|which day|date",
-        "how long until", "to when",
+        "how long until", "to when", "between which|what dates|days",
     ),
     "payment_method": (
         "how .. pay|paying|settle|paid", "how .. like .. pay", "which|what card", "what .. pay with",
@@ -353,7 +356,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "what should .. write|put .. card|tag", "what .. write", "what .. words",
     ),
     "dietary": (
-        "anyone .. allergic|allergies|vegetarian|vegan|allergy", "any .. allergies|dietary|allergy",
+        "anyone|anybody have .. allergies|allergy|dietary", "anyone .. allergic|allergies|vegetarian|vegan|allergy", "any .. allergies|dietary|allergy",
         "is|are .. allergic", "anything .. not eat|avoid", "whether .. allergies|dietary",
         "anything .. can not|not eat", "any food",
     ),

@@ -10,6 +10,9 @@ from envs.hearing import verbs as verb_table
 from envs.hearing.patterns import Matcher
 
 
+Label = tuple[str | None, int, bool, bool]
+
+
 @dataclasses.dataclass(frozen=True)
 class Verb:
     """One write that a business offers.
@@ -28,18 +31,24 @@ class Lexicon:
     """The words of one business.
 
     facts: fact name -> the domain's own noun phrases for it; general ones of a common name are known. verbs: the
-    writes. records: nouns for the main record. When it is first used, a ValueError names a family that is not known.
+    writes. records: nouns for the main record. told: what values are called ("my plans have changed"), in which no write
+    is named. When it is first used, a ValueError names a family that is not known.
     """
 
     facts: dict[str, tuple[str, ...]]
     verbs: tuple[Verb, ...]
     records: tuple[str, ...]
+    told: tuple[str, ...] = ()
 
     @functools.cached_property
     def writes(self) -> Matcher:
-        """Names of writes; label: (Verb.name or "" for none or None for what isn't offered, order, turned round)."""
-        own: list[tuple[str, tuple[str | None, int, bool]]] = []
+        """Names of writes.
+
+        Label: (Verb.name or "" for none or None for what isn't offered, order, turned round, the domain's own words).
+        """
+        own: list[tuple[str, Label]] = []
         offered = set()
+        families = {verb.family or verb.name for verb in self.verbs}
         for rank, verb in enumerate(self.verbs):
             family = verb.family or (verb.name if verb.name in verb_table.FAMILIES else "")
             if family and family not in verb_table.FAMILIES:
@@ -48,18 +57,25 @@ class Lexicon:
                 )
             offered.add(family)
             spoken = verb.name.replace("_", " ")
-            derived = () if family else (spoken.replace(" ", " .. ", 1), spoken)
+            # one word, such as "place", is rather the name of a thing than what is said
+            derived = () if family or verb.words and " " not in spoken else (spoken.replace(" ", " .. ", 1), spoken)
             apart = [phrase.replace(" ", " .. ", 1) for phrase in map(_checked, verb.words) if phrase.count(" ") == 1]
-            for phrase in (*verb_table.FAMILIES.get(family, ()), *verb.words, *apart, *derived):
-                own += _both_ways(_checked(phrase), verb.name, rank)
+            for phrase in verb_table.FAMILIES.get(family, ()):
+                if phrase != family and phrase in families:
+                    continue  # "reserve" stands for "book" only where nothing can be reserved
+                own += _both_ways(phrase, verb.name, rank, False)
+            # "ending" alone is taken for a card's
+            ending = [f"ending the|your|this{p[3:]}" for p in map(_checked, verb.words) if p == "end" or p[:4] == "end "]
+            for phrase in (*map(_checked, verb.words), *apart, *derived, *ending):
+                own += _both_ways(phrase, verb.name, rank, True)
         other = [
             pair
             for rank, (family, phrases) in enumerate(verb_table.FAMILIES.items())
             if family not in offered
             for phrase in phrases
-            for pair in _both_ways(phrase, None, len(self.verbs) + rank)
+            for pair in _both_ways(phrase, None, len(self.verbs) + rank, False)
         ]
-        return Matcher([*own, *other, *((phrase, ("", -1, False)) for phrase in verb_table.NEUTRAL)])
+        return Matcher([*own, *other, *((phrase, ("", -1, False, False)) for phrase in verb_table.NEUTRAL)])
 
     @functools.cached_property
     def nouns(self) -> Matcher:
@@ -68,6 +84,7 @@ class Lexicon:
         for name, phrases in self.facts.items():
             found += [(_checked(phrase), (name, True)) for phrase in phrases]
             found += [(phrase, (name, False)) for phrase in fact_table.NOUNS.get(_general(name), ())]
+            found += [(phrase, (name, False)) for phrase in _numbers(fact_table.NOUNS.get(_general(name), ()))]
             found.append((name.replace("_", " "), (name, True)))
         return Matcher(found)
 
@@ -82,17 +99,28 @@ class Lexicon:
         return Matcher((p, name) for name in self.facts for p in fact_table.CHOICES.get(_general(name), ()))
 
     @functools.cached_property
+    def values(self) -> Matcher:
+        return Matcher((_checked(phrase), phrase) for phrase in self.told)
+
+    @functools.cached_property
     def record_nouns(self) -> Matcher:
         return Matcher((_checked(noun), noun) for noun in self.records)
 
 
-def _both_ways(phrase: str, verb: str | None, rank: int) -> list[tuple[str, tuple[str | None, int, bool]]]:
+def _both_ways(phrase: str, verb: str | None, rank: int, own: bool) -> list[tuple[str, Label]]:
     """A pattern with its label; and turned round, "address .. change", for "the address has been changed"."""
-    found = [(phrase, (verb, rank, False))]
+    found = [(phrase, (verb, rank, False, own))]
     parts = phrase.split(" .. ")
     if len(parts) == 2 and not parts[1].startswith((".", "#", "¤", "@")):
-        found.append((f"{parts[1]} .. {parts[0]}", (verb, rank, True)))
+        found.append((f"{parts[1]} .. {parts[0]}", (verb, rank, True, own)))
     return found
+
+
+def _numbers(phrases: tuple[str, ...]) -> list[str]:
+    """Other ways to say "order number": "order no", "number of the order", "what number has your order"."""
+    things = [phrase.removesuffix(" number") for phrase in phrases if phrase.endswith(" number") and ".." not in phrase]
+    things = [thing for thing in things if " " not in thing and thing not in ("reference", "contact", "house", "card")]
+    return [pattern for thing in things for pattern in (f"{thing} no|id|ref|digits", f"number of|on|for|has .. {thing}")]
 
 
 def _general(name: str) -> str:

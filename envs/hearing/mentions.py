@@ -7,6 +7,7 @@ import dataclasses
 from envs.hearing import tokens as tk
 from envs.hearing.cues import NEGATION, POLICY, SUBORDINATE
 from envs.hearing.lexicon import Lexicon
+from envs.hearing.patterns import FILLERS, Match
 from envs.hearing.tokens import Sentence
 
 # ways in which a write is named
@@ -41,10 +42,10 @@ _WEAK = frozenset(
 )
 _INTO = frozenset("for about on regarding of into over".split())
 _OPEN = frozenset(
-    "one some something anything yesterday fit erm whatever another later other others needed whenever "
+    "one somewhere some something anything yesterday fit erm whatever another later other others needed whenever "
     "different".split()
 )
-_SAID = frozenset("says states stipulates terms".split())
+_SAID = frozenset("says states stipulates".split())
 _MAYBE = frozenset("maybe perhaps possibly hope might hoping".split())
 _ANY = frozenset("such any".split())
 _WILL = frozenset("will would shall".split())
@@ -71,8 +72,39 @@ _MAKING = frozenset(
     "start give create lodge open schedule request approve authorise grant do book initiate trigger confirm "
     "finalise enter".split()
 )
+_ON_FILE = frozenset(tk.stem(w)[0] for w in "register record save store associate link list".split())
+_THAT = (["that", "is"], ["that", "would"])
+_THINGS = frozenset(
+    "booking bookings order orders delivery deliveries bill bills claim claims reservation reservations charges "
+    "appointment invoice".split()
+)
+_VERBAL = frozenset(
+    "i we to and or shall should will would can could may might let please just then me us you also not - : , ;".split()
+)
+_OPENING = frozenset(", so then right ok great well and now perfect - ! lovely".split())
+_NEED = frozenset("need must require".split())
+_BASED = frozenset("based per under according following as in".split())
+_OURS = frozenset("our company store shop refund cancellation return exchange the house under per general this".split())
+_RULE = frozenset("policy policies terms rule rules guidelines regulations".split())
+_RULED = frozenset("under per to in by with of , and".split())
+_RULING = frozenset("says say state allow require allows requires states is does permits forbids that on for only".split())
+PERSONS = frozenset(
+    "neighbour neighbor colleague boss friend landlord tenant wife husband partner brother sister mother father cousin "
+    "roommate flatmate customer client mate".split()
+)
+_HONORIFICS = frozenset("mr mrs ms miss dr he she they someone somebody".split())
+_WANTED = frozenset("asked asks wants wanted requested ordered".split())
+_PLANNED = frozenset("plan proposal propose change changes suggestion".split())
+_FINITE = frozenset("is was are were has had have i we you he she they will would can could".split())
+_QUOTE = frozenset('"“”„«»')
+# verbs that mean little without their object
+_LIGHT_VERBS = frozenset(
+    tk.stem(w)[0]
+    for w in "change update set switch replace put make add send give take get alter amend do have issue keep".split()
+)
 _ARTICLES = frozenset("the a an your my our this that any no his her their another".split())
 _VAGUE = (
+    "to a new one", "to another one", "a different one", "somewhere else", "another address", "another place",
     "one of them", "one of your", "one of the", "one of these", "one of those", "some other", "something", "anything",
     "as we see fit", "some amount", "another day", "another date", "another time", "later date", "later time",
     "other day", "any others", "as needed", "whenever", "different day", "different date", "yesterday", "whatever",
@@ -94,46 +126,82 @@ class Mention:
     words: int = 1  # of the pattern that names it
 
 
+def opaque(sentence: Sentence, lexicon: Lexicon) -> Sentence:
+    """The sentence in which values that the lexicon knows tell nothing: "the reason: my plans have changed"."""
+    matches = lexicon.values.find(sentence.tokens) if lexicon.told else []
+    if not matches:
+        return sentence
+    tokens = list(sentence.tokens)
+    for match in matches:
+        tokens[match.start : match.end] = [
+            tk.Token("#", "#", tk.BASE, "value", t.start, t.end) for t in tokens[match.start : match.end]
+        ]
+    return dataclasses.replace(sentence, tokens=tokens)
+
+
 def mentions_of(sentences: list[Sentence], lexicon: Lexicon) -> list[Mention]:
     """Every naming of a write, in order."""
     found: list[Mention] = []
     for index, sentence in enumerate(sentences):
         previous: Mention | None = None
         for start, end, verb, weight in _names(sentence, lexicon):
-            mode, passive = _mode(sentence, start, previous)
+            mode, passive = _mode(sentence, start, end, previous)
             mention = Mention(verb, mode, index, start, end, passive, words=weight)
             form = sentence.tokens[start].form
             if (passive and form != tk.ED or form == tk.S) and sentence.words[start] not in _WEAK and mode != DONE:
                 mention.mode = NAMED if mode in (PROPOSED, LISTED) else mode
-            mention.weak = (passive and form != tk.ED) or (mode == LISTED and form == tk.S)
+            mention.weak = (passive and form != tk.ED) or (mode == LISTED and form == tk.S) or _label(sentence, start)
+            mention.weak |= any(w in _WEAK for w in sentence.words[start:end]) and sentence.tokens[start].kind != "word"
             found.append(mention)
             previous = mention
-    return found
+    said = [m for m in found if not _new(sentences[m.sentence], m)]
+    return said if any(m.verb is not None for m in said) else found
+
+
+def _new(sentence: Sentence, mention: Mention) -> bool:
+    """Whether it is only told what is new, "the new date", which names no write where another is named."""
+    return sentence.words[mention.start] == "new"
 
 
 def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | None, int]]:
     """(the verb's token, end, verb, words of the pattern) of what names a write.
 
-    Of those that overlap one that is offered is taken, then the one with most words.
+    Of those that overlap one that is offered is taken, then the one with most words; the business' own words count more
+    than general ones.
     """
-    tokens = sentence.tokens
+    tokens = _without_values(sentence)
     matches = lexicon.writes.find(tokens)
     if not matches:
         return []
     neutral = [m for m in matches if m.label[0] == ""]
-    order = sorted(
-        (m for m in matches if m.label[0] != ""),
-        key=lambda m: (m.label[0] is None, -m.weight, m.end - m.start, m.label[1]),
-    )
+    labels = [(m.start, m.end) for m in lexicon.nouns.find(tokens) if m.label[1] and m.end - m.start > 1]
+    labels += [(m.start, m.end) for m in lexicon.record_nouns.find(tokens) if m.end - m.start > 1]
+    objects = {i for m in lexicon.record_nouns.find(tokens) for i in range(m.start, m.end)}
+    ranked = [(_weight(m, tokens, objects), m) for m in matches if m.label[0] != ""]
+    ranked.sort(key=lambda r: (r[1].label[0] is None, -r[0], tokens[r[1].start].kind != "word", r[1].end - r[1].start, r[1].label[1]))
     taken: list[tuple[int, int, int, str | None, int]] = []
-    for match in order:
-        if any(n.start <= match.start < n.end and n.weight >= match.weight for n in neutral):
+    for _, match in ranked:
+        sure = match.label[3] and match.weight > 1
+        if not sure and any(n.start <= match.start < n.end and n.weight + 1 >= match.weight for n in neutral):
             continue
         if any(match.start < end and start < match.end for _, start, end, _, _ in taken):
             continue
+        if tokens[match.start].word != "new" and _labelled(match, tokens, labels):
+            continue
+        if match.label[3]:  # the verb's own words before its name: "arrange delivery for", not "delivery for"
+            same = (m for m in matches if m.label == match.label and m.start < match.start < m.end)
+            match = min(same, key=lambda m: m.start, default=match)
+        if match.weight == 1 and _thing(sentence, match, objects):
+            continue
         pivot = match.start
-        if tokens[pivot].form in (tk.BASE, tk.S, tk.NOUN) and match.weight > 1:  # "the address has been changed"
-            told = [i for i in range(match.start, match.end) if tokens[i].form == tk.ED]
+        if match.label[3] and not match.label[2]:
+            pass
+        elif tokens[pivot].form in (tk.BASE, tk.S, tk.NOUN) and match.weight > 1:  # "the address has been changed"
+            told = [
+                i
+                for i in range(match.start, match.end)
+                if tokens[i].form == tk.ED and (i == 0 or tokens[i - 1].word not in _ARTICLES)
+            ]
             if told:
                 pivot = told[-1]
             elif match.label[2]:
@@ -144,22 +212,90 @@ def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | N
     return sorted((pivot, end, verb, weight) for pivot, _, end, verb, weight in taken)
 
 
-def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str, bool]:
+def _labelled(match: Match, tokens: list[tk.Token], labels: list[tuple[int, int]]) -> bool:
+    """Whether a match is part of what a fact or a record is called: "refund method", "moving job", "receipt via email"."""
+    for start, end in labels:
+        if start <= match.start and match.end <= end and match.end - match.start < end - start:
+            return True
+        if start == match.start and not match.label[3] and all(t.form != tk.ED for t in tokens[start : match.end]):
+            return True
+    return False
+
+
+def _weight(match: Match, tokens: list[tk.Token], objects: set[int]) -> float:
+    """How much a pattern tells: its words, and more if they are the business' own.
+
+    A general one that ends with the record ("move .. class" where classes are what is booked) tells no more than its
+    verb.
+    """
+    own = match.label[3]
+    last = match.end - 1
+    if not own and match.weight > 1 and last in objects and (last + 1 == len(tokens) or tokens[last].form != tk.ED):
+        return 1.0
+    light = match.weight == 1 and tokens[match.start].stem in _LIGHT_VERBS
+    return match.weight + (0.0 if light or not own else 1.5)
+
+
+def _label(sentence: Sentence, at: int) -> bool:
+    """Whether a noun only labels an amount: "Refund: $0.00" among other lines."""
+    words, tokens = sentence.words, sentence.tokens
+    after = at + 1 < len(words) and words[at + 1] == ":"
+    return after and tokens[at].form != tk.ING and any(t.kind == "number" for t in tokens[at + 2 : at + 4])
+
+
+def _thing(sentence: Sentence, match: Match, objects: set[int]) -> bool:
+    """Whether a word is the thing to which something is done: "cancel booking BK-1", "the order"; or a tag: "Correct?"."""
+    tokens, at = sentence.tokens, match.start
+    word = tokens[at].word
+    if word in ("correct", "right") and at + 1 == len(tokens) and sentence.question:
+        return True
+    if word not in _THINGS and not (at in objects and not match.label[3]):
+        return False
+    before = next((t for t in tokens[at - 1 :: -1] if t.word not in FILLERS), None) if at else None
+    if at + 1 < len(tokens) and (tokens[at + 1].kind == "value" or tokens[at + 1].word.startswith("#")):
+        return True
+    return before is not None and before.kind == "word" and before.word not in _VERBAL and tokens[at].form != tk.ED
+
+
+def _without_values(sentence: Sentence) -> list[tk.Token]:
+    """The tokens with what is only stated made opaque: quotations, and brackets that hold "what: value"."""
+    tokens, words = sentence.tokens, sentence.words
+    if not _QUOTE.intersection(words) and not ("(" in words and ":" in words):
+        return tokens
+    found = list(tokens)
+    opened = quoted = -1
+    for at, word in enumerate(words):
+        if word in _QUOTE:
+            if quoted >= 0:
+                found[quoted + 1 : at] = [dataclasses.replace(t, stem="#", kind="value") for t in tokens[quoted + 1 : at]]
+            quoted = -1 if quoted >= 0 else at
+        elif word == "(":
+            opened = at
+        elif word == ")" and opened >= 0:
+            if ":" in words[opened:at] and opened > 0:
+                found[opened:at] = [tk.Token(";", ";", tk.BASE, "mark", t.start, t.end) for t in tokens[opened:at]]
+            opened = -1
+    return found
+
+
+def _mode(sentence: Sentence, start: int, end: int, previous: Mention | None) -> tuple[str, bool]:
     """(mode, passive) of the write named at a token."""
     tokens, words = sentence.tokens, sentence.words
     form = tokens[start].form
     begin = _clause(sentence, start)
     left = words[begin:start]
-    if POLICY.intersection(words) and not _I.intersection(left[-4:]) or _SAID.intersection(words):
+    if rules(sentence, begin) and not _I.intersection(left[-4:]) or _SAID.intersection(words):
         return BLOCKED, False
-    if left and left[0] == ",":
+    if _of_another(sentence, begin, start):
+        return BLOCKED, False
+    while len(left) > 1 and left[0] in _OPENING:
         left = left[1:]
     lead = [w for w in left if w not in _LIGHT]
     subordinate = (
-        bool(lead) and lead[0] in SUBORDINATE and lead[:2] != ["that", "is"] or bool(_SUPPOSING.intersection(left))
+        bool(lead) and lead[0] in SUBORDINATE and lead[:2] not in _THAT or bool(_SUPPOSING.intersection(left))
     )
     if subordinate and not _waits(lead):
-        return (PENDING if lead and lead[0] == "before" and (_I.intersection(left) or form == tk.ING) else OTHER), False
+        return (PENDING if lead and lead[0] == "before" and (_I.intersection(left) or form == tk.ING or words[start] == "ending") else OTHER), False
     joined = previous is not None and _joined(words[previous.end : start])
     near = left[-7:]
     if NEGATION.intersection(near) and not (joined and "not" not in near):
@@ -168,25 +304,31 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
         return OTHER, False
     if "feel" in left and "free" in left:
         return OTHER, False
-    if _vague(words, start) or _ANY.intersection(near[-2:]):
+    if left[:1] == ["to"] and _NEED.intersection(words[start + 1 :]) and not _I.intersection(left):
+        return PENDING, False  # "to cancel it I need ..."
+    if _vague(words, end) or _ANY.intersection(near[-2:]):
         return BLOCKED, False
     if _thinks(tokens, begin, start):
         return OTHER, False
+    if words[start] == "new" and sentence.question and not any(t.kind in ("number", "value") for t in tokens[start:]):
+        return NAMED, False  # "New date?"
     if form != tk.ED and _noun(tokens, start):
         return _of_noun(sentence, begin, start, left, previous, joined)
     skipped = [w for w in left if w not in _SKIP]
     last = skipped[-1] if skipped else ""
     if form == tk.ED:
         return _of_participle(sentence, begin, start, left, last, joined, previous)
-    if form == tk.EITHER and _HAVE.intersection(left[-4:]) and not _WILL.intersection(left):
+    if form == tk.EITHER and _HAVE.intersection(left[-4:]) and "to" not in left[-4:] and not _WILL.intersection(left):
         return DONE, False
     if _DID.intersection(near) and _PRONOUN.intersection(near):
         return OTHER, False
     if joined and previous is not None:
         return previous.mode, previous.passive
-    if "you" in near and (mode := _of_customer(left, form)):
+    if "you" in near and (mode := _of_customer(left, form, words)):
         return mode, False
     modal = bool(_MODAL.intersection(left))
+    if form == tk.BASE and left[-1:] and left[-1] in _HAVE and left[-2:-1] and left[-2] in _I and not modal:
+        return DONE, False  # "I have extend it"
     if _I.intersection(left) and form != tk.NOUN:
         if modal or last in _I or "to" in left[-3:] or _BE.intersection(left):
             return PROPOSED, False
@@ -200,7 +342,7 @@ def _mode(sentence: Sentence, start: int, previous: Mention | None) -> tuple[str
     return (NAMED if _finite(words) else LISTED), False
 
 
-def _of_customer(left: list[str], form: str) -> str:
+def _of_customer(left: list[str], form: str, words: list[str]) -> str:
     """The mode of a write in a clause about "you": wished or something that the customer does; "" if it is neither."""
     at = len(left) - 1 - left[::-1].index("you")
     before, after = left[:at], left[at + 1 :]
@@ -208,9 +350,40 @@ def _of_customer(left: list[str], form: str) -> str:
         return "" if before and before[-1] in _INVERTED else WISHED
     if _I.intersection(after):
         return ""
+    if after[:1] == ["would"] and len(after) < 3 and not {"if", "lose", "have", "need"}.intersection(words):
+        return LISTED  # "you'd drop to Basic"
     if _MODAL.intersection(after) or before and before[-1] in _INVERTED:
         return OTHER
     return OTHER if form == tk.BASE and after in ([], ["to"]) and not _I.intersection(before) else ""
+
+
+def rules(sentence: Sentence, begin: int) -> bool:
+    """Whether a sentence tells rules: "our policy ..."; an insurance policy and "based on our policy, you ..." are none."""
+    words = sentence.words
+    if not POLICY.intersection(words):
+        return False
+    first = next(i for i, w in enumerate(words) if w in POLICY)
+    if words[0] in _BASED and begin > first and not POLICY.intersection(words[begin:]):
+        return False
+    if words[first] not in _RULE or (POLICY - _RULE).intersection(words[first + 1 :]):
+        return True
+    before = words[first - 1] if first else ""
+    after = words[first + 1 : first + 2]
+    if before == "the" and first > 1 and words[first - 2] not in _RULED:
+        return False  # "renew the policy"
+    return before in _OURS or bool(_RULING.intersection(after))
+
+
+def _of_another(sentence: Sentence, begin: int, start: int) -> bool:
+    """Whether somebody else's record is meant: "cancel your neighbour's booking", "Mr Ode asked us to move it"."""
+    tokens, words = sentence.tokens, sentence.words
+    for at in range(start + 1, min(start + 6, len(tokens))):
+        token = tokens[at]
+        if token.word in PERSONS and token.end - token.start == len(token.word) + 2:  # with 's
+            return not {"name", "card", "address", "account"}.intersection(words[at + 1 : at + 2])
+    return any(
+        word in _HONORIFICS and _WANTED.intersection(words[at + 1 : at + 4]) for at, word in enumerate(words[:start])
+    )
 
 
 def _thinks(tokens: list[tk.Token], begin: int, start: int) -> bool:
@@ -247,14 +420,19 @@ def _of_noun(
         return LISTED, False  # "that's a refund of $40"
     if any(pair in _SETTLED for pair in pairs):
         return DONE, True
-    if any(a in _WILL and b == "be" for a, b in pairs):
-        return PROPOSED, True
+    if at := next((i for i, (a, b) in enumerate(pairs) if a in _WILL and b == "be"), None):
+        made = start + at + 3 < len(words) and tokens[start + at + 3].form in (tk.ED, tk.EITHER)
+        return PROPOSED, not made  # "a refund would be issued"
+    if sentence.question and start + 1 < len(tokens) and tokens[start + 1].form == tk.ED:
+        return OTHER, False  # "refund arrived?"
     if previous is not None and previous.mode not in (OTHER, BLOCKED) and not joined and previous.end > begin:
         return NAMED, False  # the object of the write before it
     direct = [w for w in left[-3:] if w not in _ARTICLES]
     if direct and direct[-1] in _INTO:
         return NAMED, False  # "look into the refund"
     if _I.intersection(left):
+        if "confirm" in left and not sentence.question and not (_MODAL | {"please", "to", "you"}).intersection(left):
+            return DONE, False  # "I hereby confirm the cancellation"
         made = any(t.form in (tk.ED, tk.EITHER) and t.stem in _MAKING for t in tokens[begin:start])
         if made and not _MODAL.intersection(left):
             return DONE, False
@@ -276,7 +454,12 @@ def _of_participle(
     words = sentence.words
     if last in _ARTICLES or (begin < start and words[start - 1] in _ARTICLES):
         return NAMED, False  # an adjective: "your cancelled class"
-    if _RELATIVE.intersection(left[-3:]):
+    if _PLANNED.intersection(words[:begin]) and ":" in words[:begin] and _BE.intersection(left):
+        return LISTED, True  # "Here's the plan: it is moved"
+    if left[:2] == ["that", "is"] and "been" not in left or left[:3] == ["that", "would", "be"]:
+        return LISTED, True  # "that's your repair moved"
+    if any(w in _RELATIVE and (w != "that" or (left[i + 1 : i + 2] or ["is"])[0] in _FINITE)
+           for i, w in enumerate(left) if i >= len(left) - 3):
         return OTHER, False
     if joined and previous is not None and previous.mode in (PROPOSED, WISHED) and _GET.intersection(left[-8:]):
         return PROPOSED, False
@@ -285,6 +468,8 @@ def _of_participle(
     obliged = _MUST.intersection(left[-5:])
     if _WILL.intersection(left[-8:]) or (_ordered(left, "to", "be") or _ordered(left, "going", "be")) and not obliged:
         return PROPOSED, True
+    if "be" in left[-3:] and "confirm" in left and "should" in left:
+        return PROPOSED, True  # "please confirm that it should be moved"
     if "be" in left[-3:] and (obliged or _MODAL.intersection(left[-4:])):
         return OTHER, True
     if "you" in left and _WISH.intersection(left):
@@ -294,10 +479,10 @@ def _of_participle(
     asked = sentence.question and begin == 0 and bool(left) and left[0] in _INVERTED
     if asked or _DID.intersection(left) or "you" in left[-2:] or (left and left[0] in _OTHERS):
         return OTHER, True
+    if sentence.tokens[start].stem in _ON_FILE and not (_PERFECT | _BE | _I).intersection(left):
+        return OTHER, True  # "the address registered to your account"
     if _WAS.intersection(left[-4:]):
         return (DONE if _NOW.intersection(left) or "today" in words[start:] else OTHER), True
-    if left[:2] == ["that", "is"] and "been" not in left:
-        return LISTED, True  # "that's your repair moved"
     if _BE.intersection(left) and not _PERFECT.intersection(left):
         after = words[start + 1 : start + 3]
         settled = _NOW.intersection(left[-3:]) or not after or after[0] in _TAIL or after == ["for", "you"]
@@ -321,11 +506,11 @@ def _rest(words: list[str], at: int) -> list[str]:
     return found
 
 
-def _vague(words: list[str], start: int) -> bool:
-    """Whether what follows a verb leaves open what it is done to: "one of them", "some other day"."""
-    after = words[start + 1 : start + 10]
+def _vague(words: list[str], end: int) -> bool:
+    """Whether what follows the name of a write leaves open what it is done to: "one of them", "some other day"."""
+    after = words[end - (words[end - 1] == "to") : end + 9]
     if not _OPEN.intersection(after):
-        return "instead of yours" in " ".join(words[start:])
+        return "instead of yours" in " ".join(words[end:])
     text = " ".join(after)
     return any(phrase in text for phrase in _VAGUE)
 

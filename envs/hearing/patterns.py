@@ -68,7 +68,7 @@ def _element(piece: str) -> Any:
     for word in piece.split("|"):
         exact = word.startswith("=") and len(word) > 1
         word = tk.fold(word[1:] if exact else word)
-        words.append("=" + word if exact else tk.expanded(word)[0][1] if word[0].isalpha() else word)
+        words.append("=" + word if exact or word.isdigit() else tk.expanded(word)[0][1] if word[0].isalpha() else word)
     return frozenset(words)
 
 

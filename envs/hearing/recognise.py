@@ -7,7 +7,7 @@ import functools
 
 from envs.hearing import asking, consent, cues
 from envs.hearing.lexicon import Lexicon
-from envs.hearing.mentions import DONE, Mention, mentions_of
+from envs.hearing.mentions import DONE, Mention, mentions_of, opaque
 from envs.hearing.patterns import Match, Matcher
 from envs.hearing.tokens import Sentence, sentences
 from envs.hearing.values import mentions, values
@@ -47,6 +47,8 @@ class Heard:
     unclear: bool = False
 
 
+_TELL = frozenset("tell know say choose pick please".split())
+_ALL = frozenset("all everything".split())
 _NOTHING = Heard()
 _ONLY_MORE = Heard(anything_else=True)
 
@@ -85,16 +87,18 @@ def recognise(text: str, lexicon: Lexicon) -> Heard:
         return Heard(unclear=bool(text.strip()))
     if _foreign(said) or _machine(text):
         return Heard(unclear=True)
-    found = [_cues().find(sentence.tokens) for sentence in said]
-    named = mentions_of(said, lexicon)
-    wants, chosen, offered = consent.asked(said, named, found)
+    found = [_meant(sentence, _cues().find(sentence.tokens)) for sentence in said]
+    plain = [opaque(sentence, lexicon) for sentence in said]
+    named = mentions_of(plain, lexicon)
+    wants, chosen, offered = consent.asked(plain, named, found)
     taken = _consenting(said, found, chosen) if wants else set()
     asks, which = asking.facts_asked(said, lexicon, found, taken)
     more = any(
         _has(found[i], "more") and not {"not", "nothing", "before"}.intersection(s.words) for i, s in enumerate(said)
     )
     bye = any(_has(found[i], "bye") for i in range(len(said)))
-    prefers = any(_has(found[i], "prefer") for i in range(len(said)))
+    prefers = any(_has(found[i], "prefer") and not _has(found[i], "more") and not _has(found[i], "friendly")
+                  for i in range(len(said)))
     which = (which or offered or (prefers and not asks and not wants)) and not wants
     refuses = any(_refuses(s, found[i]) for i, s in enumerate(said))
     hands = any(_hands_over(s, found[i]) for i, s in enumerate(said))
@@ -114,6 +118,23 @@ def recognise(text: str, lexicon: Lexicon) -> Heard:
     if _small(said, found):
         return Heard(smalltalk=True)
     return Heard(unclear=any(s.question for s in said) or _expects(said))
+
+
+def _meant(sentence: Sentence, found: list[Match]) -> list[Match]:
+    """The matches without those that mean something else here: "is that all correct", "thanks for confirming"."""
+    words = sentence.words
+    return [
+        m
+        for m in found
+        if not (m.label in ("head", "say", "proceed", "tag") and words[0] in ("thank", "thanks") and not sentence.question)
+        and not (m.label == "prefer" and words[m.start] in ("what", "which") and not _chosen(sentence, m))
+        and (m.label != "more" or not cues.RIGHT.intersection(words[m.end : m.end + 1]) or words[m.end - 1] not in _ALL)
+    ]
+
+
+def _chosen(sentence: Sentence, match: Match) -> bool:
+    """Whether "what you ..." asks for a choice: in a question, or after "let me know"."""
+    return sentence.question or match.start <= 1 or bool(_TELL.intersection(sentence.words[: match.start]))
 
 
 def _foreign(said: list[Sentence]) -> bool:
@@ -163,9 +184,11 @@ def _refuses(sentence: Sentence, found: list[Match]) -> bool:
 
 
 def _hands_over(sentence: Sentence, found: list[Match]) -> bool:
-    if not _has(found, "hand"):
-        return False
-    return not ({"not", "if", "never"} & set(sentence.words) and "not" in sentence.words[:3])
+    words = sentence.words
+    return any(
+        m.label == "hand" and not {"not", "never", "without"}.intersection(words[max(0, m.start - 4) : m.start])
+        for m in found
+    )
 
 
 def _done(said: list[Sentence], named: list[Mention], cues_found: list[list[Match]], wants: bool) -> list[Mention]:
@@ -238,7 +261,7 @@ def _small_sentence(sentence: Sentence, found: list[Match]) -> bool:
     if _has(found, "more") or _has(found, "bye"):
         return True
     if sentence.question:
-        return _has(found, "friendly")
+        return _has(found, "friendly") or len(sentence.words) <= 3 and _has(found, "small")
     return any(m.label == "small" and (m.start <= 3 or len(sentence.words) <= 8) for m in found)
 
 

@@ -82,8 +82,23 @@ CONTRACTED = {
     "o'clock": "oclock", "ma'am": "madam", "programme": "program", "cheque": "check", "cancelation": "cancellation",
     "d'you": "do you", "wouldya": "would you", "couldya": "could you", "y/n": "yes or no", "yes/no": "yes or no",
 }  # fmt: skip
+# words that keep their silent e, without which they would be others: "note" and "not", "care" and "car"
+_KEPT = {
+    form: (base + "~", kind)
+    for base in (
+        "note quite suite care plane site wine fare tube kite here ride hope tape bare pine scare stare hide mate cane "
+        "scrape paste"
+    ).split()
+    for form, kind in ((base, BASE), (base + "s", S), (base + "d", ED), (base[:-1] + "ing", ING))
+}
 MONEY = "¤"  # the stem of an amount of money; other numbers and values have "#"
-_BRITISH = re.compile(r"is(?=(?:e|ed|es|ing|ation|ations)$)")
+DATE = "#date"  # of a number that belongs to a date or a time
+_MONTHS = frozenset(
+    "january february march april may june july august september october november december jan feb mar apr jun jul aug "
+    "sep sept oct nov dec".split()
+)
+_DATED = re.compile(r"\d+(?:st|nd|rd|th|am|pm)|\d{1,2}:\d\d|\d{1,4}([/.-])\d{1,2}\1\d{1,4}")
+_BRITISH = re.compile(r"(?<=\w{4})is(?=(?:e|ed|es|ing|ation|ations)$)")
 CURRENCIES = frozenset(["$", "€", "£", "¥", "₹", "usd", "eur", "gbp", "aed", "cad", "aud", "chf"])
 CURRENCY_WORDS = CURRENCIES | frozenset("dollar dollars euro euros pound pounds quid bucks pence cents tenner".split())
 _SUFFIXES = {"'ll": "will", "'d": "would", "'ve": "have", "'re": "are", "'m": "am", "n't": "not"}
@@ -100,6 +115,11 @@ _TOKEN = re.compile(
 )
 _ITEM = re.compile(r"^\s{0,12}(?:[-*•+–·▪‣→👉☐☑✅🔹🔸]|\(?\d{1,2}[.)]|[a-z][.)])\s+", re.IGNORECASE)
 _MARKUP = re.compile(r"[*`~]+|^\s*#{1,6}\s|(?<!\w)_+|_+(?!\w)", re.MULTILINE)
+# "4 Priory Close": what stands between the number and the last word is a name, and that word is no verb
+_STREET = re.compile(
+    r"\b\d{1,5}[a-z]?,?\s(?:[A-Z][\w'-]{0,30}\s){1,3}"
+    r"(?:Close|Drive|Rise|Park|End|Row|Walk|Way|Square|Road|Rd|Street|St|Avenue|Ave|Lane|Court|Place|Gardens|Crescent)\b"
+)
 _QUOTES = re.compile(r"[\"“”„«»]([^\"“”„«»\n]{0,400})[\"“”„«»]")
 
 
@@ -129,6 +149,11 @@ class Sentence:
 
     def __post_init__(self):
         self.words = [token.word for token in self.tokens]
+        for at, token in enumerate(self.tokens):
+            if token.kind == "number" and token.stem == "#":
+                beside = self.words[max(0, at - 1) : at + 2] + (self.words[at + 2 : at + 3] if "of" in self.words else [])
+                if _DATED.fullmatch(token.word) or _MONTHS.intersection(beside):
+                    token.stem = DATE
 
 
 def fold(text: str) -> str:
@@ -143,6 +168,8 @@ def _fold(text: str) -> str:
 @functools.lru_cache(maxsize=20_000)
 def stem(word: str) -> tuple[str, str]:
     """(stem, form) of a folded word, by rules: "cancelling" -> ("cancel", "ing"). Equal stems count as one word."""
+    if word in _KEPT:
+        return _KEPT[word]
     if word in IRREGULAR:
         base, form = IRREGULAR[word]
         return _root(base), form
@@ -229,6 +256,7 @@ def sentences(text: str) -> tuple[list[Sentence], list[str]]:
 def _split(line: str, item: bool, number: int, found: list[Sentence]) -> None:
     """Adds the sentences of one line."""
     tokens: list[Token] = []
+    streets = [match.span() for match in _STREET.finditer(line)] if not line.islower() else []
     for match in _TOKEN.finditer(line):
         if len(tokens) >= TOKENS:
             found.append(Sentence(tokens, False, item, False, number))
@@ -258,11 +286,15 @@ def _split(line: str, item: bool, number: int, found: list[Sentence]) -> None:
             money = bool(tokens) and (tokens[-1].word in CURRENCIES)
             if money:
                 tokens.pop()
-            tokens.append(Token(here, MONEY if money else "#", BASE, "number", start, end))
+            plain = "#street" if any(s[0] <= start < s[1] for s in streets) else "#"
+            tokens.append(Token(here, MONEY if money else plain, BASE, "number", start, end))
         else:
             word = fold(here)
             if word in CURRENCY_WORDS and tokens and tokens[-1].kind == "number":
                 tokens[-1].stem = MONEY
+            if street := next((s for s in streets if s[0] <= start and end <= s[1]), None):
+                tokens.append(Token(word, "street" if end == street[1] else "#", BASE, "word", start, end))
+                continue
             _word(word, start, end, tokens)
     if any(token.kind != "mark" for token in tokens):
         colon = tokens[-1].word == ":"

@@ -6,7 +6,8 @@ is an amount of money.
 
 _CHANGE = "change|update|amend|alter|modify|edit|set|switch|replace|save|adjust|correct|put|make|swap|register|record"
 _STOP = "cancel|stop|end|terminate|drop|quit|discontinue"
-_SEND = "send|email|post|mail|forward|issue|resend|dispatch|deliver|fax|text|supply|provide"
+_NUMBER = "#|two|three|four|five|six|seven|eight|nine|ten|twelve"
+_SEND = "ping|shoot|furnish|send|email|post|mail|forward|issue|resend|dispatch|deliver|fax|text|supply|provide"
 _PLAN = "plan|membership|tier|tariff|package|cover|level|subscription|class|version|contract|policy|room|pitch"
 _FEE = "fee|charge|charges|fine|penalty|surcharge|cost|costs"
 _PAPER = (
@@ -21,8 +22,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "cancel", "terminate", "annul", "void", "call off", "call .. off", "scrap", "cancellation", "rescind",
         "discontinue", "revoke", f"end .. {_PLAN}|hire|lease|agreement|rental|tenancy",
         f"stop .. {_PLAN}|lessons|deliveries|order|service|classes", "withdraw .. booking|order|application|request",
-        "delete .. booking|order|reservation|appointment", "drop .. class|booking|course|lesson", "axe", "scratch",
-        "abort", "take .. off .2 schedule|calendar|list", "unsubscribe", "get rid of .. booking|order", "knock .. head",
+        "delete .. booking|order|reservation|appointment", "drop .. class|booking|course|lesson", "axe", "abort", 
+        "take .. off .2 schedule|calendar|list|books|diary|system", "unsubscribe", "get rid of .. booking|order", "knock .. head",
     ),
     "cancel_renewal": (
         f"{_STOP}|disable .. renewal|autorenewal|autorenew|renewing",
@@ -37,13 +38,14 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "give .. back .. ¤|money|fee|deposit", "give|send|put|return|transfer|wire|get|pay ¤ .. back",
         "give|send|put|get .. ¤ back", "send|give|put back ¤", "return ¤", "return .. ¤ .. card|account|bank|you",
         "money back", "¤ .. back to|on|onto|into", "¤ .. back", "put .. back on|onto .. card|account",
+        "put|pop|get ¤ .. back on|onto|to .. card|account",
         "send .. money back", "credit .. card", "return .. deposit|money|payment", "give .. money back",
         "head back .. card|account", "send back ¤", "back to .. card", "give back .. fee|deposit|¤",
         "hand .. back .. ¤|money", "issue .. refund", "process .. refund", "make .. refund", "compensate",
     ),
     "apply_credit": (
         "credit ¤", "credit .. account|invoice|balance|profile", "¤ .. credit",
-        "apply|add|give|put|issue|book|grant|place" "|post .. credit", "goodwill credit", "credit",
+        "apply|add|give|put|issue|book|grant|place" "|post .. credit", "goodwill credit", "credit", "stick|pop|whack|drop .. credit",
         "apply|add|give|issue|grant .. discount|voucher|coupon", "take .. ¤ off .. invoice|bill|order|next",
         "knock .. ¤ off", "goodwill .. ¤", "add|put ¤ to|on|onto .. account",
         "apply .. ¤ .. to|against .. invoice|account|bill", "store credit", "top up", "top .. up",
@@ -62,7 +64,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "rebook", "postpone", "push back", "push .. back", "push .. to", "bring forward", "bring .. forward", "move",
         "move .. to", "shift", f"{_CHANGE} .. date|day|time|slot|appointment|booking|hour|start", "put back .. to",
         "put .. back to .. week|day|month", "delay", "change .. to .. monday|tuesday|wednesday|thursday",
-        "new date|time|day|slot", "change .. to .. friday|saturday|sunday", "pull .. forward", "defer",
+        "new date|time|day|slot", f"{_CHANGE} .. date|day|time|slot|start .. to",
+        f"{_CHANGE} .. from .. to #date", f"{_CHANGE} .. to #date", "change .. to .. friday|saturday|sunday", "pull .. forward", "defer",
         "swap .. day|date", "reschedule .. to", "when : #", "pop .. over to",
         "switch .. to .. day|morning|afternoon|evening",
         "switch .. to .. monday|tuesday|wednesday|thursday|friday|saturday|sunday", "relocate .. to .. date",
@@ -95,13 +98,14 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "stick .. on", "minus # .. plus", "add", "include", "put .. on .. order|booking|there|reservation|account|hire",
         "pop .. on|in", "throw in", "throw .. in", "addition", "stick .. on .. order|booking|there", "tack .. on",
         "extra .. added", "attach", "slip .. in", "put .. in .. order|basket|box|parcel", "put on .. order",
-        "plus .. loan", "place .. on .. order", "chuck .. in", "bring .. along", "adding",
+        "plus .. loan", "place .. on .. order", "chuck .. in", "bring .. along", "adding", "bung .. on|in", "an extra .. on",
+        "extra .. on .. order|booking|bill",
     ),
     "remove_item": (
         "minus #", "remove", "take out", "take off", "take away", "take .. out|off|away", "drop .. from",
         "leave .. out", "leave out", "removal", "delete", "strip", "strip .. out|off", "knock .. off .. order|booking",
         "cut .. from", "remove .. from", "cancel .. add|addon|extra|extras", "exclude", "drop the .. off",
-        "pull .. from .. order", "not include", "scratch", "took away", "omit", "deduct .. item",
+        "pull .. from .. order", "not include", "scratch from", "took away", "omit", "deduct .. item",
     ),
     "exchange": (
         "exchange", "swap", "swap .. for", "trade .. for|in", "change .. for .. new|another|other|size|larger|smaller",
@@ -117,7 +121,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "replace", "replacement", "send .. replacement|again|another", "resend", "reship", "redeliver", "reprint",
         "remake", "post|mail|ship|dispatch|send|deliver|courier|bring .. new|fresh|another|replacement|second|spare",
         "send again", "get .. resent", "ship .. again|out", "send out .. new|fresh|another",
-        "new|fresh|another .. on .. way|out to", "fresh .. come out", "make .. again", "re print", "re do", "redo",
+        "new|fresh|another .. on .. way", "new|fresh|another .. out|over to", "get .. new|fresh|another .. out", "fresh .. come out", "make .. again", "re print", "re do", "redo",
         "ship .. new", "re deliver", "send .. over .. new",
     ),
     "return": (
@@ -130,7 +134,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "in .. name now", "transfer", "move .. points|balance|ownership|miles|contract .. to", "move ..  to account",
         "put .. name of|into", "into .. name of", "sign .. over", "reassign", "hand .. over to", "name .. in .. name",
         "stand in .. name of", "put .. in .. name", "pass .. on to", "change .. name|holder|owner|ownership",
-        "make .. over to", "assign .. to", "switch .. into .. name", "give .. ticket|tickets to",
+        "make .. over to", "move|moves .. over to", "assign .. to", "switch .. into .. name", "give .. ticket|tickets to",
     ),
     "redirect": (
         "hold at", "go|goes to .. shop|locker|depot|neighbor|neighbour|branch", "redirect", "reroute", "divert",
@@ -156,19 +160,21 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         f"{_CHANGE}|use|add|store .. {_MEANS}", "new card|iban|bank", f"switch .. to .. {_MEANS}|invoice|transfer",
         f"{_CHANGE} .. payment method", f"pay by|with .. {_MEANS} from", "collect by .. order|debit|card",
         "card .. saved", "set .. as .. payment", "take .. payments|future .. from", "default card|payment",
-        "standing order .. set",
+        "standing order .. set", f"payment|payments .. to {_MEANS}|invoice", f"payment|payments for .. to {_MEANS}", "payment|payments .. come|comes off|from",
     ),
     "change_quantity": (
         "bump .. order up", "# → #", "pieces : # → #",
         f"{_CHANGE}|increase|reduce|raise|lower|bring|take .. quantity|qty|nights|guests|people|copies"
-        f"|number of|count|party" "|headcount|places|covers|portions|seats|licences|bottles|pieces|units", "increase",
-        "reduce", "raise .. to|from", "lower .. to|from", "qty|quantity", "make it #", "change to #",
+        f"|count|party|headcount|places|covers|portions|seats|licences|bottles|pieces|units",
+        f"{_CHANGE}|increase|reduce|raise|lower number of", "increase",
+        "reduce", "raise .. to|from", "lower .. to|from", "qty|quantity", "make it #", "change to #", f"{_NUMBER} .. instead of {_NUMBER}", f"{_NUMBER} .. rather than {_NUMBER}",
+        f"{_NUMBER} .. and not {_NUMBER}",
         f"{_CHANGE}|go .. from # .. to #", "up .. from # .. to #", "# instead of #", "cut .. to #", "double", "halve",
         "reduction", "change .. to #", "bump .. to #", "drop .. from # .. to #", "go from # .. to #",
     ),
     "correct": (
         "correct", "fix", "correction", "rectify", "put right", "put .. right",
-        "amend .. name|spelling|typo|surname|reading", f"{_CHANGE} .. name|spelling|typo|mistake|surname|initial",
+        "amend .. name|spelling|typo|surname|reading|entry", f"{_CHANGE} .. birthday|birth|entry|reading .. from .. to", f"{_CHANGE} .. name|spelling|typo|mistake|surname|initial",
         "make correct", "house number from", "spelling", "sort .. typo|spelling", "name .. spelt|spelled",
     ),
     "pause": (
@@ -177,7 +183,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "resume": (
         "back on", "resume", "reactivate", "restart", "reinstate", "unfreeze", "unpause", "start .. again", "activate",
-        "restore", "switch .. back on", "turn .. back on", "pick .. up again", "run again", "reopen",
+        "restore", "switch .. back on", "turn .. back on", "pick .. up again", "run again", "running again", "reopen",
         "lift .. pause|freeze|hold", "get .. going|running again", "bring .. back", "take .. off hold",
         "end .. pause|freeze", "unlock", "re activate", "kick .. off again", "re start",
     ),
@@ -185,7 +191,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "book", "schedule", "reserve", "sign .. up", "put .. down for", "enroll", "enrol", "register .. for",
         "get .. in on", "get .. in for|with|at", "slot .. in", "pencil .. in", "appoint", "arrange",
         "make .. reservation|appointment|booking", "set up .. appointment|visit|call|meeting|lesson", "reservation",
-        "put .. in for|on|at|with", "fit .. in", "squeeze .. in", "lock .. in", "book .. in",
+        "put .. in for|on|at|with", "put you in", "put .. in .. course|class|group|lesson", "fit .. in", "squeeze .. in", "lock .. in", "book .. in",
         "start .. on .. monday|tuesday|wednesday|thursday|friday", "give .. slot|place|appointment|table",
         "put .. down", "place .. in .. class|course", "confirm .2 appointment|slot" "|booking|place|visit",
         "secure .. place|slot|spot", "add .. to .. class|course|list|waitlist", "save .. a place|spot", "inscribe",
@@ -211,7 +217,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "send_document": (
         "send .. card", "issue .. card|pass|ticket", f"{_SEND} .. {_PAPER}", f"{_SEND} over .. {_PAPER}",
         f"have .. {_PAPER} .. {_SEND}", f"{_PAPER} .. {_SEND}", f"get .. {_PAPER} .. to|over",
-        f"run .. off .. {_PAPER}", f"share .. {_PAPER}", f"print .. {_PAPER}", f"{_SEND} .. @", f"reissue .. {_PAPER}",
+        f"run .. off .. {_PAPER}", f"share .. {_PAPER}", f"furnish|provide|supply you with .. {_PAPER}", f"print .. {_PAPER}", f"{_SEND} .. @", f"reissue .. {_PAPER}",
         "email .. you",
     ),
     "open_claim": (
@@ -259,9 +265,10 @@ NEUTRAL = (
     "hold .. moment|minute|second|please", "add to that", "send .. a code", "once .. submit", "drop in", "drop by",
     "move house", "moving house|home", "take care", "booking confirmation", "order status", "unless", "not only",
     "if not", "or not", "not yet", "why not", "not sure", "not to worry", "refund|claim request",
-    "=cancelled class|booking|order|appointment|lesson", "make|apply|do .. change|changes|update|updates",
+    "make|apply .. change|changes|update|updates", "do the|this|these|that|those|your change|changes|update|updates",
     "=the change", "=this change", "=these changes", "=your change", "saved card", "open today|until|from|at",
-    "good return",
+    "good return", "proposed|requested|following|planned|suggested change|changes|update|action", "change|changes :",
+    "that|it|this|things|them =moving|=going|=rolling", "next step|steps|action",
 )  # fmt: skip
 
 # Writes which can't be meant together.
