@@ -74,16 +74,12 @@ def solve(workflow: Workflow, segments: list[Branch], rng: random.Random) -> dic
     spec, values = of(workflow), conditions.values(workflow)
     wanted: list[expr.Expr] = []
     possible: dict[str, Any] = {}
-    own = {spec.record.kind, *([spec.link.kind] if _linked_by_record(spec) else [])}
+    own = {spec.record.kind, *([spec.link.kind] if spec.record_links else [])}
     for number, segment in enumerate(segments):
         for condition in conditions.constraints(workflow, segment):
             wanted.append(_renamed(condition, number, own))
         possible |= {_name(reference, number, own): choices for reference, choices in values.items()}
     return expr.solve(wanted, possible, rng)
-
-
-def _linked_by_record(spec: Service) -> bool:
-    return spec.link.key in spec.fields(spec.record.kind)
 
 
 def _name(reference: str, number: int, own: set[str]) -> str:
@@ -205,7 +201,8 @@ def user(
         "knows": _knows(spec, workflow, owner, wish, said, identity),
         "hears": hears(b),
         "voice": {
-            name: rng.choice(getattr(voice, name)) for name in ("unclear", "meant", "waiting", "unknown", "asked")
+            name: rng.choice(getattr(voice, name))
+            for name in ("unclear", "meant", "waiting", "unknown", "asked", "ends")
         },
     }
     if taken[0].get("review") == "amended":
