@@ -85,7 +85,8 @@ class Customer:
         self._patience -= 1
         if heard.asks:
             return self._script["voice"]["unknown"], []
-        waits = heard.smalltalk and not heard.unclear and "?" not in text
+        told = heard.smalltalk or heard.done or heard.refuses or heard.hands_over
+        waits = told and not heard.unclear and "?" not in text
         return self._script["voice"]["waiting"] if waits else self._unclear(), []
 
     def in_own_words(self, name: str, value: Any) -> Any:

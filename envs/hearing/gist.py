@@ -46,8 +46,8 @@ def states(text: str, value: Any, says: str, fact: dict[str, Any]) -> bool:
 
 
 def _plain(text: str) -> str:
-    """A text in which words that a hyphen joins stand apart: "72-minute", "three-quarter"."""
-    return re.sub(r"(?<=\w)[-_](?=[a-z])", " ", text.lower())
+    """A text in which words that a hyphen joins stand apart, and days are single: "72-minute", "on Mondays"."""
+    return re.sub(r"\b(\w+day)s\b", r"\1", re.sub(r"(?<=\w)[-_](?=[a-z])", " ", text.lower()))
 
 
 def _alike(text: str, said: str) -> bool:

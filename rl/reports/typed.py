@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,8 @@ from envs import tools as checks
 from envs.base import Message
 
 _PAIR = re.compile(r"\w+=")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_PAIRS = re.compile(rf"(\w+)=({_QUOTED.pattern}|.*?)(?=\s+\w+=|\s*$)")
 
 
 def function(tool: dict[str, Any]) -> dict[str, Any]:
@@ -101,26 +102,16 @@ def _json(name: str, text: str) -> dict[str, Any]:
 
 
 def _pairs(name: str, text: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of key=value pairs, with the types that the schema wants."""
-    try:
-        words = shlex.split(text) if '"' in text or "'" in text else _joined(text)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}; put a value with a quotation mark in it into JSON") from None
+    """The arguments of key=value pairs, with the types that the schema wants. A value reaches to the next key."""
+    if rest := _PAIRS.sub("", text).strip():
+        raise ValueError(f"{name}: {rest!r} is no key=value")
     found: dict[str, Any] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise ValueError(f"{name}: {word!r} is no key=value")
+    for key, value in _PAIRS.findall(text):
         wanted = schema.get("properties", {}).get(key, {}).get("type", "string")
         found[key] = value
-        if wanted != "string":
+        if wanted != "string" or _QUOTED.fullmatch(value):
             try:
                 found[key] = json.loads(value)
             except ValueError:
                 raise ValueError(f"{name}: {key}={value}: expected {wanted}") from None
     return found
-
-
-def _joined(text: str) -> list[str]:
-    """Pairs without quotation marks: a value reaches to the next key."""
-    return [pair.strip() for pair in re.split(r"\s+(?=\w+=)", text) if pair.strip()]
