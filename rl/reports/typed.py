@@ -103,8 +103,6 @@ def _json(name: str, text: str) -> dict[str, Any]:
 
 def _pairs(name: str, text: str, schema: dict[str, Any]) -> dict[str, Any]:
     """The arguments of key=value pairs, with the types that the schema wants. A value reaches to the next key."""
-    if rest := _PAIRS.sub("", text).strip():
-        raise ValueError(f"{name}: {rest!r} is no key=value")
     found: dict[str, Any] = {}
     for key, value in _PAIRS.findall(text):
         wanted = schema.get("properties", {}).get(key, {}).get("type", "string")

@@ -1,6 +1,8 @@
 """What people did who played agents by hand: every decision of docs/businesses.md, and what customers misheard."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,11 @@ from rl.reports import play
 from tests.support.worlds import call, say, steps_of
 from tests.support.worlds import play as played
 from tests.support.worlds import reward as earned
+
+
+def test_every_test_that_the_page_names_is_here():
+    page = (Path(__file__).parents[2] / "docs" / "businesses.md").read_text()
+    assert [name for name in re.findall(r"`(test_\w+)`", page) if name not in globals()] == []
 
 
 @pytest.fixture(scope="module")
