@@ -68,10 +68,10 @@ class Customer:
         if heard.consent and not (settled and self._elsewhere(heard)):
             said, events = self._consent(heard, text)
             answers.append(said)
-        told, asked = self._told(heard)
+        told, questions = self._told(heard)
         if told:
             answers.append(self._script["voice"]["asked"].format(said=", ".join(told)))
-            events += asked
+            events += questions
         if answers:
             return " ".join(answers), events
         if settled and refused and self._insists:
@@ -85,8 +85,8 @@ class Customer:
         self._patience -= 1
         if heard.asks:
             return self._script["voice"]["unknown"], []
-        told = heard.smalltalk or heard.done or heard.refuses or heard.hands_over
-        waits = told and not heard.unclear and "?" not in text
+        news = heard.smalltalk or bool(heard.done) or heard.refuses or heard.hands_over
+        waits = news and not heard.unclear and "?" not in text
         return self._script["voice"]["waiting"] if waits else self._unclear(), []
 
     def in_own_words(self, name: str, value: Any) -> Any:
