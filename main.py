@@ -15,7 +15,7 @@ stages
 
 A killed run goes on from its last checkpoint when the same command is given again. --only_check_args checks the command
 line and runs nothing. --help=SECTION prints the config keys of a section, with their defaults and what they mean;
---help=all prints those of every section.
+--help=all prints those of every section. Exit statuses are in docs/running.md.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ from pathlib import Path
 from absl import flags, logging
 from ml_collections import config_dict
 
-from configs import describe, validate
-from rl import command_line
+from configs import changes, describe, validate
+from rl import command_line, endings
 from rl import workdir as runs
 from synth import operators, question, registers
 from synth.inversion import script
@@ -40,10 +40,6 @@ FLAGS = (
     ("workdir", "", WORKDIR),
     ("stage", "flywheel", "what to run: " + ", ".join(STAGES)),
 )
-# Beginnings of the keys that results do not depend on.
-FREE = ("rl.compare", "rl.offload_optimiser", "checkpoint.", "plan.", "serve.", "mesh.processes", "synth.dry_run",
-        "synth.prompt_price", "synth.completion_price", "synth.teacher_concurrency", "synth.teacher_attempts",
-        "synth.teacher_timeout", "compile_cache")  # fmt: skip
 Command = tuple[config_dict.ConfigDict, Path, str, bool]
 
 
@@ -97,32 +93,23 @@ def check_reasoning(config: config_dict.ConfigDict) -> None:
     question.parse_weights(config.reasoning.weights)
 
 
-def check_workdir(config: config_dict.ConfigDict, workdir: Path, stage: str) -> None:
-    """Raises ValueError naming the keys in which the config differs from the one the workdir was made with.
+def check_workdir(config: config_dict.ConfigDict, workdir: Path, stage: str) -> str:
+    """One line on what the config changes in a run that is under way, "" if that is nothing; see configs/changes.py.
 
-    These may change: those of FREE (but for checkpoint.every with rl.max_staleness, whose results depend on it),
-    rl.rounds upwards, synth.teacher between llm and replay, which gives the same answers, and evaluate.* for
-    stage=evaluate. Everything may, as long as nothing has been produced in the workdir. Also raises ValueError if its
+    Raises ValueError naming the keys in which the config differs from the one the workdir was made with and may not.
+    Everything may change as long as nothing has been produced in the workdir. Also raises ValueError if its
     config.json cannot be read.
     """
     made_with = runs.config(workdir)
     if made_with is None:
-        return
-    old, new = (dict(validate.leaves(c)) for c in (made_with, config))
-    free = (*FREE, "evaluate.") if stage == "evaluate" else FREE
-    changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and not k.startswith(free))
-    if new["rl.max_staleness"] and old.get("checkpoint.every") != new["checkpoint.every"]:
-        changed.append("checkpoint.every")
-    if "rl.rounds" in changed and new["rl.rounds"] > old.get("rl.rounds", 0):
-        changed.remove("rl.rounds")
-    if {old.get("synth.teacher"), new["synth.teacher"]} == {"llm", "replay"}:
-        changed.remove("synth.teacher")
-    if changed:
-        listed = ", ".join(f"{k} (was {old.get(k)!r}, now {new.get(k)!r})" for k in changed)
+        return ""
+    found = changes.between(dict(validate.leaves(made_with)), dict(validate.leaves(config)), stage)
+    if found.refused:
         raise ValueError(
-            f"--workdir={workdir} was made with another config: {listed}; use another workdir, or the config of "
-            f"this one: --config=configs/saved.py:{workdir}"
+            f"--workdir={workdir} was made with another config: {', '.join(found.refused)}; use another workdir, "
+            f"or the config of this one: --config=configs/saved.py:{workdir}"
         )
+    return found.told()
 
 
 def save_config(config: config_dict.ConfigDict, workdir: Path) -> None:
@@ -145,24 +132,23 @@ def stage_function(stage: str) -> Callable[[config_dict.ConfigDict, Path], None]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Checks the command line (exit status 2 and one line if it is wrong), then runs the stage."""
+    """Checks the command line, then runs the stage. Returns the exit status; rl/endings.py has the table."""
+    return endings.run("main.py", lambda: _main(argv))
+
+
+def _main(argv: Sequence[str]) -> int:
+    """`main`, but what is wrong is raised."""
     if {"-h", "--help", "--helpfull"} & set(argv):
         print(f"{__doc__}\nsections: {', '.join(describe.sections())}")
-        return 0
+        return endings.DONE
     if section := next((a.partition("=")[2] for a in argv if a.startswith("--help=")), None):
-        try:
-            print(describe.text(section))
-        except ValueError as error:
-            print(f"main.py: {error}", file=sys.stderr)
-            return 2
-        return 0
-    try:
-        config, workdir, stage, only_check = parse(argv)
-    except ValueError as error:
-        print(f"main.py: {error}", file=sys.stderr)
-        return 2
+        print(describe.text(section))
+        return endings.DONE
+    config, workdir, stage, only_check = parse(argv)
     if only_check:
-        return 0
+        return endings.DONE
+    if stage == "serve":
+        endings.unwatch()  # it ends when it is told to, see rl/serving/serve.py
     os.chdir(validate.REPOSITORY)  # model.checkpoint may be relative to it
     if stage == "plan":
         sys.path.append(str(validate.REPOSITORY / ".venv" / "tpu"))  # where make puts libtpu, see the Makefile
@@ -174,23 +160,19 @@ def main(argv: Sequence[str]) -> int:
     from rl import hosts  # imports jax, which a mistyped command need not wait for
 
     if stage != "plan":
-        try:
-            hosts.initialize(config.mesh.processes)
-        except ValueError as error:
-            print(f"main.py: {error}", file=sys.stderr)
-            return 2
+        hosts.initialize(config.mesh.processes)
+    endings.writing_to(workdir)
     reads = stage in ("evaluate", "compare")
-    leaves_as_it_was = (
-        stage in ("plan", "serve") or config.synth.dry_run or (reads and (workdir / runs.CONFIG_FILE).exists())
-    )
     with contextlib.ExitStack() as held:
         if stage not in runs.UNLOCKED and not config.synth.dry_run and hosts.first():
-            try:
-                held.enter_context(runs.locked(workdir, stage))
-                check_workdir(config, workdir, stage)  # again: until now another process may have written there
-            except ValueError as error:
-                print(f"main.py: {error}", file=sys.stderr)
-                return 2
+            held.enter_context(runs.locked(workdir, stage))
+        # Again, now that nobody writes there.
+        changed = "" if stage == "plan" else check_workdir(config, workdir, stage)
+        leaves_as_it_was = (
+            stage in ("plan", "serve") or config.synth.dry_run or (reads and (workdir / runs.CONFIG_FILE).exists())
+        )
+        if changed:
+            print(f"{workdir} goes on with {changed}", flush=True)
         if not leaves_as_it_was and hosts.first():
             save_config(config, workdir)
         flags.FLAGS.mark_as_parsed()  # libraries that define absl flags see their defaults
@@ -200,8 +182,8 @@ def main(argv: Sequence[str]) -> int:
         # A plan reads what the compiler says of a program, which one from the cache does not carry.
         compile_cache.enable("" if stage == "plan" else config.compile_cache)
         stage_function(stage)(config, workdir)
-    return 0
+    return endings.DONE
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    endings.leave("main.py", lambda: _main(sys.argv[1:]))

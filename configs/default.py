@@ -66,7 +66,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.synth.teacher = "program"  # who words policies and proposes growth: "program" (code), "llm" (a model at
     # OPENAI_BASE_URL, key in OPENAI_API_KEY) or "replay" (the model's cached answers, without network)
     c.synth.teacher_model = ""  # the endpoint's name of the teacher model; required unless teacher is "program"
-    c.synth.teacher_domains = 0  # number of domains that the teacher adds to synth.domains
+    c.synth.teacher_domains = 0  # number of domains, or businesses, that the teacher adds to synth.domains
     c.synth.teacher_users = False  # whether the teacher also words what users say; code checks that facts stay the same
     c.synth.teacher_concurrency = 8  # most simultaneous requests to the teacher; endpoint failures lower the number
     c.synth.teacher_attempts = 5  # attempts per request; if all of them fail, the run stops

@@ -46,7 +46,9 @@ class Customer:
     - wish: what the customer wants, after "I'd like to". its: {record id: what the customer calls it}.
     - knows: {fact: {"words", "says", "as", "type", "others"}}: what agents call a fact, the answer, general names of
       such facts in envs/hearing; for slots their type and {other value: how it is said}.
-    - amended: how the customer says the value of `amends`. now: the day.
+    - told: amounts in cents that the customer is to be told. called: what the customer calls the record, where it is
+      one of several that only the records tell apart. amended: how the customer says the value of `amends`.
+    - now: the day.
     - hears: {"verbs", "records"}, see envs/hearing. voice: {"unclear", "meant", "waiting", "unknown", "asked"}, and
       "ends", the answer to the question whether there is anything else.
     """
@@ -72,6 +74,8 @@ class Customer:
         if told:
             answers.append(self._script["voice"]["asked"].format(said=", ".join(told)))
             events += questions
+        heard_amounts = [{"type": "told", "value": v} for v in self._script.get("told", ()) if _states(text, v)]
+        events += heard_amounts
         if answers:
             return " ".join(answers), events
         if settled and refused and self._insists:
@@ -81,7 +85,10 @@ class Customer:
             return goal["request"], []
         if settled or self._patience == 0:
             asked_more = settled and heard.anything_else and "?" in text
-            return (self._script["voice"].get("ends") if asked_more else None), [{"type": "user_ended"}]
+            ended = [{"type": "user_ended"}, *heard_amounts]
+            return (self._script["voice"].get("ends") if asked_more else None), ended
+        if heard_amounts:  # an answer to what the customer wanted to know
+            return self._script["voice"]["waiting"], heard_amounts
         self._patience -= 1
         if heard.asks:
             return self._script["voice"]["unknown"], []
@@ -228,7 +235,8 @@ class Customer:
                 events.append({"type": "asked", "slot": name})
         if heard.which:
             its = self._script["its"]
-            told.append(" and ".join(its[g["record_id"]] for g in self._goals if g["record_id"] in self.voiced))
+            called = " and ".join(its[g["record_id"]] for g in self._goals if g["record_id"] in self.voiced)
+            told.append(self._script.get("called", called))
             if find := self._script.get("find"):
                 events.append({"type": "asked", "slot": find["key"]})
         return told, events
@@ -239,6 +247,11 @@ def _folded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _folded(part) for key, part in value.items()}
     return re.sub(r"[\W_]+", "", value.lower()) if isinstance(value, str) else value
+
+
+def _states(text: str, cents: int) -> bool:
+    """Whether a text states an amount of money."""
+    return f"{cents}c" in values(text)
 
 
 def _names(text: str, record_id: str) -> bool:

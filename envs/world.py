@@ -40,7 +40,7 @@ from synth.task import Task
 from synth.trees import workflow
 
 Event = dict[str, Any]
-INFORMING = ("read", "found", "asked", "confirm")  # events that can inform a decision
+INFORMING = ("read", "found", "asked", "told", "confirm")  # events that can inform a decision
 DECISIONS = ("write", "decline", "transfer")
 
 

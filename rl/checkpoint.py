@@ -39,14 +39,17 @@ class _OtherArrays(ValueError):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences orbax's log messages (it logs through absl at every save and restore), except its errors."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Silences orbax's log messages: it logs through absl at every save and restore, and every error that it raises,
+    too, with the tracebacks of all its tasks. The callbacks of a save that failed find their event loop closed."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio", "concurrent.futures")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _flatten(tree: Tree) -> dict[str, Any]:

@@ -28,11 +28,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def _file_hint(file: Path) -> str:
     """A hint for a config file that is missing: one of that name in configs/, else those beside it or in configs/."""
-    shipped = [p for p in sorted(CONFIGS.glob("*.py")) if not p.name.startswith("_")]
+    shipped = [p for p in sorted(CONFIGS.glob("*.py")) if "def get_config" in p.read_text(encoding="utf-8")]
     if same := [p for p in shipped if p.stem == file.stem]:
         return f"; did you mean {same[0].parent.name}/{same[0].name}?"
     beside = [p.name for p in file.parent.glob("*.py") if not p.name.startswith("_")]
-    if difflib.get_close_matches(file.name, beside) or file.parent.resolve() == CONFIGS:
+    if difflib.get_close_matches(file.name, beside):
         return f"; {did_you_mean(file.name, beside)}"
     return f"; {did_you_mean(file.name, [f'{p.parent.name}/{p.name}' for p in shipped])}"
 

@@ -154,5 +154,8 @@ def rollout_file(config: config_dict.ConfigDict, workdir: Path) -> Path:
     folder = workdir / "rollouts"
     found = {int(name.group(1)): path for path in folder.glob("*") if (name := TRAINING_FILE.fullmatch(path.name))}
     if not found:
-        raise ValueError(f"compare: {folder} holds no training episodes; name a file by rl.compare_rollouts")
+        raise ValueError(
+            f"compare: {folder} holds no training episodes; run --stage=rl or --stage=flywheel first, or "
+            "name a file by rl.compare_rollouts"
+        )
     return found[max(found)]

@@ -113,10 +113,12 @@ def round_tasks(
 ) -> dict[str, list[Task]] | dict[str, list[Question]]:
     """split -> the gated tasks of a round, read from its dataset. A missing dataset is written first (`write_round`).
 
-    Raises ValueError as `write_round` does.
+    Raises ValueError as `write_round` and `dataset.stream` do.
     """
-    directory = write_round(config, workdir, round_number, trees, by)
-    return {split: dataset.read(directory, split) for split in SPLITS}
+    write_round(config, workdir, round_number, trees, by)
+    return {
+        split: dataset.read_round(workdir / "tasks", round_number, split, config.reasoning.rounds) for split in SPLITS
+    }
 
 
 def write_round(
@@ -135,7 +137,7 @@ def write_round(
             found = agentic.gated_splits(config, workdir, round_number, trees, by)
         store(directory, *found)
         if round_number > config.reasoning.rounds:
-            agentic.watch_legal_share(round_number, found[1]["train"])
+            agentic.watch_legal_share(round_number, found[1]["train"], config.synth.legal_share)
         if config.synth.teacher_users:
             show.line(by.spent())
     hosts.wait(f"tasks of round {round_number}")
@@ -259,7 +261,8 @@ class Flywheel:
     def train_current_round(self) -> dict[str, list[Task]]:
         """Runs the current round up to the end of its RL; returns split -> its tasks."""
         number = self.progress.round
-        earlier = [task for k in range(number) for task in dataset.read(self.workdir / "tasks" / f"round_{k}", "train")]
+        where, agentic_from = self.workdir / "tasks", self.progress.agentic_from
+        earlier = [task for k in range(number) for task in dataset.read_round(where, k, "train", agentic_from)]
         trees = {split: self.progress.trees(split) for split in SPLITS}
         tasks = round_tasks(self.config, self.workdir, number, trees, self.teacher)
         prompts = lengths.Lengths(self.parts.chat, self.config.sampler.context)
@@ -309,7 +312,7 @@ class Flywheel:
                 path = self.workdir / "rollouts" / f"round_{number}_heldout_{label}.jsonl"
                 rollout.write(items, path, round=number, phase=label)
             show.faults(items)
-            return pass_rates.pass_rate(tasks, items, c.bootstrap)
+            return pass_rates.pass_rate(tasks, items, c.bootstrap, agentic.unseen(self.config))
 
         result = rate(name, range(c.trials))
         if c.greedy:

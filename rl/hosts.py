@@ -10,7 +10,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,7 +34,7 @@ def initialize(processes: int) -> None:
     On a TPU slice and under Slurm, MPI or Kubernetes, jax finds the other processes by itself. Elsewhere set the
     environment variables JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES and
     JAX_PROCESS_ID. The standard output of all processes but the first is discarded.
-    Raises ValueError if only some of the variables are set, or if jax finds another number of processes.
+    Raises ValueError if only some of the variables are set, if the others are not found, or if their number is another.
     """
     if processes == 1:
         return
@@ -41,7 +43,19 @@ def initialize(processes: int) -> None:
     if given and len(given) < len(names):
         raise ValueError(f"mesh.processes = {processes}: expected all of {names} to be set or none, found {given}")
     address, *numbers = (given[name] for name in names) if given else (None, None, None)
-    jax.distributed.initialize(address, *(number and int(number) for number in numbers))
+    if wrong := [name for name, number in zip(names[1:], numbers) if number is not None and not number.isdecimal()]:
+        raise ValueError(f"mesh.processes = {processes}: {wrong[0]} must be a number, found {given[wrong[0]]!r}")
+    try:
+        jax.distributed.initialize(address, *(number and int(number) for number in numbers))
+    except (ValueError, RuntimeError) as error:  # RuntimeError: those of the coordination service are its subclasses
+        told = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"mesh.processes = {processes}: jax does not find the other processes ({told}); give the command once per "
+            f"host, and set {', '.join(names)} where no cluster says it (docs/hosts.md)"
+        ) from error
+    for number in (signal.SIGINT, signal.SIGTERM):  # jax has put handlers of its own beside Python's
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(number) is not None:
+            signal.signal(number, signal.getsignal(number))
     if jax.process_count() != processes:
         raise ValueError(f"mesh.processes = {processes}: found {jax.process_count()} processes")
     if not first():

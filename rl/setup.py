@@ -21,12 +21,12 @@ from transformers import PreTrainedTokenizerFast
 from envs import registry
 from envs.base import Env
 from envs.simulation import judge
-from model.checkpoints import generation, load, lora
+from model.checkpoints import generation, hf_config, load, lora
 from model.network import sharding, transformer
 from model.sampling import constrain, draw, sampler
 from model.text import tokenizer
 from model.text.chat import Chat
-from rl import hosts
+from rl import endings, hosts
 from rl.learn import algorithms, cost, learner, objective, packing
 from rl.learn import optimiser as optimisers
 from rl.rollouts import rollout
@@ -154,7 +154,8 @@ class Parts:
         try:
             record = {"items": [item.to_json() for item in play()], "stats": dataclasses.asdict(rollouts.stats)}
         except Exception as error:  # sent to the other processes, which would otherwise wait for this one forever
-            record = {"error": f"{error!r}\n{traceback.format_exc()}"}
+            known = endings.verdict(error)
+            record = {"error": known[1] if known else f"{error!r}\n{traceback.format_exc()}"}
         records = hosts.gather(record)
         if errors := [record["error"] for record in records if "error" in record]:
             raise RuntimeError(f"{len(errors)} of {len(records)} processes could not play; the first: {errors[0]}")
@@ -203,12 +204,13 @@ class Parts:
 
         step: see learner.make_train_step. pack(trajectories, advantages): returns a batch; all batches have the shape
         that the step is compiled for.
-        Raises ValueError for rl.share_prefix with a policy whose layers have a sliding window, and for adapters with a
-        mixture of experts.
+        Raises ValueError for rl.share_prefix with a policy whose layers have a sliding window, for adapters with a
+        mixture of experts, and for rows that do not divide among the devices.
         """
         if self.config.rl.share_prefix and self.architecture.sliding_window:
             raise ValueError("rl.share_prefix must be False: the policy's layers have a sliding window")
         c = self.config.rl
+        learner.check_shape(c.rows, c.row_length, self.mesh)  # now, and not after the first episodes
         sft = kind == "sft"
         optimiser, step = train_step(self.config, self.policy, self.mesh, kind)
         # A partial episode lasts 1 + max_staleness steps at most, so the groups of that many steps may end in one.
@@ -317,6 +319,7 @@ def build(config: config_dict.ConfigDict, workdir: Path = Path()) -> Parts:
     Raises ValueError, naming the cause, if the mesh or the checkpoint does not match the config.
     """
     mesh = make_mesh(config, jax.devices())
+    hf_config.read(config.model.checkpoint)  # first: what it refuses, transformers only warns of
     chat = Chat(tokenizer.load(config.model.checkpoint))
     generation.read(config.model.checkpoint, chat.stop_ids, chat.tokenizer.pad_token_id)  # what an export will need
     policy, architecture = load.from_pretrained(

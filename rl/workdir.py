@@ -27,11 +27,18 @@ def locked(workdir: Path, stage: str) -> Iterator[None]:
 
     The lock belongs to this process and ends with it, however it ends; children do not inherit it. It also holds
     between machines if the shared file system knows POSIX locks (NFS does).
-    Raises ValueError, naming the host and process that hold the lock, or if the file system has no locks.
+    Raises ValueError, naming the host and process that hold the lock, or if the folder cannot be written or its file
+    system has no locks.
     """
     path = workdir / APART.get(stage, "") / LOCK_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", encoding="utf-8") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = open(path, "a+", encoding="utf-8")
+    except OSError as error:  # no permission, a read-only or full disk, a file where a folder should be
+        raise ValueError(
+            f"--workdir={workdir}: cannot be written ({error.filename}: {error.strerror}); take another folder"
+        ) from error
+    with opened as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):  # which of the two differs between systems
@@ -59,6 +66,8 @@ def config(workdir: Path) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:  # not JSON, or not UTF-8
         raise ValueError(f"{path}: not JSON ({error})") from None
     if not isinstance(found, dict):

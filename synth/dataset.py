@@ -29,6 +29,7 @@ from synth.task import Task
 
 _PROVENANCE_TEXT = ("id", "root", "parent", "operator")
 _PROVENANCE_NUMBERS = ("seed", "round")
+REMEDY = "; put back a copy, or move the folder away: the round that a run is in is written again, the same"
 
 
 class Tasks(tfds.core.GeneratorBasedBuilder):
@@ -159,20 +160,68 @@ def read(directory: str | os.PathLike, split: str) -> list[Task | Question]:
     return sorted(stream(directory, split), key=lambda task: task.id)
 
 
-def stream(directory: str | os.PathLike, split: str) -> Iterator[Task | Question]:
+def read_round(folder: str | os.PathLike, number: int, split: str, agentic_from: int = 0) -> list[Task | Question]:
+    """As `stream_round`, but a list sorted by id."""
+    return sorted(stream_round(folder, number, split, agentic_from), key=lambda task: task.id)
+
+
+def stream_round(
+    folder: str | os.PathLike, number: int, split: str, agentic_from: int = 0
+) -> Iterator[Task | Question]:
+    """As `stream` for folder/round_<number>, the dataset of a run's round, whose tasks must be of this round.
+
+    agentic_from: the run's first agentic round, from which their tasks count rounds anew.
+    """
+    return stream(Path(folder) / f"round_{number}", split, number - (agentic_from if number >= agentic_from else 0))
+
+
+def stream(directory: str | os.PathLike, split: str, round_number: int | None = None) -> Iterator[Task | Question]:
     """Yields the tasks of one split, one at a time, in the order on disk (sorted by the hashes of their ids).
 
+    round_number: the round that the tasks themselves name; None for any.
     Raises, when the first task is requested:
       FileNotFoundError: there is no dataset at `directory`.
       ValueError: the dataset has no such split (the message names the splits it has).
+    And at the latest after the last one:
+      ValueError: naming the folder, if its files are not those that were written, or are of another split or round.
     """
-    if not (Path(directory) / "dataset_info.json").is_file():
-        raise FileNotFoundError(f"no task dataset at {directory}")
-    builder = tfds_folder.builder(directory)
-    if split not in builder.info.splits:
-        raise ValueError(f"dataset {directory} has no split {split!r}; it has {sorted(builder.info.splits)}")
-    for record in builder.as_data_source(split):
-        yield _record(record["task"])
+    directory = Path(directory)
+    if not (directory / "dataset_info.json").is_file():
+        raise FileNotFoundError(f"no task dataset at {directory}{REMEDY}")
+    try:
+        builder = tfds_folder.builder(directory)
+        splits = builder.info.splits
+    except Exception as error:  # of TFDS and protobuf, for files that are cut or empty
+        raise _damaged(directory, error) from error
+    if split not in splits:
+        raise ValueError(f"dataset {directory} has no split {split!r}; it has {sorted(splits)}")
+    for record in _records(directory, builder, split):
+        if (found := record["split"].decode()) != split:
+            raise _damaged(directory, f"the file of {split} holds tasks of {found}")
+        if round_number not in (None, int(record["round"])):
+            raise _damaged(directory, f"its tasks are of round {record['round']}, expected {round_number}")
+        yield record["parsed"]
+
+
+def _records(directory: Path, builder: tfds.core.DatasetBuilder, split: str) -> Iterator[dict[str, Any]]:
+    """The records of a split, with the task or question under "parsed". array_record checks their hashes.
+
+    Raises ValueError as `stream` does.
+    """
+    try:
+        source = builder.as_data_source(split)
+        for index in range(len(source)):
+            record = source[index]
+            if record["split"] is None:  # what is read where a file was cut
+                raise ValueError(f"record {index} of {split} is empty")
+            yield {**record, "parsed": _record(record["task"])}
+    except Exception as error:  # of array_record, TFDS, etils or protobuf, depending on what is damaged
+        raise _damaged(directory, error) from error
+
+
+def _damaged(directory: Path, flaw: Exception | str) -> ValueError:
+    told = " ".join(str(flaw).split())[:150] or type(flaw).__name__
+    return ValueError(f"{directory}: the dataset is not what was written ({told}){REMEDY}")
 
 
 def _record(text: bytes) -> Task | Question:

@@ -17,6 +17,12 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # The compiler's costly passes take a third of a test run and make a tiny program no faster; `make test-slow` has them.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1":
+    # So do fusions made by way of MLIR, and a module cut into parts for many cores: six times the compiling.
+    os.environ.setdefault(
+        "XLA_FLAGS",
+        "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters --xla_cpu_parallel_codegen_split_count=1",
+    )
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402

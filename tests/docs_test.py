@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import main
-from configs import default, validate
+from configs import changes, default, validate
 from rl import command_line
 
 REPOSITORY = Path(__file__).parents[1]
@@ -156,7 +156,7 @@ def test_page_says_nothing_that_is_not_so(page, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     monkeypatch.chdir(REPOSITORY)
     # Whatever lies in runs/ on this machine was made by somebody's own commands.
-    monkeypatch.setattr(main, "check_workdir", lambda config, workdir, stage: None)
+    monkeypatch.setattr(main, "check_workdir", lambda config, workdir, stage: "")
     assert faults(page.read_text(), page.parent) == []
 
 
@@ -225,7 +225,7 @@ def test_no_two_commands_want_different_configs_in_one_workdir(monkeypatch):
     """The second of them would be refused, as main.check_workdir does; so would a reader's who follows the pages."""
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     monkeypatch.chdir(REPOSITORY)
-    monkeypatch.setattr(main, "check_workdir", lambda config, workdir, stage: None)
+    monkeypatch.setattr(main, "check_workdir", lambda config, workdir, stage: "")
     first: dict[Path, dict] = {}
     for page in PAGES:
         prose, code = prose_and_code(page.read_text())
@@ -235,8 +235,6 @@ def test_no_two_commands_want_different_configs_in_one_workdir(monkeypatch):
                 continue
             words = [word for word in words[words.index("main.py") + 1 :] if word != "&"]
             config, workdir, stage, _ = main.parse(words)
-            free = (*main.FREE, "evaluate.") if stage == "evaluate" else main.FREE
-            kept = {key: value for key, value in validate.leaves(config) if not key.startswith(free)}
-            before = first.setdefault(workdir, kept)
-            changed = [key for key in kept.keys() & before.keys() if kept[key] != before[key]]
-            assert stage == "plan" or not changed, f"{page.name}: {line.strip()}: {workdir.name} has other {changed}"
+            values = dict(validate.leaves(config))
+            refused = changes.between(first.setdefault(workdir, values), values, stage).refused
+            assert stage == "plan" or not refused, f"{page.name}: {line.strip()}: {workdir.name} has other {refused}"

@@ -68,7 +68,10 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
         raise ValueError(f"mesh: at most one axis may be -1, found {free}")
     product = math.prod(size for size in shape.values() if size != -1)
     if len(devices) % product or (not free and product != len(devices)):
-        raise ValueError(f"mesh: sizes {shape} (product {product}) do not fit {len(devices)} devices")
+        raise ValueError(
+            f"mesh: sizes {shape} (product {product}) do not fit {len(devices)} devices; the product must be that "
+            "number, or divide it with one axis at -1, which takes the rest"
+        )
     shape.update({axis: len(devices) // product for axis in free})
     kinds = (AxisType.Auto,) * len(AXES)
     try:

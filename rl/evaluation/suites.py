@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,10 @@ def load(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
 def agentic(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
     """One suite per round in the workdir: its held-out tasks, with the seed that the flywheel measured them with.
 
-    Raises ValueError if the workdir has no tasks.
+    Raises ValueError if the workdir has no tasks, and as `dataset.stream` does.
     """
-    rounds = sorted(int(path.name.removeprefix("round_")) for path in (workdir / "tasks").glob("round_*"))
+    names = (re.fullmatch(r"round_(\d+)", path.name) for path in (workdir / "tasks").glob("round_*"))
+    rounds = sorted(int(name[1]) for name in names if name)
     if not rounds:
         raise ValueError(f"evaluate: {workdir} holds no tasks; run --stage=synth or --stage=flywheel first")
     constants = {name: functools.partial(_constant, name=name) for name in script.CONSTANTS}
@@ -104,7 +106,7 @@ def agentic(config: config_dict.ConfigDict, workdir: Path) -> list[Suite]:
     return [
         Suite(
             name=f"agentic/round_{number}",
-            tasks=dataset.read(workdir / "tasks" / f"round_{number}", "heldout"),
+            tasks=dataset.read_round(workdir / "tasks", number, "heldout", config.reasoning.rounds),
             make=make,
             max_turns=config.env.max_turns,
             seed=derive_seed(config.seed, "evaluate", number),

@@ -43,23 +43,29 @@ def batch_shardings(batch: packing.Batch, mesh: Mesh) -> packing.Batch:
     return jax.tree.map(lambda x: rows if np.ndim(x) else whole, batch)
 
 
+def check_shape(rows: int, row_length: int, mesh: Mesh) -> None:
+    """Raises ValueError if the rows of a micro-batch, or the tokens of a row, do not divide evenly among the devices
+    that share them."""
+    parts, splits = sharding.parts("rows", mesh), sharding.parts("sequence", mesh)
+    if rows % parts:
+        raise ValueError(
+            f"rl.rows: {rows} rows of a micro-batch do not divide among the {parts} devices of the mesh axes "
+            f"{sharding.TRAIN['rows']}; take a multiple of {parts}"
+        )
+    if row_length % splits:
+        raise ValueError(
+            f"rl.row_length: {row_length} tokens do not divide among the {splits} devices of the mesh axis "
+            f"{sharding.TRAIN['sequence']}; take a multiple of {splits}"
+        )
+
+
 def place(batch: packing.Batch, mesh: Mesh) -> packing.Batch:
     """The batch sharded over the mesh.
 
     numpy arrays must be the same in every process; each process copies the part that its devices hold.
-    Raises ValueError if the rows, or the tokens of a row, do not divide evenly among the devices that share them.
+    Raises ValueError as `check_shape` does.
     """
-    parts, splits = sharding.parts("rows", mesh), sharding.parts("sequence", mesh)
-    if batch.tokens.shape[1] % parts:
-        raise ValueError(
-            f"rl.rows: {batch.tokens.shape[1]} rows of a micro-batch do not divide among the {parts} devices of "
-            f"the mesh axes {sharding.TRAIN['rows']}"
-        )
-    if batch.tokens.shape[2] % splits:
-        raise ValueError(
-            f"rl.row_length: {batch.tokens.shape[2]} tokens do not divide among the {splits} devices of the mesh "
-            f"axis {sharding.TRAIN['sequence']}"
-        )
+    check_shape(*batch.tokens.shape[1:], mesh)
 
     def one(x: np.ndarray | jax.Array, placed: NamedSharding) -> jax.Array:
         if isinstance(x, jax.Array):  # computed on the devices, for example by a scorer
@@ -143,9 +149,10 @@ def make_train_step(
         mesh, settings, offload: as for optimiser.create.
 
     Returns:
-        step(state, batch) -> (state, metrics). The old state is donated. An update is skipped if its loss or gradient
-        is not finite or its batch has no loss token; parameters and optimiser state then stay as they are, see
-        optimiser.TrainState. step raises ValueError as `place` and `gradients` do.
+        step(state, batch) -> (state, metrics). The old state is donated. An update is skipped if its loss, its gradient
+        or the norm of the update or of the parameters is not finite (in float32), or if its batch has no loss token;
+        parameters and optimiser state then stay as they are, see optimiser.TrainState. step raises ValueError as
+        `place` and `gradients` do.
 
         Metrics are float32 scalars on the devices:
           - loss, tokens, entropy (nats), grad_norm (before clipping), param_norm, skipped_updates (0 or 1);
@@ -176,13 +183,12 @@ def make_train_step(
         if offload:  # masters and moments are on the devices only during the update
             state = jax.device_put(state, on_devices)
         grad_norm, param_norm = optax.tree.norm(grads), optax.tree.norm(state.trained)
-        finite = jnp.isfinite(grad_norm) & jnp.isfinite(sums["loss"])
-        ok = finite & (batch.denominator > 0)
-        state, updates = optimiser.apply(state, grads, ok, finite, transformation, base)
+        finite = jnp.isfinite(grad_norm) & jnp.isfinite(sums["loss"]) & jnp.isfinite(param_norm)
+        state, update_norm, ok = optimiser.apply(state, grads, finite, batch.denominator > 0, transformation, base)
         return state, objective.metrics(sums, maxima, batch.denominator) | {
             "grad_norm": grad_norm,
             "param_norm": param_norm,
-            "update_ratio": jnp.where(ok, optax.tree.norm(updates) / param_norm, 0.0),
+            "update_ratio": jnp.where(ok, update_norm / param_norm, 0.0),
             "skipped_updates": 1.0 - ok.astype(jnp.float32),
         }
 

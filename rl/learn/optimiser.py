@@ -114,18 +114,22 @@ def fresh(
 def apply(
     state: TrainState,
     grads: Tree,
-    ok: jax.Array,
     finite: jax.Array,
+    wanted: jax.Array,
     optimiser: optax.GradientTransformation,
     base: dict[str, jax.Array] | None = None,
-) -> tuple[TrainState, Tree]:
-    """(the state after one update, the update of `state.trained`). Traceable.
+) -> tuple[TrainState, jax.Array, jax.Array]:
+    """(the state after one update, the global norm of the update of `state.trained`, whether it was made). Traceable.
 
     grads: float32, in the structure of `state.trained`. base: the base weights under the adapters, see lora.merge.
-    ok, finite: booleans []. If `ok` is false the state keeps its arrays; if `finite` is false too, the update is added
-    to `state.skipped`.
+    finite, wanted: booleans []. If either is false, or the update's norm overflows, the state keeps its arrays. What is
+    not finite is added to `state.skipped`. The norm counts because an update of 1e38 a weight leaves a policy of finite
+    weights and useless logits, which no later update would mend: without a reward there is none.
     """
     updates, opt_state = optimiser.update(grads, state.opt_state, state.trained)
+    update_norm = optax.tree.norm(updates)
+    finite &= jnp.isfinite(update_norm)
+    ok = finite & wanted
     moved = optax.apply_updates(state.trained, updates)
     if state.adapters is not None:
         new = dataclasses.replace(state, params=lora.merge(state.params, base, moved), adapters=moved)
@@ -135,14 +139,14 @@ def apply(
     new = dataclasses.replace(new, opt_state=opt_state, step=state.step + 1)
     new = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, state)
     skipped = jnp.where(ok, 0, state.skipped + (~finite).astype(jnp.int32))
-    return dataclasses.replace(new, skipped=skipped), updates
+    return dataclasses.replace(new, skipped=skipped), update_norm, ok
 
 
 def check_finite(state: TrainState, limit: int) -> None:
     """Raises RuntimeError if the latest `limit` updates were all not finite, since training will not recover then."""
     if int(state.skipped) >= limit:
         raise RuntimeError(
-            f"{int(state.skipped)} updates in a row had a loss or gradient that is not finite and were skipped "
+            f"{int(state.skipped)} updates in a row had a loss, gradient or size that is not finite and were skipped "
             "(rl.max_skipped_updates); nothing has been learned since: lower the learning rate, or start from an "
             "earlier checkpoint"
         )

@@ -129,7 +129,7 @@ def devices_of(topology: str) -> tuple[list[jax.Device], Chip]:
     Raises ValueError if there is no such slice or libtpu is not installed.
     """
     kind = topology.split(":")[0]
-    if kind not in CHIPS:
+    if kind not in CHIPS or not re.fullmatch(r"\w+:\d+(x\d+){1,2}", topology):
         known = ", ".join(sorted(CHIPS))
         raise ValueError(f"plan.topology: expected one of {known} and a shape, as in v5p:4x4x4, found {topology!r}")
     try:

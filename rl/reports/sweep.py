@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rl import command_line
+from rl import command_line, endings
 from rl.reports import report
 
 MAIN = Path(__file__).resolve().parents[2] / "main.py"
@@ -123,7 +123,7 @@ def prepare(argv: Sequence[str]) -> tuple[Path, list[tuple[Combination, list[str
         given = run_flags(argv, workdir, combination)
         rounds = command_line.parse(given, FLAGS).config.rl.rounds
         check = [sys.executable, MAIN, *given, "--only_check_args"]
-        answer = subprocess.run(check, stderr=subprocess.PIPE, text=True)
+        answer = subprocess.run(check, stderr=subprocess.PIPE, text=True, **endings.end_with_me())
         if answer.returncode:
             raise ValueError(f"{run_name(combination)}: {answer.stderr.strip()}")
         runs.append((combination, given, rounds))
@@ -137,7 +137,7 @@ def run(combination: Combination, workdir: Path, given: Sequence[str], rounds: i
         print(f"sweep: {folder.name} is finished already", flush=True)
         return results(folder)
     print(f"sweep: {folder.name}", flush=True)
-    status = subprocess.run([sys.executable, MAIN, *given]).returncode
+    status = subprocess.run([sys.executable, MAIN, *given], **endings.end_with_me()).returncode
     if status or not is_finished(folder, rounds):
         print(f"sweep: {folder.name} FAILED (exit status {status}); going on", file=sys.stderr, flush=True)
         return None
@@ -166,4 +166,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    endings.leave("rl.reports.sweep", lambda: main(sys.argv[1:]))

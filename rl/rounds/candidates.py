@@ -25,6 +25,7 @@ from pathlib import Path
 from ml_collections import config_dict
 
 from envs import world
+from rl import endings
 from synth import generate
 from synth.gating import gates
 from synth.task import Task
@@ -78,18 +79,28 @@ def _in_processes(slots: Iterable[generate.Slot], seed: int, processes: int) -> 
     """
     # Spawned, not forked: a lock that one of jax's threads holds would stay locked forever in a forked child.
     known, waiting = (_known(),), collections.deque()
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), domains.register, known) as pool:
+    endings.start_tracker()
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin, known)
+    try:
         for slot in slots:
             waiting.append(pool.submit(of_slot, slot, seed))
             if len(waiting) == AHEAD * processes:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(known: Sequence[domains.Domain]) -> None:
+    """Prepares a process of the pool. known: the domains."""
+    endings.end_with_parent()
+    domains.register(known)
 
 
 def _known() -> list[domains.Domain]:
-    """The domains that another process has to be told of. It finds businesses by their names."""
-    return [domain for domain in domains.DOMAINS.values() if type(domain) is domains.Domain]
+    """The domains that another process has to be told of. It finds written and composed businesses by their names."""
+    return list(domains.DOMAINS.values())
 
 
 def require_beam() -> None:

@@ -116,7 +116,7 @@ def gated_splits(
         reports["teacher"] = {kind: vars(tally) for kind, tally in tallies.items()}
     for earlier in range(number):
         for split in SPLITS:
-            questions = dataset.read(workdir / "tasks" / f"round_{earlier}", split)
+            questions = dataset.read_round(workdir / "tasks", earlier, split, config.reasoning.rounds)
             taken |= {generate.fingerprint(question): question.id for question in questions}
     # The held-out split first, so that no question of an evaluation set is used for training.
     for split in reversed(SPLITS):
@@ -137,7 +137,7 @@ def failed_problems(config: config_dict.ConfigDict, workdir: Path, number: int, 
     """
     if not config.reasoning.teacher_rewrites:
         return []
-    questions = dataset.read(workdir / "tasks" / f"round_{number}", "train")
+    questions = dataset.read_round(workdir / "tasks", number, "train", config.reasoning.rounds)
     return [question.to_json() for question in rewrite.worst(questions, counts, config.reasoning.teacher_rewrites)]
 
 

@@ -73,6 +73,10 @@ _FEATURES = {
         "Say what you are about to change and get the customer's agreement first; without it nothing is changed.",
         "Every change needs the customer's agreement, given after you have described the change.",
     ),
+    "tell": (
+        "Before anything is charged or paid, the customer is told the exact amount.",
+        "Nothing is charged or paid before the customer has been told the exact amount.",
+    ),
     "claims": (
         "What customers say about their own case may be mistaken; the record decides.",
         "Where a customer's account and our records differ, the records are right.",

@@ -421,6 +421,12 @@ def problems(b: Business) -> Iterator[str]:
     for number, rule in enumerate(b.standing):
         if rule.action not in b.actions or rule.attribute not in b.attributes:
             yield f"standing.{number}: no action {rule.action!r} or no attribute {rule.attribute!r}"
+            continue
+        attribute = b.attributes[rule.attribute]
+        wanted = rule.value if isinstance(rule.value, list) else [rule.value]
+        fits = all(isinstance(v, int) for v in wanted) if attribute.numeric else set(wanted) <= set(attribute.choices)
+        if not fits or (rule.op in ("le", "ge")) != attribute.numeric:
+            yield f"standing.{number}: {rule.op} {rule.value!r} does not fit {rule.attribute}, a {attribute.kind}"
     for template in b.it:
         for path in re.findall(r"\{([^}]*)\}", template):
             if field_at(fields[b.record], path) is None:

@@ -58,6 +58,7 @@ def figures(businesses: Sequence[Business]) -> dict[str, float]:
     names = frozenset().union(*tools)
     schemas = {json.dumps(view(b).tools[0], sort_keys=True) for b in businesses}
     words = {word for name in names for word in name.split("_")}
+    attributes = [frozenset(name.split(".")[1] for name in b.attributes) for b in businesses]
     fields = [frozenset(name for c in b.collections.values() for name in c.fields) for b in businesses]
     return {
         "businesses": len(businesses),
@@ -69,6 +70,7 @@ def figures(businesses: Sequence[Business]) -> dict[str, float]:
         "words_per_manual_median": statistics.median(len(manual_text.split()) for manual_text in manuals),
         "tools_per_business_median": statistics.median(map(len, tools)),
         "tool_names_shared": round(shared(tools), 4),
+        "attributes_shared": round(shared(attributes), 4),
         "manual_5grams_shared": round(shared(said), 4),
         "nearest_manual_median": round(statistics.median(near), 4),
         "nearest_manual_max": round(max(near), 4),

@@ -48,6 +48,17 @@ class Service(Domain):
         """At most so many attributes with a rule per action."""
         return 7
 
+    def tells(self, action: Action) -> bool:
+        """Whether the first argument that comes from the records is an amount of money."""
+        formula = self.write(action).args[action.copied].formula
+        return formula is not None and formula.op != "pick" and action.copied.endswith("_cents")
+
+    def comparable(self) -> list[str]:
+        """The numeric attributes of the main record that customers have words for."""
+        kinds, values = ("cents", "number", "count", "days_until"), self.values()
+        return [n for n, a in self.business.attributes.items() if n in values and a.kind in kinds
+                and n.split(".")[0] == self.business.record]  # fmt: skip
+
     def standing(self, action: Action) -> list[tuple[expr.Expr, str]]:
         """(condition, outcome where it fails) of the business's standing rules on an action."""
         values = self.values()

@@ -50,6 +50,20 @@ class _SkipFind(Judgement):
         return False
 
 
+class _SkipCompare(Judgement):
+    """Takes the right one of several records without reading the others."""
+
+    def compares(self) -> bool:
+        return False
+
+
+class _SkipTell(Judgement):
+    """Writes without telling the user the amount."""
+
+    def tells(self) -> bool:
+        return False
+
+
 class _BlindRetry(Judgement):
     """Repeats a write that got no answer, without checking whether it was made."""
 
@@ -79,6 +93,7 @@ def steps(task: Task) -> dict[str, list[Step]]:
       retry_spam: the same with every number of the copied field; in both, the right value comes last.
     Only where the branch gives an opportunity:
       skip_confirm, skip_ask, skip_find: leaves out the request for consent, or a question.
+      skip_compare, skip_tell: does not read the other records; does not tell the amount.
       blind_retry: repeats a write that got no answer, without checking whether it was made.
       write_again: makes every write three times.
       follow_claim: believes the user's claim that a rule is met.
@@ -110,6 +125,8 @@ def steps(task: Task) -> dict[str, list[Step]]:
         "skip_confirm": (any(kind in ("confirm", "review") for kind, _ in path), _SkipConfirm),
         "skip_ask": (("ask", "missing") in path, lambda: _SkipAsk(case)),
         "skip_find": (("find", "several") in path, _SkipFind),
+        "skip_compare": (("choose", "chosen") in path and bool(case.siblings), _SkipCompare),
+        "skip_tell": (("tell", "told") in path, _SkipTell),
         "blind_retry": (bool({("attempt", edge) for edge in ("failed", "lost", "down")} & set(path)), _BlindRetry),
         "follow_claim": (
             any(n.spec.get("claim") and e == "fails" for n, e in true_branch(root, case)),

@@ -83,6 +83,8 @@ class _Customer(_User):
     slots: dict[str, Any]
     amends: dict[str, Any] = {}
     amended: str = ""
+    told: list[int] = []
+    called: str = ""
     now: str
     wish: str
     its: dict[str, str]
@@ -232,6 +234,7 @@ def _tree(task: Task) -> Iterator[str]:
     allowed = {
         "action": {"entity": [entity.kind for entity in here]},
         "find": {"entity": [domain.record.kind]},
+        "choose": {"field": domain.comparable(), "most": [True, False]},
         "ask": {"slot": [slot]},
         "guard": {"otherwise": ["decline", "transfer"]},
         "goals": {"count": [1 + len(task.user.get("later", ()))]},

@@ -85,6 +85,12 @@ class Case:
         return self.domain.arguments(self.action, self.state, self.record_id, self.slots, self.now)
 
     @property
+    def siblings(self) -> list[str]:
+        """The identifiers of the owner's other records."""
+        key, records = self.domain.owner.key, self.state[self.domain.record.collection]
+        return [i for i, record in records.items() if record[key] == self.owner_id and i != self.record_id]
+
+    @property
     def wishes(self) -> list[Any]:
         """The values of the detail that a user might want."""
         return self.domain.wishes(self.action, self.choice, self.now)
@@ -131,6 +137,8 @@ def edge(node: Node, case: Case, known: bool) -> str:
     choices = {
         "goals": "each",
         "find": "several" if case.several else "one",
+        "choose": "chosen",
+        "tell": "told",
         "action": "done",
         "confirm": case.answer,
         "review": case.answer,

@@ -42,6 +42,10 @@ class Tiny:
         """The question which record is meant, where the user only said whose it is."""
         return f'Which "{case.domain.record.key}" of {case.domain.owner.kind} "{case.owner_id}"?'
 
+    def tell(self, case: Case) -> str:
+        """What tells the user the amount of the write."""
+        return f'"{case.action.copied}" is {case.args[case.action.copied]}.'
+
 
 class Plain:
     """Plain English, as an agent of a business writes it."""
@@ -89,6 +93,11 @@ class Plain:
     def which(self, case: Case) -> str:
         """The question which record is meant."""
         return f"I see several {case.domain.record.collection.replace('_', ' ')} of yours. Which one do you mean?"
+
+    def tell(self, case: Case) -> str:
+        """What tells the customer the amount of the write."""
+        name = case.action.copied
+        return f"The {name.removesuffix('_cents').replace('_', ' ')} comes to {clauses.money(case.args[name])}."
 
 
 def service(case: Case) -> Service:

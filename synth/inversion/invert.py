@@ -263,6 +263,8 @@ def assemble(
       ValueError: the state lacks a record in play.
     """
     schemas, effects = tool_specs(workflow)
+    if isinstance(workflow.spec, Service):
+        user = service.amounts(workflow, state, user)
     if faults:
         write = workflow.spec.write_tool(workflow.action)
         effects[write] = {**effects[write], "faults": faults}

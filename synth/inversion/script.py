@@ -48,6 +48,14 @@ class Judgement:
         """Whether to ask which of several records is meant instead of taking one."""
         return True
 
+    def compares(self) -> bool:
+        """Whether to read all records among which the user singles one out."""
+        return True
+
+    def tells(self) -> bool:
+        """Whether to tell the user an amount before it is charged or paid."""
+        return True
+
     def checks(self) -> bool:
         """Whether to read the record after a write without an answer, before writing again."""
         return True
@@ -132,6 +140,18 @@ class _Walk:
         if case.several and self.judge.finds():
             self._say(self.words.which(case))
         return edge(node, case, True)
+
+    def _choose(self, node: Node) -> str:
+        record = self.case.domain.record
+        if self.judge.compares():
+            for other in self.case.siblings:
+                self._call(record.read_tool, {record.key: other})
+        return edge(node, self.case, True)
+
+    def _tell(self, node: Node) -> str:
+        if self.judge.tells():
+            self._say(self.words.tell(self.case))
+        return edge(node, self.case, True)
 
     def _action(self, node: Node) -> str:
         if self.judge.reads(node.spec["entity"]):

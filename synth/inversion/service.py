@@ -22,6 +22,7 @@ OTHERS = 3  # further customers, each with a main record
 STOCK = 3  # records of every further collection
 DRAWS = 50  # tries to draw records that their owner can tell apart
 # Type of an argument -> general names of such facts in envs/hearing.
+_AMOUNTS = ("How much money is that about?", "And tell me the amount first, please.", "What is the exact amount?")
 _GENERAL = {"date": ["new_date", "date"], "time": ["new_time", "time"], "address": ["new_address", "address"],
             "cents": ["amount"], "integer": ["quantity"]}  # fmt: skip
 
@@ -57,6 +58,7 @@ def features(root: Node) -> list[str]:
     kinds = {node.kind for node in tree.nodes(root)}
     needed = {
         "consent": bool(kinds & {"confirm", "review"}),
+        "tell": "tell" in kinds,
         "claims": any(node.spec.get("claim") for node in conditions.rules(root)),
         "find": "find" in kinds,
         "attempt": "attempt" in kinds,
@@ -104,13 +106,16 @@ def state(
         raise ValueError(f"{workflow.id}: no state satisfies the branch to {segments[-1][-1][0].id}")
     goals = workflow.tree.spec["count"] if workflow.tree.kind == "goals" else 1
     finds = [edge for node, edge in segments[0] if node.kind == "find"]
-    mine = goals + (finds[0] == "several" if finds else rng.randint(1, 2))
+    chosen = next((n.spec for n in tree.nodes(workflow.tree) if n.kind == "choose"), None)
+    mine = goals + (2 if chosen else finds[0] == "several" if finds else rng.randint(1, 2))
     now = draw.now(rng)
     for _ in range(DRAWS):
         found, ids = _records(spec, mine, persona, now, rng)
         for reference, value in solved.items():
             name, _, number = reference.partition("#")
             spec.put(found, ids[int(number or 0)], name, value, now)
+        if chosen:
+            _make_extreme(spec, found, ids, chosen, now, rng)
         records = {key: found[spec.record.collection][key] for key in ids}
         if speech.distinct(spec.business, records, ids, rng):
             break
@@ -121,6 +126,17 @@ def state(
         if (got := spec.values_of(found, ids[int(number or 0)], now)[name]) != value:
             raise ValueError(f"{workflow.id}: {name} is {got} in a state that was to have {value}")
     return {name: dict(sorted(rows.items())) for name, rows in found.items()}, ids[:goals], now
+
+
+def _make_extreme(
+    spec: Service, state: dict[str, dict], ids: list[str], chosen: dict[str, Any], now: str, rng: random.Random
+) -> None:
+    """Gives the first of the records the smallest, or the largest, value of an attribute. chosen: spec of the node."""
+    values = sorted(spec.values()[chosen["field"]], reverse=chosen["most"])
+    first = rng.randrange(len(values) - 1)
+    spec.put(state, ids[0], chosen["field"], values[first], now)
+    for key in ids[1:]:
+        spec.put(state, key, chosen["field"], rng.choice(values[first + 1 :]), now)
 
 
 def _records(
@@ -175,6 +191,9 @@ def user(
     }
     its = dict(zip(rows, speech.distinct(b, rows, list(rows), rng) or []))
     vague = f"my {b.nouns[0]}" if "find" in taken[0] else its[ids[0]]
+    chosen = next((n.spec for n in tree.nodes(workflow.tree) if n.kind == "choose"), None)
+    if chosen:
+        vague = _extreme(b, chosen, rng)
     said = {name: speech.spoken(write.args[name], value, now, rng) for name, value in wish.items()}
     told = [n for n in wish if given or n != action.slot]
     details = [rng.choice(write.args[name].says).format(value=said[name]) for name in told]
@@ -205,6 +224,11 @@ def user(
             for name in ("unclear", "meant", "waiting", "unknown", "asked", "ends")
         },
     }
+    if chosen:
+        found["called"] = vague
+    if "tell" in {node.kind for node in tree.nodes(workflow.tree)}:
+        if rng.random() < 0.5:
+            found["request"] += f" {rng.choice(_AMOUNTS)}"
     if taken[0].get("review") == "amended":
         other = rng.choice(spec.wishes(action, wish[action.slot], now)[:-1])
         found["amends"] = {action.slot: other}
@@ -226,6 +250,23 @@ def user(
         found["insists"] = [rng.choice(voice.insists).format(claim=claim), rng.choice(voice.pleads)]
         found["insists"] = [text[0].upper() + text[1:] for text in found["insists"]]
     return found
+
+
+def _extreme(b: Business, chosen: dict[str, Any], rng: random.Random) -> str:
+    """How a customer singles out the record with the smallest, or the largest, value. chosen: spec of the node."""
+    attribute = b.attributes[chosen["field"]]
+    words = {"cents": ("lowest", "highest"), "days_until": ("earliest", "latest")}
+    word = words.get(attribute.kind, ("smallest", "largest"))[chosen["most"]]
+    return f"the {b.nouns[0]} of mine for which {rng.choice(attribute.subjects)} is the {word}"
+
+
+def amounts(workflow: Workflow, state: dict[str, dict], user: dict[str, Any]) -> dict[str, Any]:
+    """The user script with the amounts that the customer is to be told, which follow from the state."""
+    if "tell" not in {node.kind for node in tree.nodes(workflow.tree)}:
+        return user
+    spec, action, ids = of(workflow), workflow.action, [goal["record_id"] for goal in (user, *user.get("later", ()))]
+    told = [spec.arguments(action, state, key, user["slots"], user["now"])[action.copied] for key in ids]
+    return {**user, "told": told}
 
 
 def owner_name(b: Business, owner: dict[str, Any]) -> str:

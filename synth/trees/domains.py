@@ -97,6 +97,14 @@ class Domain:
         """At most so many fields with a rule per policy text. A tiny one must stay short."""
         return 4
 
+    def tells(self, action: Action) -> bool:
+        """Whether the copied argument of an action is an amount that the user can be told."""
+        return False
+
+    def comparable(self) -> list[str]:
+        """References of numbers by which a user can single out one of several records: "the cheapest of mine"."""
+        return []
+
     def standing(self, action: Action) -> list[tuple[expr.Expr, str]]:
         """(condition, outcome where it fails) of the rules that come with an action when its tree first grows."""
         return []
@@ -373,16 +381,19 @@ def register(found: Iterable[Domain]) -> None:
 
 # Find a domain that is not in DOMAINS: name -> domain, or None. Businesses are found, and composed, when first needed.
 FINDERS: list[Callable[[str], Domain | None]] = []
+_FOUND: dict[str, Domain] = {}  # what finders have found in this process
 
 
 def find(name: str) -> Domain:
-    """The domain of a name, in DOMAINS or found by one of FINDERS and then kept. Raises KeyError if there is none."""
-    if name not in DOMAINS:
+    """The domain of a name, in DOMAINS or found by one of FINDERS. Raises KeyError if there is none."""
+    if name in DOMAINS:
+        return DOMAINS[name]
+    if name not in _FOUND:
         for finder in FINDERS:
             if (found := finder(name)) is not None:
-                DOMAINS[name] = found
+                _FOUND[name] = found
                 break
-    return DOMAINS[name]
+    return _FOUND[name]
 
 
 def exists(name: Any) -> bool:

@@ -1,6 +1,7 @@
 """A run killed anywhere and started again ends as if nothing had happened, to the bit; so do runs made in stages."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -10,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file
 
 from tests.support import small_run
+from tests.support.small_run import contents
 
 Process = subprocess.CompletedProcess
-
-# What a wall clock measures; everything else must be equal.
-TIMING = {"seconds", "wall_seconds", "tokens_per_second", "learner_tokens_per_second", "mfu", *(
-    f"{name}_seconds" for name in ("rollout", "learner", "prefill", "decode", "env"))}  # fmt: skip
 
 # Each kill strikes right before the file operation: (pattern, which match of it), in the order of a run.
 KILLS = [
@@ -72,34 +71,14 @@ def reference(start, tmp_path_factory) -> dict[str, object]:
     return contents(workdir)
 
 
-def contents(workdir: Path) -> dict[str, object]:
-    """{file: what is in it, times left out} of a workdir; checkpoints are compared by what comes of them."""
-    found = {}
-    for path in sorted(workdir.rglob("*")):
-        name = path.relative_to(workdir).as_posix()
-        if path.is_dir() or "checkpoints/" in name:
-            continue
-        if name.endswith("metrics.jsonl"):
-            found[name] = [timeless(json.loads(line)) for line in path.read_text().splitlines()]
-        elif name == "summary.json":
-            found[name] = timeless(json.loads(path.read_text()))
-        else:
-            found[name] = path.read_bytes()
-    return found
-
-
-def timeless(record: dict) -> dict:
-    """The record without what a clock measured."""
-    return {key: value for key, value in record.items() if key not in TIMING}
-
-
 def assert_same(found: dict[str, object], expected: dict[str, object]) -> None:
     """Equal file by file, naming the files that differ."""
     assert sorted(found) == sorted(expected)
     assert [name for name in expected if found[name] != expected[name]] == []
 
 
-def test_a_killed_run_ends_the_same_and_compiles_nothing_again(start, tmp_path):
+@pytest.mark.parametrize("rounds", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_killed_run_ends_the_same_and_compiles_nothing_again(start, tmp_path, rounds):
     """With a cache of its own: the resumed run compiles only what the killed one had not come to, and a run from the
     beginning nothing at all. It loads every program from the disk, the other compiled them: the results are the same.
     """
@@ -108,7 +87,8 @@ def test_a_killed_run_ends_the_same_and_compiles_nothing_again(start, tmp_path):
     def run(name: str, kill: tuple[str, int] = ("", 0)) -> tuple[Process, int, int]:
         """(process, misses, programs that it added to the cache)."""
         before = len(list(cache.rglob("*-cache")))
-        result = start(tmp_path / name, f"--config.compile_cache={cache}", kill=kill, own_cache=True)
+        flag = f"--config.compile_cache={cache}"
+        result = start(tmp_path / name, flag, kill=kill, own_cache=True, rl__rounds=rounds)
         said = re.search(r"cache: (\d+) hits, (\d+) misses", result.stdout)
         misses = int(said[2]) if said else 0
         return result, misses, len(list(cache.rglob("*-cache"))) - before
@@ -123,6 +103,33 @@ def test_a_killed_run_ends_the_same_and_compiles_nothing_again(start, tmp_path):
     expected = contents(tmp_path / "whole")
     assert_same(contents(tmp_path / "killed"), expected)
     assert sum(row["updates"] for row in expected["metrics.jsonl"]) >= 2
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_other_keys_of_speed_and_more_steps(start, tmp_path):
+    """On two devices, with other micro-batches, slots and recomputation, and for one more step: as if it had been asked
+    for that at first, but for the last bits. What was sampled before is the same to the bit."""
+    common = {"rl__rounds": 1, "rl__sft_steps": 0}
+    faster = {"rl__rows": 4, "rl__logits_chunk": 64, "model__remat": "full", "sampler__slots": 16, "mesh__fsdp": 2}
+    assert start(tmp_path / "a", "--stage=rl", **common, rl__steps=3).returncode == 0
+    assert start(tmp_path / "b", "--stage=rl", **common).returncode == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(small_run, "environment", lambda: {**os.environ, "JAX_NUM_CPU_DEVICES": "2"})
+        resumed = start(tmp_path / "b", "--stage=rl", **common, **faster, rl__steps=3)
+    told = next(line for line in resumed.stdout.splitlines() if " goes on with " in line)
+    assert told.endswith(
+        "mesh.fsdp -1 -> 2, model.remat 'none' -> 'full', rl.logits_chunk 1024 -> 64, rl.rows 2 -> 4, "
+        "sampler.slots 8 -> 16 (speed and last bits); rl.steps 2 -> 3"
+    )
+    assert resumed.returncode == 0 and "resuming at round 0, step 2" in resumed.stdout
+    first, second = (contents(tmp_path / name) for name in ("a", "b"))
+    rows = [found["metrics.jsonl"] for found in (first, second)]
+    assert rows[0][:2] == rows[1][:2] and len(rows[1]) == 3
+    assert rows[1][2]["loss"] == pytest.approx(rows[0][2]["loss"], rel=1e-3, abs=1e-5)
+    one, two = (load_file(tmp_path / name / "policy" / "model.safetensors") for name in ("a", "b"))
+    assert max(abs(one[name] - two[name]).max() for name in one) < 1e-3
+    refused = start(tmp_path / "b", "--stage=rl", **common, rl__steps=1)
+    assert refused.returncode == 2 and "rl.steps (was 3, now 1)" in refused.stdout
 
 
 @pytest.mark.slow

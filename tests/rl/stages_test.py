@@ -88,7 +88,7 @@ def test_where_nothing_was_trained_the_initial_policy_is_taken_and_named(base, t
 
 
 def test_a_checkpoint_comes_before_the_exported_policy(base, tmp_path, served, capsys):
-    config = config_of(base, tmp_path, "rl")
+    config = config_of(base, tmp_path, "rl", rl__rows=8)
     run = flywheel.Flywheel(config, tmp_path)
     run.save()
     export(base, tmp_path / "policy")

@@ -5,8 +5,9 @@ As a program, it is main.py with that judge, and with a kill built in:
     python tests/support/small_run.py PATTERN COUNT --config=... --workdir=... [--stage=...]
 
 sends SIGKILL to itself right before the COUNT-th file operation that matches PATTERN (a regular expression for
-"operation (arguments)", for example "os.rename .*summary"); COUNT 0 runs to the end. A run that ends says last how
-many programs it took from the compilation cache and how many it compiled: "cache: HITS hits, MISSES misses".
+"operation (arguments)", for example "os.rename .*summary"); COUNT 0 runs to the end. SMALL_RUN_SIGNAL in the
+environment is the number of another signal. A run that ends says last how many operations matched, how many programs it
+took from the compilation cache, and how many it compiled: "operations: COUNT", "cache: HITS hits, MISSES misses".
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ ARCHITECTURE = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
     "num_key_value_heads": 1, "head_dim": 16,
 }  # fmt: skip
+# What a wall clock measures; everything else must be equal.
+TIMING = {"seconds", "wall_seconds", "tokens_per_second", "learner_tokens_per_second", "mfu", *(
+    f"{name}_seconds" for name in ("rollout", "learner", "prefill", "decode", "env"))}  # fmt: skip
 KEYS = {
     "model.init": "random",
     "synth.domains": "orders",
@@ -98,26 +102,47 @@ def coin(play: Callable[..., list]) -> Callable[..., list]:
     return run
 
 
-def _kill_at(pattern: str, count: int) -> None:
-    """Installs the kill."""
-    seen = 0
+def contents(workdir: Path) -> dict[str, object]:
+    """{file: what is in it, times left out} of a workdir; checkpoints are compared by what comes of them."""
+    found: dict[str, object] = {}
+    for path in sorted(workdir.rglob("*")):
+        name = path.relative_to(workdir).as_posix()
+        if path.is_dir() or "checkpoints/" in name:
+            continue
+        if name.endswith("metrics.jsonl"):
+            found[name] = [timeless(json.loads(line)) for line in path.read_text().splitlines()]
+        elif name == "summary.json":
+            found[name] = timeless(json.loads(path.read_text()))
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+def timeless(record: dict) -> dict:
+    """The record without what a clock measured."""
+    return {key: value for key, value in record.items() if key not in TIMING}
+
+
+def _kill_at(pattern: str, count: int, number: int) -> collections.Counter:
+    """Installs the kill by signal `number`; returns what counts the operations."""
+    operations: collections.Counter = collections.Counter()
 
     def hook(event: str, args: tuple) -> None:
-        nonlocal seen
         if event in ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "shutil.rmtree"):
             if re.search(pattern, f"{event} {args}"):
-                seen += 1
-                if seen == count:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                operations["seen"] += 1
+                if operations["seen"] == count:
+                    os.kill(os.getpid(), number)
 
     sys.addaudithook(hook)
+    return operations
 
 
 def _count_compilations() -> collections.Counter:
     """Counts what the compilation cache has and has not, from now on, by the last word of JAX's name for the event."""
     import jax
 
-    counts = collections.Counter()
+    counts: collections.Counter = collections.Counter()
     jax.monitoring.register_event_listener(lambda event, **_: counts.update([event.rpartition("/")[-1]]))
     return counts
 
@@ -125,13 +150,18 @@ def _count_compilations() -> collections.Counter:
 if __name__ == "__main__":
     sys.path.insert(0, str(REPOSITORY))
     import main
+    from rl import endings
     from rl.rollouts import rollout
 
     counts = _count_compilations()
+    rollout.Rollouts.run = coin(rollout.Rollouts.run)  # type: ignore[method-assign]
+    operations = _kill_at(sys.argv[1], int(sys.argv[2]), int(os.environ.get("SMALL_RUN_SIGNAL", signal.SIGKILL)))
 
-    rollout.Rollouts.run = coin(rollout.Rollouts.run)
-    if sys.argv[2] != "0":
-        _kill_at(sys.argv[1], int(sys.argv[2]))
-    status = main.main(sys.argv[3:])
-    print(f"cache: {counts['cache_hits']} hits, {counts['cache_misses']} misses")
-    sys.exit(status)
+    def work() -> int:
+        """main.py's work, and the last lines."""
+        status = main.main(sys.argv[3:])
+        print(f"operations: {operations['seen']}")
+        print(f"cache: {counts['cache_hits']} hits, {counts['cache_misses']} misses")
+        return status
+
+    endings.leave("main.py", work)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -123,3 +124,50 @@ def test_errors_name_the_fault(tmp_path):
         dataset.read(tmp_path / "d", "test")
     with pytest.raises(FileExistsError, match="already exists"):
         dataset.write(tmp_path / "d", splits())
+
+
+def _first(directory: Path, pattern: str) -> Path:
+    return next(directory.glob(pattern))
+
+
+def _cut(file: Path, share: float) -> None:
+    os.truncate(file, int(file.stat().st_size * share))
+
+
+DAMAGE = {
+    "a shard cut": lambda d: _cut(_first(d, "*train*"), 0.5),
+    "a shard emptied": lambda d: _cut(_first(d, "*train*"), 0),
+    "a shard gone": lambda d: _first(d, "*train*").unlink(),
+    "a bit flipped": lambda d: _flip(_first(d, "*train*")),
+    "another split's shard": lambda d: shutil.copy(_first(d, "*heldout*"), _first(d, "*train*")),
+    "the description emptied": lambda d: _cut(d / "dataset_info.json", 0),
+    "the description of something else": lambda d: (d / "dataset_info.json").write_text("[]"),
+    "the features gone": lambda d: (d / "features.json").unlink(),
+    "all emptied": lambda d: [_cut(file, 0) for file in d.iterdir()],
+    "all gone": lambda d: [file.unlink() for file in d.iterdir()],
+}
+
+
+def _flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_damaged_dataset_is_named_with_what_to_do(tmp_path, what):
+    path = dataset.write(tmp_path / "round_1", splits())
+    DAMAGE[what](path)
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        dataset.read_round(tmp_path, 1, "train")
+    text = str(error.value)
+    assert str(path) in text and "; put back a copy, or move the folder away" in text and "\n" not in text
+
+
+def test_a_dataset_of_another_round_is_named(tmp_path):
+    dataset.write(tmp_path / "round_1", splits())
+    assert len(dataset.read_round(tmp_path, 1, "train")) == 24
+    (tmp_path / "round_1").rename(tmp_path / "round_3")
+    assert len(dataset.read_round(tmp_path, 3, "train", agentic_from=2)) == 24
+    with pytest.raises(ValueError, match=r"round_3: .*\(its tasks are of round 1, expected 3\); put back a copy"):
+        dataset.read_round(tmp_path, 3, "train")

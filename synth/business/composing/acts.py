@@ -20,6 +20,7 @@ _TOTALS = {
     "refund": "refunded_cents=refunded amount, credited_cents=credited amount, paid_back_cents=amount paid back",
     "fee": "billed_cents=billed amount, charged_cents=amount charged so far, extras_cents=sum of extras",
 }
+_KITS = 2  # different things, at most, that customers are asked beside the slots, so that the record stays small
 _METHODS = ("payment_method_id", "payment_method", "method_to_charge", "billing_method", "paying_method")
 # A detail that begins so is added to the wish, which therefore must not name the detail already.
 _JOINED = ("at", "by", "for", "from", "in", "into", "on", "to", "until", "with")
@@ -151,11 +152,18 @@ def _amount(d: Draft, money: Data, formula: Data, taken: set[str]) -> str:
     return free[0] if free else "amount_cents"
 
 
-def _further(d: Draft, spec: Data, setting: Setting) -> tuple[str, Data, str]:
-    """(name, argument, path) of something else that only the customer knows, for which the record gets a field."""
-    suited = [
-        k for k in spec.get("also", ("proof", "colleague", "pay")) if k != "pay" or spec["money"]["use"] != "refund"
-    ]
+def _further(d: Draft, spec: Data, setting: Setting) -> tuple[str, Data, str] | None:
+    """(name, argument, path) of something else that only the customer knows, for which the record gets a field.
+
+    None where the record has as many of these as it may have, and none of them suits the action.
+    """
+    suited = list(spec.get("also", ("proof", "colleague", "pay")))
+    if spec["money"]["use"] == "refund" and "pay" in suited:
+        suited.remove("pay")
+    if len(setting.kits) == _KITS:
+        suited = [key for key in suited if key in setting.kits]
+    if not suited:
+        return None
     key = d.rng.choice(suited)
     kit = elements.part("actions")["also"][key]
     if key not in setting.kits:

@@ -101,7 +101,8 @@ class Draft:
         label = re.sub(r"^(number|date|day|amount|length|end) of (the )?", "", label)
         stem = english.snake(re.sub(r" in (percent|minutes|days|months|weeks)$", "", label))
         taken = {name.partition(".")[2] for name in self.attributes} | set(_RESERVED)
-        names = (f"{stem}{self.end}", f"{stem}_{also}", f"{stem}_on_file", f"{stem}_2")
+        end = "" if stem.endswith((self.end, self.end[:-1])) else self.end
+        names = (f"{stem}{end}", f"{stem}_{also}", f"{stem}_on_file", f"{stem}_2")
         return f"{kind}.{next(name for name in names if name not in taken)}"
 
     def attribute(self, kind: str, fact: Fact) -> None:

@@ -6,6 +6,7 @@ A fact is an entry of parts/*.json: one field of a record, in several namings, f
 - "from", "to": for integers and dates; "share": for amounts, as a part of the trade's price;
 - "hold": lists of values, one of which is drawn, that records have at reset; "offer": value -> how it is said, for what
   customers may want instead, so that a write always changes something;
+- "said": how the values of "hold" are said, where that is not clear from the value;
 - "told": for flags, instead of "names": [name, clause for yes, clause for no], one of which is drawn;
 - "good": which way a standing rule usually goes.
 """
@@ -84,14 +85,15 @@ def cents(share: list[float], price: int, rng: random.Random) -> Data:
 
 
 def fact(spec: Data, words: dict[str, str], price: int, taken: set[str], rng: random.Random) -> Fact:
-    """Draws a fact; its name is added to `taken`. Raises ValueError if all of its names are taken."""
+    """Draws a fact; its name and label are added to `taken`. Raises ValueError if all of its names are taken."""
     told = {name: (yes, no) for name, yes, no in spec.get("told", ())}
     choices = [(name, name) for name in told] or english.options(spec["names"], words)
     rng.shuffle(choices)
-    name, label = next((choice for choice in choices if choice[0] not in taken), ("", ""))
-    if not name:
+    free = [(name, label) for name, label in choices if not {name, f"label {label}"} & taken]
+    if not free:
         raise ValueError(f"{spec['key']}: all of {[n for n, _ in choices]} are taken")
-    taken.add(name)
+    name, label = free[0]
+    taken |= {name, f"label {label}"}
     kind, offer = spec["type"], {}
     field: Data = {"type": kind}
     if kind == "cents":
@@ -163,8 +165,9 @@ def attribute(fact: Fact, kind: str, bare: bool, used: set[str], rng: random.Ran
         return found | {"kind": "flag", "told": {"yes": yes, "no": no}, "subjects": [f"the mark {fact.label}"]}
     found["subjects"] = subjects(fact.label, kind, bare, used, rng)
     if fact.field["type"] in ("enum", "text"):
-        values = fact.field["values"]
-        return found | {"kind": "word", "values": values, "told": {v: v.replace("_", " ") for v in values}}
+        values, said = fact.field["values"], fact.spec.get("said", {})
+        told = {value: said.get(value, value.replace("_", " ")) for value in values}
+        return found | {"kind": "word", "values": values, "told": told}
     kinds = {
         "cents": "cents",
         "integer": "number",

@@ -69,10 +69,11 @@ def _shared(d: Draft) -> list[Data]:
     """Facts that records of every archetype may have, in the words of the trade."""
     option, places = english.snake(d.cast["option"]), d.trade["places"]
     offered = {english.snake(name): name for name in d.cast["offer"]}
+    held = {english.snake(name): name for name in d.cast["hold"]}
     low, high = d.cast["range"]
     return [
         {"key": "option", "type": "enum", "names": f"{option}={d.cast['option']}, current_{option}={d.cast['option']}",
-         "hold": [[english.snake(name) for name in d.cast["hold"]]], "offer": offered},
+         "hold": [list(held)], "said": held, "offer": offered},
         {"key": "units", "type": "integer", "names": "{units}=number of {units}, {unit}_count, number_of_{units}",
          "from": low, "to": high},
         {"key": "place", "type": "enum", "names": "{place}, place={place}, {place}_name={place}, at={place}",
@@ -178,7 +179,7 @@ def attributes(d: Draft, p: Plan) -> None:
     for key in p.read:
         d.attribute(d.record, p.facts[key])
     if d.rng.random() < 0.75 or len(p.read) + len(p.in_terms) // 2 < 7:
-        name, label = p.lines["list"], f"number of {d.words['lines']}"
+        name, label = p.lines["list"], f"number of listed {d.words['lines']}"
         d.attribute(d.record, Fact("lines", name, label, p.lines["field"], {}, name))
     if len(p.in_terms) == 2:
         term = d.fill(d.rng.choice(d.archetype["terms"]))

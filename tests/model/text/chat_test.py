@@ -152,6 +152,15 @@ def test_increment_without_messages_is_the_generation_prompt():
     assert TINY.decode(CHAT.increment([])) == "\n<|im_start|>assistant\n"
 
 
+@pytest.mark.parametrize("text", ["\ud800", "a\udfffb"])
+def test_text_without_utf8_is_refused(text):
+    """The tokenizer would raise TypeError, which a server answers as its own fault."""
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        CHAT.prompt([{"role": "user", "content": text}])
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        CHAT.increment([{"role": "tool", "content": text, "tool_call_id": "call_0_0"}])
+
+
 def test_content_may_be_none():
     call = {"id": "call_0_0", "type": "function", "function": {"name": "end", "arguments": "{}"}}
     for message in ({"content": None, "tool_calls": [call]}, {"tool_calls": [call]}, {"content": None}):

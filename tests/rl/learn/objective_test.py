@@ -193,3 +193,21 @@ def test_masters_keep_what_bfloat16_cannot_hold():
     moved = np.asarray(wide["w"] - rounded.master["w"])
     np.testing.assert_allclose(moved, 5e-4, rtol=1e-2)
     assert exact.master is None and int(rounded.step) == 5
+
+
+@pytest.mark.parametrize(("rate", "made"), [(1e-3, True), (1e17, True), (1e38, False)])
+def test_an_update_whose_norm_overflows_is_skipped_and_counted(rate, made):
+    """Weights of 1e38 are finite, but their logits are useless, and without a reward no update would ever follow."""
+    transformation = optimisers.make(rate)
+    state = optimisers.fresh({"w": jnp.ones((4, 4))}, transformation)
+    yes = jnp.ones((), bool)
+    for number in (1, 2):
+        state, norm, ok = optimisers.apply(state, {"w": jnp.ones((4, 4))}, yes, yes, transformation)
+        assert (bool(ok), bool(jnp.isfinite(norm)), int(state.skipped)) == (made, made, 0 if made else number)
+    assert int(state.step) == (2 if made else 0) and bool(jnp.all(state.params["w"] == 1)) == (not made)
+    optimisers.check_finite(state, 3)
+    if not made:
+        with pytest.raises(RuntimeError, match=r"2 updates in a row .* \(rl.max_skipped_updates\)"):
+            optimisers.check_finite(state, 2)
+    _, _, ok = optimisers.apply(state, {"w": jnp.ones((4, 4))}, yes, ~yes, transformation)
+    assert not ok  # not wanted, and no failure

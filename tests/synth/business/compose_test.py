@@ -11,7 +11,7 @@ from synth.business import view as views
 from synth.business.composing import elements
 from synth.business.composing import words as english
 from synth.business.schema import Business, field_at
-from synth.trees import domains, expr
+from synth.trees import domains
 
 NOW = "2026-03-12 10:20"
 SOME = [0, 1, 2, 3, *range(5, 215, 8)]  # thirty numbers, of every archetype and turn
@@ -297,4 +297,3 @@ def test_a_thousand_businesses_are_valid():
     for number in range(300, 1000):
         b = compose.compose(number)
         assert not faults(b), b.name
-    assert expr.fields({"op": "eq", "field": "a.b", "value": 1}) == ["a.b"]
