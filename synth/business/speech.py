@@ -13,11 +13,12 @@ from typing import Any
 
 from synth.business import clauses
 from synth.business.paths import get
-from synth.business.schema import Argument, Business
+from synth.business.schema import Argument, Attribute, Business
 
 _JOINING = frozenset(
     "at because by for from in into on to until with".split()
 )  # a detail that begins so is added to the wish
+_CLERKS = re.compile(r"\b(records?|recorded|entries|on file|shows|count)\b")  # how the manual speaks, and no customer
 _MONTHS = ("January February March April May June July August September October November December").split()
 
 
@@ -111,7 +112,7 @@ VOICES = (
         "cross",
         ("{name} here, and I'm not happy.", "This is the third time I'm writing.", "Look, I've no time for this.",
          "{name}. I hope this goes faster than last time."),
-        ("I want to {want}.", "I need to {want}, today.", "I've been trying to {want} for days.",
+        ("I want to {want}.", "I need to {want}, today.", "For days I've been trying to {want}.",
          "All I want is to {want}."),
         ("My {fact} is {value}, as I've told you people before.", "The {fact} is {value}, you should have it."),
         ("And please be quick.", "", "I'm waiting.", "Don't send me round in circles."),
@@ -193,15 +194,20 @@ def distinct(
     return None
 
 
+def spoken_subjects(attribute: Attribute) -> list[str]:
+    """The subjects by which a customer speaks of an attribute: those that do not sound of records, if there are any."""
+    return [s for s in attribute.subjects if not _CLERKS.search(s)] or [min(attribute.subjects, key=len)]
+
+
 def claim(b: Business, reference: str, value: Any, rng: random.Random) -> str:
     """A customer's statement that an attribute has a value."""
     attribute = b.attributes[reference]
     if attribute.numeric:
         unit = {"days_until": " days away", "days_since": " days ago"}.get(attribute.kind, "")
         told = clauses.money(value) if attribute.kind == "cents" else f"{value}{unit}"
-        return f"{rng.choice(attribute.subjects)} is {told}"
+        return f"{rng.choice(spoken_subjects(attribute))} is {told}"
     if attribute.kind == "word":  # nobody says of their own thing that its status "is set to" anything
-        return f"{rng.choice(attribute.subjects)} is {attribute.told[value]}"
+        return f"{rng.choice(spoken_subjects(attribute))} is {attribute.told[value]}"
     return clauses.say(b, {"op": "eq", "field": reference, "value": value}, rng)
 
 
