@@ -1,15 +1,19 @@
 """The customer of a business: understands plain English, tells what it knows, and consents only to what was described.
 
-What an agent's message does is recognised by envs/hearing; what the customer answers follows from its script.
+What an agent's message does is recognised by envs/hearing; what the customer answers follows from its script. Where the
+words do not tell, what the customer wants does (envs/hearing/gist.py): whoever reads all their details and "is that
+okay?" says yes. docs/businesses.md has what is decided here, and why.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
 from typing import Any
 
+from envs.hearing import gist
 from envs.hearing.lexicon import Lexicon, Verb
 from envs.hearing.recognise import Heard, Proposal, recognise
 from envs.hearing.values import mentions, values
@@ -48,7 +52,8 @@ class Customer:
     - told: amounts in cents that the customer is to be told. called: what the customer calls the record, where it is
       one of several that only the records tell apart. amended: how the customer says the value of `amends`.
     - now: the day.
-    - hears: {"verbs", "records"}, see envs/hearing. voice: {"unclear", "meant", "waiting", "unknown", "asked"}.
+    - hears: {"verbs", "records"}, see envs/hearing. voice: {"unclear", "meant", "waiting", "unknown", "asked"}, and
+      "ends", the answer to the question whether there is anything else.
     """
 
     def __init__(self, script: dict[str, Any]):
@@ -57,20 +62,21 @@ class Customer:
         self._insists = list(script.get("insists", ()))
         self._goals = [script, *script.get("later", ())]
         self._words = json.dumps(script["hears"]), json.dumps(script["knows"])
+        self._before = ""  # what the agent said last, to which "Shall I go ahead?" refers
         self.voiced = [script["record_id"], *(g["record_id"] for g in self._goals[1:] if "request" not in g)]
 
     def reply(self, text: str, settled: bool, refused: bool = False) -> tuple[str | None, list[Event]]:
         """Answers one assistant message; arguments and result as in envs.user.User.reply."""
-        heard = _heard(text, *self._words)
+        heard, text = self._hear(text)
         answers: list[str] = []
         events: list[Event] = []
         if heard.consent and not (settled and self._elsewhere(heard)):
             said, events = self._consent(heard, text)
             answers.append(said)
-        told, asked = self._told(heard)
+        told, questions = self._told(heard)
         if told:
             answers.append(self._script["voice"]["asked"].format(said=", ".join(told)))
-            events += asked
+            events += questions
         heard_amounts = [{"type": "told", "value": v} for v in self._script.get("told", ()) if _states(text, v)]
         events += heard_amounts
         if answers:
@@ -81,14 +87,68 @@ class Customer:
             self.voiced.append(goal["record_id"])
             return goal["request"], []
         if settled or self._patience == 0:
-            return None, [{"type": "user_ended"}, *heard_amounts]
+            asked_more = settled and heard.anything_else and "?" in text
+            ended = [{"type": "user_ended"}, *heard_amounts]
+            return (self._script["voice"].get("ends") if asked_more else None), ended
         if heard_amounts:  # an answer to what the customer wanted to know
             return self._script["voice"]["waiting"], heard_amounts
         self._patience -= 1
         if heard.asks:
             return self._script["voice"]["unknown"], []
-        waits = heard.smalltalk and not heard.unclear and "?" not in text
+        news = heard.smalltalk or bool(heard.done) or heard.refuses or heard.hands_over
+        waits = news and not heard.unclear and "?" not in text
         return self._script["voice"]["waiting"] if waits else self._unclear(), []
+
+    def in_own_words(self, name: str, value: Any) -> Any:
+        """The argument of a write as the customer worded it, if case, spaces and punctuation are all that differs."""
+        wanted = [self._script["slots"].get(name), self._script.get("amends", {}).get(name)]
+        return next((w for w in wanted if w is not None and _folded(w) == _folded(value)), value)
+
+    def _hear(self, text: str) -> tuple[Heard, str]:
+        """(what a message does, the text that it is about: with the message before, if it refers to that one)."""
+        heard, before = _heard(text, *self._words), self._before
+        self._before = text
+        if heard.consent and all(proposal.verb is None for proposal in heard.consent) and before:
+            if not self._complete(text) and "?" not in before:  # a question has been answered: it is over
+                joined = _heard(f"{before}\n{text}", *self._words)
+                heard, text = (joined if joined.consent else heard), f"{before}\n{text}"
+        if not heard.asks and not heard.which:
+            heard = self._by_details(heard, text)
+        return heard, text
+
+    def _complete(self, text: str) -> bool:
+        """Whether a text states every detail that the customer wants."""
+        return all(self._stated(text, name) for name in self._script["slots"])
+
+    def _stated(self, text: str, name: str) -> bool:
+        """Whether a text states a detail as the customer wants it, before or after a change."""
+        fact = self._script["knows"][name]
+        return gist.states(text, self._script["slots"][name], fact["says"], fact) or self._amended(text, name)
+
+    def _amended(self, text: str, name: str) -> bool:
+        """Whether a text states the changed value of a detail."""
+        fact, amends = self._script["knows"][name], self._script.get("amends", {})
+        return name in amends and gist.states(text, amends[name], self._script["amended"], fact)
+
+    def _by_details(self, heard: Heard, text: str) -> Heard:
+        """What a message does, where all details of the wish tell it better than the words for the action.
+
+        A message that asks for a yes and states every detail is about the wish, unless it names another action. A
+        question for something of one kind ("How much is it?") asks for the one detail of that kind.
+        """
+        asks_yes = bool(heard.consent) or heard.unclear and gist.offers(text)
+        right = any(proposal.verb == self._script["verb"] for proposal in heard.consent)
+        if asks_yes and not right and not heard.refuses and not heard.hands_over and self._complete(text):
+            others = {p.verb for p in heard.consent if p.verb is not None}
+            words = [w for v in self._script["hears"]["verbs"] if v["name"] in others for w in v["words"]]
+            if not any(gist.named(text, word) for word in words):
+                found = values(text)
+                return dataclasses.replace(heard, consent=(Proposal(self._script["verb"], found),), unclear=False)
+        if heard.unclear and "?" in text:
+            kinds = {name: self._script["knows"][name]["type"] for name in self._script["slots"]}
+            if len(asked := gist.asked(text, kinds)) == 1:
+                return dataclasses.replace(heard, asks=(asked[0],), unclear=False)
+        return heard
 
     def _unclear(self) -> str:
         return self._script["voice"]["unclear"].format(wish=self._script["wish"])
@@ -125,13 +185,11 @@ class Customer:
             return self._script["no"], "refused"
         if "amends" not in goal:
             return self._script["yes"], "accepted"
-        if all(mentions(text, value) for value in self._values(goal["amends"]).values()):
+        knows, slots = self._script["knows"], self._script["slots"]
+        before = any(gist.states(text, slots[n], knows[n]["says"], knows[n]) for n in goal["amends"])
+        if not before and all(self._amended(text, name) for name in goal["amends"]):
             return self._script["yes"], "amended"
         return f"{self._script['yes']} But make it {self._script['amended']}.", "amended"
-
-    def _values(self, slots: dict[str, Any]) -> dict[str, Any]:
-        """The values of slots; of an address the postcode."""
-        return {n: v["postcode"] if isinstance(v, dict) else v for n, v in slots.items()}
 
     def _meant(self, proposal: Proposal, text: str, alone: bool) -> list[dict[str, Any]]:
         """The goals whose records a proposal is about; [] if it is about another record.
@@ -156,17 +214,14 @@ class Customer:
 
     def _contradicts(self, text: str) -> bool:
         """Whether a text states another value for a detail, and not the one that the customer wants."""
-        amends = self._script.get("amends", {})
         named = [w for v in self._script["hears"]["verbs"] if v["name"] == self._script["verb"] for w in v["words"]]
         for name in self._script["slots"]:
             fact = self._script["knows"][name]
-            wanted = [*self._values({name: self._script["slots"][name]}).values()]
-            wanted += self._values({n: v for n, v in amends.items() if n == name}).values()
             rest = text  # a write may be named by words that are a value, too: "replace lost tickets"
             for words in named:
-                if any(mentions(words, value) for value in wanted):
+                if self._stated(words, name):
                     rest = rest.replace(words, " ")
-            if any(mentions(rest, value) for value in wanted) or mentions(rest, fact["says"]):
+            if self._stated(rest, name):
                 continue
             if any(mentions(text, value) or mentions(text, said) for value, said in fact["others"].items()):
                 return True
@@ -193,6 +248,13 @@ class Customer:
             if find := self._script.get("find"):
                 events.append({"type": "asked", "slot": find["key"]})
         return told, events
+
+
+def _folded(value: Any) -> Any:
+    """A value without what does not matter in a text."""
+    if isinstance(value, dict):
+        return {key: _folded(part) for key, part in value.items()}
+    return re.sub(r"[\W_]+", "", value.lower()) if isinstance(value, str) else value
 
 
 def _states(text: str, cents: int) -> bool:

@@ -103,10 +103,10 @@ class World:
             settled, refused = self._settled()
             answer, events = self._user.reply(message.get("content") or "", settled, refused)
             self._record(*events)
-            if answer is None:
+            if answer is None or any(event["type"] == "user_ended" for event in events):
                 self._closed_by = "user"
-                return Step([], True)
-            return Step([{"role": "user", "content": answer}], False)
+            said = [] if answer is None else [{"role": "user", "content": answer}]
+            return Step(said, self._closed_by is not None)
         results = []
         for call in calls:
             results.append({"role": "tool", "tool_call_id": call["id"], "content": self._call(call["function"])})
@@ -189,6 +189,8 @@ class World:
         answered = fault == "done" or (fault != "down" and attempt > 1)
         made = answered or fault == "lost"
         arguments = {name: value for name, value in arguments.items() if name not in effect.get("free", ())}
+        if isinstance(self._user, Customer):
+            arguments = {n: self._user.in_own_words(n, value) for n, value in arguments.items()}
         if made and "program" in effect:
             interpreter.write(effect, self.state, arguments, self.task.user["now"])
         elif made:

@@ -143,7 +143,8 @@ def with_rule(workflow: Workflow, name: str, condition: expr.Expr, otherwise: st
     _check_rule(workflow, name, entity, condition, otherwise)
     marks = {rule.mark: True} if rule.mark else {}
     guard = {"condition": condition, "otherwise": otherwise, "hidden": entity is not spec.record, **marks}
-    needed = {"record": [], "owner": [spec.owner], "link": [spec.owner, spec.link]}[rule.entity]
+    to_link = [spec.link] if spec.record_links else [spec.owner, spec.link]
+    needed = {"record": [], "owner": [spec.owner], "link": to_link}[rule.entity]
 
     def insert(rest: Node) -> Node:
         found = Node("guard", guard, (rest, tree.terminal(otherwise, condition["field"].split(".")[1])))

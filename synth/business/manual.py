@@ -57,7 +57,7 @@ _RULES = {
     ),
     "urgent": (
         "This comes before every other rule on {doing}: if {not_so}, hand over with code {code}.",
-        "Before anything else about {doing} is considered, {so} or the matter is handed over with code {code}.",
+        "One thing is looked at first about {doing}: if {not_so}, the matter is handed over with code {code}.",
         "{Doing} is never looked at further if {not_so}; hand over at once with code {code}, whatever else holds.",
     ),
 }
@@ -312,13 +312,21 @@ def _label(path: str) -> str:
 
 def _condition(condition: Condition, field: Field) -> str:
     """A condition of a defined term in words."""
-    value, label = condition.value, f"its {_label(condition.path)}"
+    value, label = condition.value, _of_record(condition.path)
     if isinstance(value, list):
-        return f"{label} is one of {', '.join(value)}"
+        *most, last = value
+        return f"{label} is {', '.join(most)}{' or ' if most else ''}{last}"
     if field.type == "flag":
         return f"{label} is marked {'true' if (value is True) == (condition.op == 'eq') else 'false'}"
     if field.type == "date" and isinstance(value, int):
         near = (condition.op == "le") == (value >= 0)
         return f"{label} is {'at most' if near else 'at least'} {abs(value)} days {'ago' if value < 0 else 'away'}"
-    told = clauses.money(value) if field.type == "cents" and isinstance(value, int) else value
+    told = clauses.money(value) if field.type == "cents" and isinstance(value, int) else str(value)
     return f"{label} is {({'eq': '', 'ne': 'not ', 'le': 'at most ', 'ge': 'at least '})[condition.op]}{told}"
+
+
+def _of_record(path: str) -> str:
+    """A field of a record in words: "workshop" -> "its workshop", "loss.party_at_fault" -> "the party at fault of its
+    loss"."""
+    *outer, last = path.split(".")
+    return f"its {_label(last)}" if not outer else f"the {_label(last)} of its {_label('.'.join(outer))}"

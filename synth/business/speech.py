@@ -13,11 +13,12 @@ from typing import Any
 
 from synth.business import clauses
 from synth.business.paths import get
-from synth.business.schema import Argument, Business
+from synth.business.schema import Argument, Attribute, Business
 
 _JOINING = frozenset(
     "at because by for from in into on to until with".split()
 )  # a detail that begins so is added to the wish
+_CLERKS = re.compile(r"\b(records?|recorded|entries|on file|shows|count)\b")  # how the manual speaks, and no customer
 _MONTHS = ("January February March April May June July August September October November December").split()
 
 
@@ -26,7 +27,7 @@ class Voice:
     """How a customer speaks. Templates are drawn from; `name` is what figures call it.
 
     openings: {name}; wishes: {want}; closings: none. details: {fact} and {value}. asked: {said}. yes, no, unclear
-    ({wish}), meant ({wish}), waiting, unknown, thanks: whole answers.
+    ({wish}), meant ({wish}), waiting, unknown, thanks: whole answers. ends: to "anything else?", where there is not.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Voice:
     more: tuple[str, ...]
     insists: tuple[str, ...]
     pleads: tuple[str, ...]
+    ends: tuple[str, ...]
 
 
 VOICES = (
@@ -65,6 +67,7 @@ VOICES = (
          "One more thing: I need to {want}, same details as before."),
         ("But {claim}.", "I'm quite sure that {claim}.", "That can't be right, {claim}."),
         ("Could you make an exception, just this once?", "Is there really nothing you can do?"),
+        ("No, that's all, thank you.", "No, that was everything. Thanks for your help.", "That's all, thanks. Bye!"),
     ),
     Voice(
         "terse",
@@ -82,6 +85,7 @@ VOICES = (
         ("Also need to {want}. Same details.", "Next: I want to {want}, same as before."),
         ("But {claim}.", "No, {claim}."),
         ("Come on, just this once.", "Just do it, please."),
+        ("No, that's it.", "Nope, thanks.", "No. Bye."),
     ),
     Voice(
         "chatty",
@@ -102,12 +106,13 @@ VOICES = (
          "And before I forget, could I {want} too, with the same details?"),
         ("Oh, but {claim}, I'm certain of it!", "That's odd, because {claim}."),
         ("Oh please, couldn't you bend the rules a tiny bit for me?", "Please, it would mean the world to me."),
+        ("No, that was all, you've been lovely! Bye-bye!", "Nothing else, thank you so much, have a great day!"),
     ),
     Voice(
         "cross",
         ("{name} here, and I'm not happy.", "This is the third time I'm writing.", "Look, I've no time for this.",
          "{name}. I hope this goes faster than last time."),
-        ("I want to {want}.", "I need to {want}, today.", "I've been trying to {want} for days.",
+        ("I want to {want}.", "I need to {want}, today.", "For days I've been trying to {want}.",
          "All I want is to {want}."),
         ("My {fact} is {value}, as I've told you people before.", "The {fact} is {value}, you should have it."),
         ("And please be quick.", "", "I'm waiting.", "Don't send me round in circles."),
@@ -121,6 +126,7 @@ VOICES = (
         ("I'm not done. I also want to {want}, same details.", "And I want to {want}, the same way."),
         ("Nonsense, {claim}.", "You're wrong, {claim}."),
         ("This is ridiculous. Just do it.", "I've been a customer for years, you can surely do this once."),
+        ("No. That was all.", "No, I've spent enough time on this. Goodbye."),
     ),
     Voice(
         "second language",
@@ -140,6 +146,7 @@ VOICES = (
         ("Also I want to {want}, please, all same as before.", "One more: I want to {want}, with same details."),
         ("But it is so that {claim}.", "Excuse me, {claim}."),
         ("Please, I ask you to make exception.", "Please help me, only one time."),
+        ("No, it is all. Thank you very much.", "No, nothing more. I thank you for the help."),
     ),
 )  # fmt: skip
 
@@ -187,13 +194,20 @@ def distinct(
     return None
 
 
+def spoken_subjects(attribute: Attribute) -> list[str]:
+    """The subjects by which a customer speaks of an attribute: those that do not sound of records, if there are any."""
+    return [s for s in attribute.subjects if not _CLERKS.search(s)] or [min(attribute.subjects, key=len)]
+
+
 def claim(b: Business, reference: str, value: Any, rng: random.Random) -> str:
     """A customer's statement that an attribute has a value."""
     attribute = b.attributes[reference]
     if attribute.numeric:
         unit = {"days_until": " days away", "days_since": " days ago"}.get(attribute.kind, "")
         told = clauses.money(value) if attribute.kind == "cents" else f"{value}{unit}"
-        return f"{rng.choice(attribute.subjects)} is {told}"
+        return f"{rng.choice(spoken_subjects(attribute))} is {told}"
+    if attribute.kind == "word":  # nobody says of their own thing that its status "is set to" anything
+        return f"{rng.choice(spoken_subjects(attribute))} is {attribute.told[value]}"
     return clauses.say(b, {"op": "eq", "field": reference, "value": value}, rng)
 
 

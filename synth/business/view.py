@@ -73,6 +73,11 @@ class Service(Domain):
         """A refusal is always logged with its record."""
         return True
 
+    @property
+    def record_links(self) -> bool:
+        """Whether it is the record, and not its owner, that holds the linked record's identifier."""
+        return self.link.key in self.fields(self.record.kind)
+
     def control(self, outcome: str) -> str:
         """The tool that carries out "decline" or "transfer"."""
         return {"decline": DECLINE, "transfer": TRANSFER}[outcome]
@@ -206,7 +211,10 @@ class Service(Domain):
         codes = {"type": "string", "enum": [*sorted(n.split(".")[1] for n in b.attributes), *REASONS]}
         reason = {**codes, "description": "Code of the rule, as in the handbook."}
         key = f"{b.record}_id"
-        about = {"reason": reason, key: {"type": "string", "description": f"The {b.nouns[0]} that it is about."}}
+        about = {
+            "reason": reason,
+            key: {"type": "string", "description": f"The {b.record.replace('_', ' ')} that it is about."},
+        }
         schemas.append(_function(DECLINE, "Log that a request was turned down, with the reason.", about, [*about]))
         effects[DECLINE] = {"kind": "control", "outcome": "decline", "key": key}
         told = {"reason": reason, "summary": {"type": "string", "description": "What the colleague should know."}}

@@ -21,8 +21,9 @@ from synth.trees.workflow import Workflow
 OTHERS = 3  # further customers, each with a main record
 STOCK = 3  # records of every further collection
 DRAWS = 50  # tries to draw records that their owner can tell apart
+_AMOUNTS = ("How much exactly will be charged or paid for it?", "And tell me first what it comes to, please.",
+            "What does it come to exactly?")  # fmt: skip
 # Type of an argument -> general names of such facts in envs/hearing.
-_AMOUNTS = ("How much money is that about?", "And tell me the amount first, please.", "What is the exact amount?")
 _GENERAL = {"date": ["new_date", "date"], "time": ["new_time", "time"], "address": ["new_address", "address"],
             "cents": ["amount"], "integer": ["quantity"]}  # fmt: skip
 
@@ -76,16 +77,12 @@ def solve(workflow: Workflow, segments: list[Branch], rng: random.Random) -> dic
     spec, values = of(workflow), conditions.values(workflow)
     wanted: list[expr.Expr] = []
     possible: dict[str, Any] = {}
-    own = {spec.record.kind, *([spec.link.kind] if _linked_by_record(spec) else [])}
+    own = {spec.record.kind, *([spec.link.kind] if spec.record_links else [])}
     for number, segment in enumerate(segments):
         for condition in conditions.constraints(workflow, segment):
             wanted.append(_renamed(condition, number, own))
         possible |= {_name(reference, number, own): choices for reference, choices in values.items()}
     return expr.solve(wanted, possible, rng)
-
-
-def _linked_by_record(spec: Service) -> bool:
-    return spec.link.key in spec.fields(spec.record.kind)
 
 
 def _name(reference: str, number: int, own: set[str]) -> str:
@@ -224,7 +221,8 @@ def user(
         "knows": _knows(spec, workflow, owner, wish, said, identity),
         "hears": hears(b),
         "voice": {
-            name: rng.choice(getattr(voice, name)) for name in ("unclear", "meant", "waiting", "unknown", "asked")
+            name: rng.choice(getattr(voice, name))
+            for name in ("unclear", "meant", "waiting", "unknown", "asked", "ends")
         },
     }
     if chosen:
@@ -260,7 +258,7 @@ def _extreme(b: Business, chosen: dict[str, Any], rng: random.Random) -> str:
     attribute = b.attributes[chosen["field"]]
     words = {"cents": ("lowest", "highest"), "days_until": ("earliest", "latest")}
     word = words.get(attribute.kind, ("smallest", "largest"))[chosen["most"]]
-    return f"the {b.nouns[0]} of mine for which {rng.choice(attribute.subjects)} is the {word}"
+    return f"the {b.nouns[0]} of mine for which {rng.choice(speech.spoken_subjects(attribute))} is the {word}"
 
 
 def amounts(workflow: Workflow, state: dict[str, dict], user: dict[str, Any]) -> dict[str, Any]:

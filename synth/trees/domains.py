@@ -114,6 +114,11 @@ class Domain:
         """Whether a refusal always says which record it is about, and not only where there are several goals."""
         return False
 
+    @property
+    def record_links(self) -> bool:
+        """Whether a record itself holds the linked record's identifier; else its owner does."""
+        return False
+
     def control(self, outcome: str) -> str:
         """The name of the tool that carries out "decline" or "transfer"."""
         return outcome
