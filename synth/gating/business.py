@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -129,7 +130,7 @@ def _customer(task: Task) -> str | None:
     user = task.user
     for name in user["slots"]:
         said = user["knows"][name]["says"]
-        if (said.lower() in user["request"].lower()) == (name in user["withheld"]):
+        if _says(user["request"], said) == (name in user["withheld"]):
             return f"the customer's request {'tells' if name in user['withheld'] else 'lacks'} {said!r}"
     ids = [key for records in task.state.values() for key in records]
     if told := [key for key in ids if key in user["request"]]:
@@ -137,6 +138,11 @@ def _customer(task: Task) -> str | None:
     if user["identity"]["given"] != (user["identity"]["value"] in user["request"]):
         return f"the customer's request must {'' if user['identity']['given'] else 'not '}say who writes"
     return None
+
+
+def _says(text: str, said: str) -> bool:
+    """Whether a text has these words, not as a part of other words: "5" is not said in "25"."""
+    return re.search(rf"(?<!\w){re.escape(said)}(?!\w)", text, re.IGNORECASE) is not None
 
 
 def is_business(task: Task) -> bool:
