@@ -67,7 +67,7 @@ class Customer:
 
     def reply(self, text: str, settled: bool, refused: bool = False) -> tuple[str | None, list[Event]]:
         """Answers one assistant message; arguments and result as in envs.user.User.reply."""
-        heard, text = self._hear(text)
+        heard, text = self._hear(text, settled)
         answers: list[str] = []
         events: list[Event] = []
         if heard.consent and not (settled and self._elsewhere(heard)):
@@ -104,7 +104,7 @@ class Customer:
         wanted = [self._script["slots"].get(name), self._script.get("amends", {}).get(name)]
         return next((w for w in wanted if w is not None and _folded(w) == _folded(value)), value)
 
-    def _hear(self, text: str) -> tuple[Heard, str]:
+    def _hear(self, text: str, settled: bool) -> tuple[Heard, str]:
         """(what a message does, the text that it is about: with the message before, if it refers to that one)."""
         heard, before = _heard(text, *self._words), self._before
         self._before = text
@@ -112,7 +112,7 @@ class Customer:
             if not self._complete(text) and "?" not in before:  # a question has been answered: it is over
                 joined = _heard(f"{before}\n{text}", *self._words)
                 heard, text = (joined if joined.consent else heard), f"{before}\n{text}"
-        if not heard.asks and not heard.which:
+        if not settled and not heard.asks and not heard.which:
             heard = self._by_details(heard, text)
         return heard, text
 
@@ -136,7 +136,7 @@ class Customer:
         A message that asks for a yes and states every detail is about the wish, unless it names another action. A
         question for something of one kind ("How much is it?") asks for the one detail of that kind.
         """
-        asks_yes = bool(heard.consent) or heard.unclear and gist.offers(text)
+        asks_yes = bool(heard.consent) or (heard.unclear or heard.anything_else) and gist.offers(text)
         right = any(proposal.verb == self._script["verb"] for proposal in heard.consent)
         if asks_yes and not right and not heard.refuses and not heard.hands_over and self._complete(text):
             others = {p.verb for p in heard.consent if p.verb is not None}

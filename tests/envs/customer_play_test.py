@@ -74,6 +74,7 @@ SUMMARY = "I'd make your lessons 72 minutes long, with a three-quarter size viol
     [
         f"{SUMMARY} Is that okay with you?",
         f"{SUMMARY} Are you happy with that?",
+        f"{SUMMARY} Is that all right with you?",  # and not: is that all?
         "Shall I change your lessons to 72 minutes each, on a three-quarter size violin?",
         "Here's what I would set up: 72-minute lessons, three-quarter size. Are you happy with that?",
     ],
