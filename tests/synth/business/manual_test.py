@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from synth.business import catalogue, clauses, manual
+from synth.business import catalogue, clauses, manual, speech
 from synth.business.view import view
 from synth.trees import domains, expr
 
@@ -108,3 +108,19 @@ def test_opposites_hold_where_the_condition_fails():
             against = clauses.opposite(condition, b.attributes[reference])
             for value in b.attributes[reference].choices:
                 assert expr.holds(condition, {reference: value}) != expr.holds(against, {reference: value})
+
+
+def test_definitions_name_a_field_within_another_as_people_do():
+    b = catalogue.find("insurance_broker")
+    said = manual.definition(b, next(name for name, a in b.attributes.items() if a.kind == "defined"))
+    assert "if the party at fault of its loss is neighbour or contractor and the excess of its amounts is" in said
+
+
+def test_customers_do_not_speak_of_records_and_entries():
+    for b in catalogue.written():
+        for name, attribute in b.attributes.items():
+            if attribute.kind != "defined" and attribute.subjects:
+                assert set(speech.spoken_subjects(attribute)) <= set(attribute.subjects)
+            if attribute.kind == "word":
+                said = speech.claim(b, name, attribute.values[0], random.Random(1))
+                assert "is set to" not in said
