@@ -8,7 +8,7 @@ import pytest
 
 from envs import world
 from synth import generate, operators, registers
-from synth.gating import gates, shape
+from synth.gating import adversaries, gates, shape
 from synth.growth import selection
 from synth.inversion.case import Case, true_branch
 from synth.task import Task
@@ -86,3 +86,17 @@ def test_malformed_tasks_are_named(change, message):
     task = made(2)[1][0]
     assert shape.fault(task) is None
     assert message in (gates.check(dataclasses.replace(task, **change(task)), world.reward) or "")
+
+
+def test_businesses_have_operators_of_their_own():
+    """Singled out by a number that only the records hold; told an amount before it is charged. Each applies once."""
+    (flow,) = workflow.roots("train", 1, registers.select("business", "cycle_repair")["train"], 0)
+    for name, kind in (("choose", "compared"), ("tell", "told_amount")):
+        operator = operators.OPERATORS[name]
+        grown = operators.expand(flow, operator, 0)
+        assert not operator.applies(grown)
+        for task in generate.of_tree(grown, ["legal", "legal"], 0):
+            assert gates.check(task, world.reward) is None
+            goals = [goal["name"] for goal in task.subgoals if goal["name"].startswith(kind)]
+            assert len(goals) == (2 if name == "choose" else 1)
+            assert adversaries.steps(task)[f"skip_{'compare' if name == 'choose' else 'tell'}"]
