@@ -30,7 +30,7 @@ class Lexicon:
     """The words of one business.
 
     facts: fact name -> the domain's own noun phrases for it; general ones of a common name are known. verbs: the
-    writes. records: nouns for the main record. told: what values are called ("my plans have changed"), in which no write
+    writes. records: nouns for the main record. told: what values are called ("my plans have changed"), where no write
     is named. When it is first used, a ValueError names a family that is not known.
     """
 

@@ -224,7 +224,7 @@ def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | N
 
 
 def _labelled(match: Match, tokens: list[tk.Token], labels: list[tuple[int, int]]) -> bool:
-    """Whether a match is part of what a fact or a record is called: "refund method", "moving job", "receipt via email"."""
+    """Whether a match is part of what a fact or a record is called: "refund method", "moving job"."""
     for start, end in labels:
         if start <= match.start and match.end <= end and match.end - match.start < end - start:
             return True
@@ -257,7 +257,7 @@ def _label(sentence: Sentence, at: int) -> bool:
 
 
 def _thing(sentence: Sentence, match: Match, objects: set[int]) -> bool:
-    """Whether a word is the thing to which something is done: "cancel booking BK-1", "the order"; or a tag: "Correct?"."""
+    """Whether a word is the thing to which something is done ("cancel booking BK-1"), or a tag ("Correct?")."""
     tokens, at = sentence.tokens, match.start
     word = tokens[at].word
     if word in ("correct", "right") and at + 1 == len(tokens) and sentence.question:
@@ -383,7 +383,7 @@ def _of_customer(left: list[str], form: str, words: list[str]) -> str:
 
 
 def rules(sentence: Sentence, begin: int) -> bool:
-    """Whether a sentence tells rules: "our policy ..."; an insurance policy and "based on our policy, you ..." are none."""
+    """Whether a sentence tells rules: "our policy ...", but not an insurance policy or "based on our policy, you ..."."""
     words = sentence.words
     if not POLICY.intersection(words):
         return False
