@@ -383,7 +383,7 @@ def _of_customer(left: list[str], form: str, words: list[str]) -> str:
 
 
 def rules(sentence: Sentence, begin: int) -> bool:
-    """Whether a sentence tells rules: "our policy ..."; not a policy that is insured, or "based on our policy, you ..."."""
+    """Whether it tells rules: "our policy ...", but not a policy that is insured, nor "based on our policy, you"."""
     words = sentence.words
     if not POLICY.intersection(words):
         return False
