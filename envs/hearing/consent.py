@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from envs.hearing import cues
-from envs.hearing.mentions import BLOCKED, DONE, LISTED, NAMED, OTHER, PENDING, PERSONS, PROPOSED, WISHED, Mention, rules
+from envs.hearing.mentions import (
+    BLOCKED,
+    DONE,
+    LISTED,
+    NAMED,
+    OTHER,
+    PENDING,
+    PERSONS,
+    PROPOSED,
+    WISHED,
+    Mention,
+    rules,
+)
 from envs.hearing.patterns import OPENERS, Match
 from envs.hearing.tokens import Sentence, stem
 from envs.hearing.verbs import OPPOSITES
@@ -24,6 +36,7 @@ _YOU = frozenset("you me us".split())
 _RULES = frozenset("policy policies terms".split())
 _SELF = frozenset("i we me".split())
 _LEAVE = frozenset("consent confirmation approval ok yes permission confirm agreement consent go".split())
+_TAKING = frozenset("have take get grab know note".split())
 _KEEPING = frozenset("keep leave".split())
 _STAYING = frozenset("stays stay remains continues remain".split())
 _SAME = frozenset("active as on where unchanged open running in untouched".split())
@@ -102,7 +115,9 @@ def _contradicted(mention: Mention, sentences: list[Sentence]) -> bool:
         for at, word in enumerate(words):
             after = words[at + 1 : at + 5]
             if word in _KEEPING and after[:1] and after[0] in ("it", "them", "that") and _SAME.intersection(after[1:3]):
-                if after[1:3] not in (["at", "the"], ["for", "the"]) and not {"or", "not"}.intersection(words[at - 2 : at]):
+                if after[1:3] not in (["at", "the"], ["for", "the"]) and not {"or", "not"}.intersection(
+                    words[at - 2 : at]
+                ):
                     return True
             if word in _STAYING and index == mention.sentence and at > mention.start:
                 if words[at - 1] in ("and", "it") and _SAME.intersection(after[:2]):
@@ -110,7 +125,11 @@ def _contradicted(mention: Mention, sentences: list[Sentence]) -> bool:
             if word == "keep" and words[at - 1] in ("we", "i") and index == mention.sentence:
                 if "".join(after[1:2]) in words[mention.start : at] and after[:1] == ["the"]:
                     return True
-        if index == mention.sentence and "actually" in words[mention.end :] and _NOTHING.intersection(words[mention.end :]):
+        if (
+            index == mention.sentence
+            and "actually" in words[mention.end :]
+            and _NOTHING.intersection(words[mention.end :])
+        ):
             return True
     return False
 
@@ -159,6 +178,8 @@ def _sentence(
     for match in found:
         if match.label not in ("proceed", "say", "tag") or _negated(words, match.start, match.end):
             continue
+        if match.label == "proceed" and "so" in words[max(0, match.start - 6) : match.start]:
+            continue  # "your postcode, so that I can continue"
         if match.label == "proceed" and (sentence.question or _imperative(words, match)):
             if _ends(words, match.end, 8) and not _names_fact(words, match, here):
                 _set(result, "open", index)
@@ -319,7 +340,8 @@ def _head(index: int, sentence: Sentence, here: list[Mention], match: Match, els
             return True
     if head is None and generic:
         near = (m for m in direct if at < m.start <= at + 4)  # "submit the cancellation"
-        head = next((m for m in near if words[m.start - 1] in _THE or tokens[m.start].form == "noun"), None)
+        if word not in _TAKING:  # "may I have the new date?" asks for it
+            head = next((m for m in near if words[m.start - 1] in _THE or tokens[m.start].form == "noun"), None)
         if head is None and word in ("get", "have"):  # "get it moved"
             moved = (m for m in direct if m.passive or tokens[m.start].form == "ing")
             head = next((m for m in moved if m.start <= at + 9), None)

@@ -112,7 +112,7 @@ SAY = (
     f"wait|waiting .. for your {_LEAVE}", "once you confirm|agree|approve|accept|say",
     "if you agree|accept|approve|confirm", "as soon as you confirm|agree|say|approve",
     "upon your confirmation|approval|agreement", f"with your {_LEAVE}", "when you confirm|say", "if you say so|yes",
-    f"if you {_WISH} so", "just need .. yes|ok|confirmation",
+    f"if you {_WISH} so", "just need .1 yes|ok|confirmation",
     "if that|this|it is ok|fine|good|right|alright|acceptable|correct", "if that|this|it works|suits|sounds|looks",
     "if all|everything is|looks", f"if so , {_SAY} ", f"subject to your {_LEAVE}",
     "before i|we do|proceed|go .. confirm", "thumbs up", "tick the box", "say when", f"please {_LEAVE}",
@@ -188,7 +188,8 @@ HAND_OVER = (
     "put you in touch|contact", "loop in", f"ask my|our {_TEAM} to .. call|contact|take|ring|reply",
     f"on to|onto my|our {_TEAM}",
     "taking .. over", "bring .. in on|here", f"bring in .. {_TEAM}", f"speak|talk|chat to|with .. {_TEAM}",
-    f"grab|fetch .. {_TEAM}", f"assign|allocate .. to .. {_TEAM}", f"have|get|ask .. {_TEAM} .. reach|contact|call|ring|get",
+    f"grab|fetch .. {_TEAM}", f"assign|allocate .. to .. {_TEAM}",
+    f"have|get|ask .. {_TEAM} .. reach|contact|call|ring|get",
     f"be connected|transferred|passed|redirected|routed|referred|forwarded|escalated to|over|through|with .. {_TEAM}",
     f"ticket|case|request|note .. for|with .. {_TEAM}", "create|raise|open|log|file .. ticket|escalation",
     "get .. on .. line|phone", "put|puting .. in .. line|queue", "they will get back to you",
@@ -231,7 +232,8 @@ SMALLTALK = (
     "greetings", "dear", "assist you|today", "what brings you", "what is up", "loading", "nosey", "appreciate",
     "bad luck", "poor thing", "congratulations", "team", "your assistant|agent", "i am the|your|an .. assistant",
     "bring|bringing|pull|pulling .. up", "bring|pull up", "my name is",
-    "this is .. from", "good|great|nice|excellent choice|question|point", "wonderful", "fantastic", "brilliant", "brill",
+    "this is .. from", "good|great|nice|excellent choice|question|point", "wonderful", "fantastic", "brilliant",
+    "brill",
     "super", "awesome", "excellent", "amazing", "ooh", "=sorted", "lovely to hear", "on it", "leave it with",
 )  # fmt: skip
 

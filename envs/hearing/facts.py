@@ -11,7 +11,8 @@ NOUNS: dict[str, tuple[str, ...]] = {
     ),
     "phone": (
         "phone number", "telephone number", "mobile number", "contact number", "phone", "telephone", "mobile",
-        "cell number", "cell", "daytime number", "landline", "number .. call|reach|ring|contact|text|get|catch", "best number",
+        "cell number", "cell", "daytime number", "landline", "number .. call|reach|ring|contact|text|get|catch",
+        "best number",
         "callback number", "number in case", "a number for you", "whatsapp",
     ),
     "postcode": (
@@ -96,7 +97,8 @@ NOUNS: dict[str, tuple[str, ...]] = {
     "start_date": (
         "start date", "start day", "starting date", "begin date", "first day", "beginning date", "from date",
         "date of start", "from when", "from which date|day", "start", "check in date", "arrival date",
-        "first and last day", "moving in date", "day .. start|begin|commence", "date .. start|begin|commence", "day|date .. from $",
+        "first and last day", "moving in date", "day .. start|begin|commence", "date .. start|begin|commence",
+        "day|date .. from $",
     ),
     "end_date": (
         "end date", "end day", "last day", "finish date", "until when", "till when", "finishing date", "return date",
@@ -356,7 +358,8 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "what should .. write|put .. card|tag", "what .. write", "what .. words",
     ),
     "dietary": (
-        "anyone|anybody have .. allergies|allergy|dietary", "anyone .. allergic|allergies|vegetarian|vegan|allergy", "any .. allergies|dietary|allergy",
+        "anyone|anybody have .. allergies|allergy|dietary", "anyone .. allergic|allergies|vegetarian|vegan|allergy",
+        "any .. allergies|dietary|allergy",
         "is|are .. allergic", "anything .. not eat|avoid", "whether .. allergies|dietary",
         "anything .. can not|not eat", "any food",
     ),

@@ -9,7 +9,6 @@ from envs.hearing import facts as fact_table
 from envs.hearing import verbs as verb_table
 from envs.hearing.patterns import Matcher
 
-
 Label = tuple[str | None, int, bool, bool]
 
 
@@ -31,7 +30,7 @@ class Lexicon:
     """The words of one business.
 
     facts: fact name -> the domain's own noun phrases for it; general ones of a common name are known. verbs: the
-    writes. records: nouns for the main record. told: what values are called ("my plans have changed"), in which no write
+    writes. records: nouns for the main record. told: what values are called ("my plans have changed"), where no write
     is named. When it is first used, a ValueError names a family that is not known.
     """
 
@@ -65,7 +64,9 @@ class Lexicon:
                     continue  # "reserve" stands for "book" only where nothing can be reserved
                 own += _both_ways(phrase, verb.name, rank, False)
             # "ending" alone is taken for a card's
-            ending = [f"ending the|your|this{p[3:]}" for p in map(_checked, verb.words) if p == "end" or p[:4] == "end "]
+            ending = [
+                f"ending the|your|this{p[3:]}" for p in map(_checked, verb.words) if p == "end" or p[:4] == "end "
+            ]
             for phrase in (*map(_checked, verb.words), *apart, *derived, *ending):
                 own += _both_ways(phrase, verb.name, rank, True)
         other = [
@@ -120,7 +121,9 @@ def _numbers(phrases: tuple[str, ...]) -> list[str]:
     """Other ways to say "order number": "order no", "number of the order", "what number has your order"."""
     things = [phrase.removesuffix(" number") for phrase in phrases if phrase.endswith(" number") and ".." not in phrase]
     things = [thing for thing in things if " " not in thing and thing not in ("reference", "contact", "house", "card")]
-    return [pattern for thing in things for pattern in (f"{thing} no|id|ref|digits", f"number of|on|for|has .. {thing}")]
+    return [
+        pattern for thing in things for pattern in (f"{thing} no|id|ref|digits", f"number of|on|for|has .. {thing}")
+    ]
 
 
 def _general(name: str) -> str:

@@ -72,6 +72,7 @@ _MAKING = frozenset(
     "start give create lodge open schedule request approve authorise grant do book initiate trigger confirm "
     "finalise enter".split()
 )
+_TAKING = frozenset("take have get know need".split())
 _ON_FILE = frozenset(tk.stem(w)[0] for w in "register record save store associate link list".split())
 _THAT = (["that", "is"], ["that", "would"])
 _THINGS = frozenset(
@@ -87,7 +88,9 @@ _BASED = frozenset("based per under according following as in".split())
 _OURS = frozenset("our company store shop refund cancellation return exchange the house under per general this".split())
 _RULE = frozenset("policy policies terms rule rules guidelines regulations".split())
 _RULED = frozenset("under per to in by with of , and".split())
-_RULING = frozenset("says say state allow require allows requires states is does permits forbids that on for only".split())
+_RULING = frozenset(
+    "says say state allow require allows requires states is does permits forbids that on for only".split()
+)
 PERSONS = frozenset(
     "neighbour neighbor colleague boss friend landlord tenant wife husband partner brother sister mother father cousin "
     "roommate flatmate customer client mate".split()
@@ -178,7 +181,15 @@ def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | N
     labels += [(m.start, m.end) for m in lexicon.record_nouns.find(tokens) if m.end - m.start > 1]
     objects = {i for m in lexicon.record_nouns.find(tokens) for i in range(m.start, m.end)}
     ranked = [(_weight(m, tokens, objects), m) for m in matches if m.label[0] != ""]
-    ranked.sort(key=lambda r: (r[1].label[0] is None, -r[0], tokens[r[1].start].kind != "word", r[1].end - r[1].start, r[1].label[1]))
+    ranked.sort(
+        key=lambda r: (
+            r[1].label[0] is None,
+            -r[0],
+            tokens[r[1].start].kind != "word",
+            r[1].end - r[1].start,
+            r[1].label[1],
+        )
+    )
     taken: list[tuple[int, int, int, str | None, int]] = []
     for _, match in ranked:
         sure = match.label[3] and match.weight > 1
@@ -213,12 +224,14 @@ def _names(sentence: Sentence, lexicon: Lexicon) -> list[tuple[int, int, str | N
 
 
 def _labelled(match: Match, tokens: list[tk.Token], labels: list[tuple[int, int]]) -> bool:
-    """Whether a match is part of what a fact or a record is called: "refund method", "moving job", "receipt via email"."""
+    """Whether a match is part of what a fact or a record is called: "refund method", "moving job"."""
     for start, end in labels:
         if start <= match.start and match.end <= end and match.end - match.start < end - start:
             return True
         if start == match.start and not match.label[3] and all(t.form != tk.ED for t in tokens[start : match.end]):
             return True
+        if match.start < start < match.end <= end and tokens[match.start].word in _TAKING:
+            return True  # "take the end of the break"
     return False
 
 
@@ -244,7 +257,7 @@ def _label(sentence: Sentence, at: int) -> bool:
 
 
 def _thing(sentence: Sentence, match: Match, objects: set[int]) -> bool:
-    """Whether a word is the thing to which something is done: "cancel booking BK-1", "the order"; or a tag: "Correct?"."""
+    """Whether a word is the thing to which something is done ("cancel booking BK-1"), or a tag ("Correct?")."""
     tokens, at = sentence.tokens, match.start
     word = tokens[at].word
     if word in ("correct", "right") and at + 1 == len(tokens) and sentence.question:
@@ -267,7 +280,9 @@ def _without_values(sentence: Sentence) -> list[tk.Token]:
     for at, word in enumerate(words):
         if word in _QUOTE:
             if quoted >= 0:
-                found[quoted + 1 : at] = [dataclasses.replace(t, stem="#", kind="value") for t in tokens[quoted + 1 : at]]
+                found[quoted + 1 : at] = [
+                    dataclasses.replace(t, stem="#", kind="value") for t in tokens[quoted + 1 : at]
+                ]
             quoted = -1 if quoted >= 0 else at
         elif word == "(":
             opened = at
@@ -291,11 +306,21 @@ def _mode(sentence: Sentence, start: int, end: int, previous: Mention | None) ->
     while len(left) > 1 and left[0] in _OPENING:
         left = left[1:]
     lead = [w for w in left if w not in _LIGHT]
-    subordinate = (
-        bool(lead) and lead[0] in SUBORDINATE and lead[:2] not in _THAT or bool(_SUPPOSING.intersection(left))
-    )
+    if (
+        sentence.question
+        and not left
+        and len(words) <= start + 4
+        and [t.form for t in tokens[start + 1 :][:1]] == [tk.ED]
+    ):
+        if not any(t.kind in ("number", "value") for t in tokens[start:]):
+            return OTHER, False  # "refund arrived ok?"
+    subordinate = bool(lead) and lead[0] in SUBORDINATE and lead[:2] not in _THAT or bool(_SUPPOSING.intersection(left))
     if subordinate and not _waits(lead):
-        return (PENDING if lead and lead[0] == "before" and (_I.intersection(left) or form == tk.ING or words[start] == "ending") else OTHER), False
+        return (
+            PENDING
+            if lead and lead[0] == "before" and (_I.intersection(left) or form == tk.ING or words[start] == "ending")
+            else OTHER
+        ), False
     joined = previous is not None and _joined(words[previous.end : start])
     near = left[-7:]
     if NEGATION.intersection(near) and not (joined and "not" not in near):
@@ -358,7 +383,7 @@ def _of_customer(left: list[str], form: str, words: list[str]) -> str:
 
 
 def rules(sentence: Sentence, begin: int) -> bool:
-    """Whether a sentence tells rules: "our policy ..."; an insurance policy and "based on our policy, you ..." are none."""
+    """Whether it tells rules: "our policy ...", but not a policy that is insured, nor "based on our policy, you"."""
     words = sentence.words
     if not POLICY.intersection(words):
         return False
@@ -458,8 +483,11 @@ def _of_participle(
         return LISTED, True  # "Here's the plan: it is moved"
     if left[:2] == ["that", "is"] and "been" not in left or left[:3] == ["that", "would", "be"]:
         return LISTED, True  # "that's your repair moved"
-    if any(w in _RELATIVE and (w != "that" or (left[i + 1 : i + 2] or ["is"])[0] in _FINITE)
-           for i, w in enumerate(left) if i >= len(left) - 3):
+    if any(
+        w in _RELATIVE and (w != "that" or (left[i + 1 : i + 2] or ["is"])[0] in _FINITE)
+        for i, w in enumerate(left)
+        if i >= len(left) - 3
+    ):
         return OTHER, False
     if joined and previous is not None and previous.mode in (PROPOSED, WISHED) and _GET.intersection(left[-8:]):
         return PROPOSED, False

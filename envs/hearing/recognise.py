@@ -97,8 +97,10 @@ def recognise(text: str, lexicon: Lexicon) -> Heard:
         _has(found[i], "more") and not {"not", "nothing", "before"}.intersection(s.words) for i, s in enumerate(said)
     )
     bye = any(_has(found[i], "bye") for i in range(len(said)))
-    prefers = any(_has(found[i], "prefer") and not _has(found[i], "more") and not _has(found[i], "friendly")
-                  for i in range(len(said)))
+    prefers = any(
+        _has(found[i], "prefer") and not _has(found[i], "more") and not _has(found[i], "friendly")
+        for i in range(len(said))
+    )
     which = (which or offered or (prefers and not asks and not wants)) and not wants
     refuses = any(_refuses(s, found[i]) for i, s in enumerate(said))
     hands = any(_hands_over(s, found[i]) for i, s in enumerate(said))
@@ -126,7 +128,9 @@ def _meant(sentence: Sentence, found: list[Match]) -> list[Match]:
     return [
         m
         for m in found
-        if not (m.label in ("head", "say", "proceed", "tag") and words[0] in ("thank", "thanks") and not sentence.question)
+        if not (
+            m.label in ("head", "say", "proceed", "tag") and words[0] in ("thank", "thanks") and not sentence.question
+        )
         and not (m.label == "prefer" and words[m.start] in ("what", "which") and not _chosen(sentence, m))
         and (m.label != "more" or not cues.RIGHT.intersection(words[m.end : m.end + 1]) or words[m.end - 1] not in _ALL)
     ]

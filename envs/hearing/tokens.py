@@ -151,7 +151,9 @@ class Sentence:
         self.words = [token.word for token in self.tokens]
         for at, token in enumerate(self.tokens):
             if token.kind == "number" and token.stem == "#":
-                beside = self.words[max(0, at - 1) : at + 2] + (self.words[at + 2 : at + 3] if "of" in self.words else [])
+                beside = self.words[max(0, at - 1) : at + 2] + (
+                    self.words[at + 2 : at + 3] if "of" in self.words else []
+                )
                 if _DATED.fullmatch(token.word) or _MONTHS.intersection(beside):
                     token.stem = DATE
 
