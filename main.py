@@ -31,9 +31,8 @@ from ml_collections import config_dict
 from configs import changes, describe, validate
 from rl import command_line, endings
 from rl import workdir as runs
-from synth import operators, question
+from synth import operators, question, registers
 from synth.inversion import script
-from synth.trees import domains
 
 STAGES = ("flywheel", "synth", "sft", "rl", "evaluate", "compare", "serve", "plan")
 WORKDIR = "the folder of this run, for example --workdir=runs/tiny"
@@ -50,7 +49,9 @@ def parse(argv: Sequence[str]) -> Command:
     if values.stage not in STAGES:
         raise ValueError(f"--stage={values.stage}: no such stage; {command_line.did_you_mean(values.stage, STAGES)}")
     validate.validate(values.config, values.stage)
-    domains.select(values.config.synth.domains)  # wrong names fail here, before the workdir keeps them
+    registers.select(
+        values.config.synth.register, values.config.synth.domains
+    )  # wrong names fail here, before the workdir keeps them
     operators.select(values.config.synth.operators)
     if values.config.reasoning.rounds:
         check_reasoning(values.config)

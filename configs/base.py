@@ -18,6 +18,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.seed = 1
     c.model.checkpoint = "model/tiny_qwen3"
     c.model.init = "random"
+    c.synth.register = "tiny"
     c.synth.domains = "orders,hotels,clinics,banking,libraries,rentals,parcels,courses,events,utilities"
     c.synth.operators = "guard,hidden,missing,confirm"
     c.synth.train_roots = 200

@@ -31,7 +31,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
 
     c.sampler = config_dict.ConfigDict()
     c.sampler.slots = 64  # episodes decoded in parallel
-    c.sampler.context = 4096  # KV-cache length of a slot, in tokens: the prompt and all turns of an episode
+    c.sampler.context = 12288  # KV-cache length of a slot, in tokens: the prompt and all turns of an episode
     c.sampler.prefill_chunk = 128  # tokens per slot in one prefill call
     c.sampler.prefill_rows = 8  # slots in one prefill call; ignored where slots are split over devices: then all
     c.sampler.decode_steps = 8  # tokens per slot in one decode call; a turn that ends early waits for the call to end
@@ -44,7 +44,12 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.sampler.constrain_calls = False  # sample only tool calls that are valid JSON and name an existing tool
 
     c.synth = config_dict.ConfigDict()
-    c.synth.domains = "all"  # comma-separated names from synth/trees/domains.py, or "all"
+    c.synth.register = "business"  # worlds of businesses in plain English, or "tiny": the dialect of the tiny configs
+    c.synth.domains = "all"  # comma-separated names of businesses (synth/business) or, for "tiny", from
+    # synth/trees/domains.py; or "all"
+    c.synth.businesses = 200  # composed businesses beside the written ones, if domains is "all"
+    c.synth.unseen_share = 0.2  # share of the businesses that no training task is from; held-out tasks are from these
+    # and from as many others, and summary.json has the pass rate of both
     c.synth.train_roots = 64  # round-0 workflows for training; all training tasks descend from them
     c.synth.heldout_roots = 48  # round-0 workflows for evaluation; all held-out tasks descend from them
     c.synth.operators = "all"  # operators that may grow trees: comma-separated names from synth/operators.py, or "all"
@@ -55,13 +60,13 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     # A quota below an even share counts as an even share
     c.synth.domain_quota = 0.25  # largest share of a round's expansions in one domain; else as operator_quota
     c.synth.variants = 2  # tasks per tree and round, which differ in state, wording and identifiers
-    c.synth.legal_share = 0.45  # share of tasks whose right ending is the write (from round 1 on)
-    c.synth.refused_share = 0.45  # share of tasks in which a rule forbids the write. In the remaining tasks the user
+    c.synth.legal_share = 0.2  # share of tasks whose right ending is the write (from round 1 on)
+    c.synth.refused_share = 0.75  # share of tasks in which a rule forbids the write. In the remaining tasks the user
     # refuses consent or the write is never answered. 0: chance decides among all reasons not to write
     c.synth.teacher = "program"  # who words policies and proposes growth: "program" (code), "llm" (a model at
     # OPENAI_BASE_URL, key in OPENAI_API_KEY) or "replay" (the model's cached answers, without network)
     c.synth.teacher_model = ""  # the endpoint's name of the teacher model; required unless teacher is "program"
-    c.synth.teacher_domains = 0  # number of domains that the teacher adds to synth.domains
+    c.synth.teacher_domains = 0  # number of domains, or businesses, that the teacher adds to synth.domains
     c.synth.teacher_users = False  # whether the teacher also words what users say; code checks that facts stay the same
     c.synth.teacher_concurrency = 8  # most simultaneous requests to the teacher; endpoint failures lower the number
     c.synth.teacher_attempts = 5  # attempts per request; if all of them fail, the run stops
@@ -101,7 +106,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.env = config_dict.ConfigDict()
     c.env.simulator = "code"  # who plays tools and users in training: "code" or "llm" (needs rl.reward = "llm")
     c.env.model = ""  # name of the model, at OPENAI_BASE_URL, that simulates and judges; only for "llm"
-    c.env.max_turns = 16  # most assistant turns per episode; tasks whose reference solution needs more are refused
+    c.env.max_turns = 32  # most assistant turns per episode; tasks whose reference solution needs more are refused
     c.env.concurrency = 0  # most environments open at a time; 0: no limit
     c.env.timeout = 0.0  # seconds an environment may take to answer; 0: no limit, so that runs are reproducible
     c.env.retries = 0  # times an episode is played again from its start after its environment failed
@@ -157,7 +162,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.rl.share_prefix = False  # pack a group's common prompt once per row. Not with sliding windows; on TPU it does
     # without the attention kernel
     c.rl.replay_share = 0.25  # share of each step's tasks drawn from earlier rounds
-    c.rl.row_length = 4096  # tokens per packed row, at least sampler.context
+    c.rl.row_length = 12288  # tokens per packed row, at least sampler.context
     c.rl.rows = 8  # rows per micro-batch, over all devices
     c.rl.logits_chunk = 1024  # tokens of a row whose logits are in memory at a time; 0: all of them
     c.rl.router_coef = 0.0  # weight of the load-balancing loss of a mixture of experts

@@ -18,8 +18,8 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.model.dtype = "bfloat16"
     c.model.remat = "full"
     c.sampler.slots = 64
-    c.sampler.context = 4096
-    c.rl.row_length = 4096
+    c.sampler.context = 12288
+    c.rl.row_length = 12288
     c.rl.rows = 4
     c.plan.topology = "v6e:1x1"
     return c

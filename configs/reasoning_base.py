@@ -15,6 +15,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     if arg:
         raise ValueError(f"unknown argument {arg!r}; expected none")
     c = default.get_config()
+    c.synth.register = "tiny"
     c.seed = 1
     c.model.checkpoint = "model/tiny_reasoner"  # to train it further; make starts from a folder of rl/warmstart/tiny.py
     c.reasoning.weights = "reasoning=2,search=1,data=1"

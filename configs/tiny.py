@@ -18,6 +18,7 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.model.checkpoint = "model/tiny_qwen3"
 
     # What the base was trained on (configs/base.py); it knows no other domains and no other operators' branches.
+    c.synth.register = "tiny"
     c.synth.domains = "orders,hotels,clinics,banking,libraries,rentals,parcels,courses,events,utilities"
     c.synth.operators = "guard,hidden,missing,confirm"
     c.synth.selection = "even"

@@ -47,6 +47,9 @@ RULES: dict[str, Rule] = {
     "sampler.top_k": _at_least(0),
     "sampler.min_p": _BELOW_ONE,
     **{f"synth.{key}": _at_least(1) for key in ("train_roots", "heldout_roots", "variants", "rounds", "processes")},
+    "synth.register": _one_of("business", "tiny"),
+    "synth.businesses": _at_least(0),
+    "synth.unseen_share": _BELOW_ONE,
     "synth.selection": _one_of("failures", "even", "random", "resample"),
     "synth.runner": _one_of("local", "beam"),
     "synth.teacher": _one_of("program", "llm", "replay"),
@@ -227,6 +230,12 @@ def _check_relations(values: dict[str, Any]) -> None:
         context = values[f"{section}.context"] or values["sampler.context"]
         for key in ("sampler.prefill_chunk", f"{section}.max_new_tokens"):
             _require(context >= values[key], f"{section}.context", f">= {key} = {values[key]}", context)
+    if values["synth.register"] == "business":
+        off: dict[str, Any] = {"synth.teacher_users": False}
+        if values["rl.sft_flywheel"] != "reasoning":  # whose drills are not about domains
+            off |= {"rl.sft_drill_steps": 0, "rl.sft_comparison_steps": 0, "rl.sft_drill_share": 0.0}
+        for key, value in off.items():
+            _require(values[key] == value, key, f"{value!r} with synth.register = 'business'", values[key])
     if values["reasoning.rounds"]:
         _require(values["synth.rounds"] == 1, "synth.rounds", "1 with rounds of reasoning", values["synth.rounds"])
     if values["synth.runner"] == "beam":

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from envs.base import Actor, Env, Message, Score
-from synth.inversion import script
+from synth.inversion import dialect, script
 
 MAX_TURNS = 24  # most assistant turns of a scripted episode
 
@@ -19,7 +19,7 @@ def scripted(steps: Sequence[script.Step]) -> Actor:
     async def act(messages: list[Message]) -> Message:
         nonlocal turn
         del messages  # a script ignores the conversation
-        step = remaining.pop(0) if remaining else {"say": script.CLOSINGS["write"]}
+        step = remaining.pop(0) if remaining else {"say": dialect.TINY.closings["write"]}
         turn += 1
         return to_message(step, turn - 1)
 

@@ -21,7 +21,6 @@ over all of them.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import math
@@ -30,16 +29,18 @@ from typing import Any
 
 from envs import actors, tools
 from envs.base import Actor, Message, Score, Step
+from envs.customer import Customer
 from envs.user import User
-from synth import generate, operators
+from synth import generate, operators, registers
+from synth.business import interpreter
 from synth.gating import gates
 from synth.growth import selection
 from synth.inversion import script
 from synth.task import Task
-from synth.trees import domains, workflow
+from synth.trees import workflow
 
 Event = dict[str, Any]
-INFORMING = ("read", "found", "asked", "confirm")  # events that can inform a decision
+INFORMING = ("read", "found", "asked", "told", "confirm")  # events that can inform a decision
 DECISIONS = ("write", "decline", "transfer")
 
 
@@ -63,6 +64,8 @@ def state_delta(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list
         old, new = before.get(collection, {}), after.get(collection, {})
         for record_id in sorted(set(old) | set(new)):
             first, last = old.get(record_id, {}), new.get(record_id, {})
+            if first is last:  # most records are never written to
+                continue
             for field in sorted(set(first) | set(last)):
                 if first.get(field) != last.get(field):
                     delta[f"{collection}/{record_id}/{field}"] = [first.get(field), last.get(field)]
@@ -77,8 +80,9 @@ class World:
         self.tools = task.tools
         self.events: list[Event] = []
         self._turn = 0
-        self.state = copy.deepcopy(task.state)
-        self._user = User(task.user)
+        # Records are shared with the task until a write replaces them by changed copies.
+        self.state = {name: dict(records) for name, records in task.state.items()}
+        self._user = Customer(task.user) if "hears" in task.user else User(task.user)
         self._validators = tools.validators(task.tools)
         self._closed_by: str | None = None
 
@@ -99,10 +103,10 @@ class World:
             settled, refused = self._settled()
             answer, events = self._user.reply(message.get("content") or "", settled, refused)
             self._record(*events)
-            if answer is None:
+            if answer is None or any(event["type"] == "user_ended" for event in events):
                 self._closed_by = "user"
-                return Step([], True)
-            return Step([{"role": "user", "content": answer}], False)
+            said = [] if answer is None else [{"role": "user", "content": answer}]
+            return Step(said, self._closed_by is not None)
         results = []
         for call in calls:
             results.append({"role": "tool", "tool_call_id": call["id"], "content": self._call(call["function"])})
@@ -137,12 +141,14 @@ class World:
             return json.dumps({"error": error})
         effect = self.task.effects[name]
         if effect["kind"] == "control":
-            about = [i for name, i in arguments.items() if name != "reason"]  # which of several goals
+            about = [i for name, i in arguments.items() if name not in ("reason", "summary")]  # which record
             event = {"type": effect["outcome"], "reason": arguments["reason"]}
             self._record({**event, "id": about[-1]} if about else event)
             if effect["outcome"] == "transfer":
                 self._closed_by = "transfer"
             return json.dumps({"ok": True})
+        if effect["kind"] in ("search", "calculate"):
+            return self._service(effect, arguments)
         record_id = arguments[effect["key"]]
         if effect["kind"] == "find":
             found = [i for i, record in self.state[effect["collection"]].items() if record[effect["key"]] == record_id]
@@ -158,6 +164,19 @@ class World:
             return json.dumps(record)
         return self._write(name, effect, record_id, arguments)
 
+    def _service(self, effect: dict[str, Any], arguments: dict[str, Any]) -> str:
+        """Executes a search or a calculation of a business."""
+        try:
+            if effect["kind"] == "calculate":
+                return json.dumps({"result": interpreter.calculate(arguments["expression"])})
+            found = interpreter.search(effect, self.state, arguments)
+        except ValueError as error:
+            return json.dumps({"error": str(error)})
+        # That a customer's records were listed is recorded as in a tiny world, under the customer's identifier.
+        self._record(*({"type": "found", "id": value} for name, value in arguments.items() if name.endswith("_id")))
+        rows = self.state[effect["collection"]]
+        return json.dumps({effect["collection"]: [interpreter.shown(effect, rows[i], effect["key"]) for i in found]})
+
     def _write(self, name: str, effect: dict[str, Any], record_id: str, arguments: dict[str, Any]) -> str:
         """Executes a write. The task's faults may leave it unanswered:
 
@@ -169,9 +188,15 @@ class World:
         attempt = 1 + sum(e["type"] == "write" and e["id"] == record_id for e in self.events)
         answered = fault == "done" or (fault != "down" and attempt > 1)
         made = answered or fault == "lost"
-        if made:
-            for field, argument in effect["set"].items():
-                self.state[effect["collection"]][record_id][field] = arguments[argument]
+        arguments = {name: value for name, value in arguments.items() if name not in effect.get("free", ())}
+        if isinstance(self._user, Customer):
+            arguments = {n: self._user.in_own_words(n, value) for n, value in arguments.items()}
+        if made and "program" in effect:
+            interpreter.write(effect, self.state, arguments, self.task.user["now"])
+        elif made:
+            changed = {field: arguments[argument] for field, argument in effect["set"].items()}
+            records = self.state[effect["collection"]]
+            records[record_id] = {**records[record_id], **changed}
         event = {"type": "write", "tool": name, "args": arguments, "id": record_id}
         self._record({**event, "attempt": attempt, "answered": answered, "made": made})
         return json.dumps({"ok": True} if answered else {"error": "no answer"})
@@ -260,16 +285,16 @@ def reward(task: Task, steps: Sequence[script.Step]) -> float:
     return play_steps(task, steps)[1].reward
 
 
-def tasks(split: str, rounds: int = 3, roots: int = 24, seed: int = 0) -> list[Task]:
+def tasks(split: str, rounds: int = 3, roots: int = 24, seed: int = 0, register: str = "business") -> list[Task]:
     """Makes tasks of a split ("train" | "heldout") that pass the gates, without a workdir or policy.
 
-    roots: number of round-0 workflows. rounds: number of rounds; between them trees grow by all operators in turn, as
-    they would for a policy that fails everywhere.
-    Raises ValueError for an unknown split.
+    register: "business" (the written businesses) or "tiny". roots: number of round-0 workflows. rounds: number of
+    rounds; between them trees grow by all operators in turn, as they would for a policy that fails everywhere.
+    Raises ValueError for an unknown split or register.
     """
     if split not in ("train", "heldout"):
         raise ValueError(f"world.tasks: unknown split {split!r}, expected 'train' or 'heldout'")
-    workflows = workflow.roots(split, roots, domains.select("all"), seed)
+    workflows = workflow.roots(split, roots, registers.select(register, "all")[split], seed)
     found, seen = [], gates.Seen()
     for number in range(rounds):
         if number:

@@ -137,7 +137,7 @@ def write_round(
             found = agentic.gated_splits(config, workdir, round_number, trees, by)
         store(directory, *found)
         if round_number > config.reasoning.rounds:
-            agentic.watch_legal_share(round_number, found[1]["train"])
+            agentic.watch_legal_share(round_number, found[1]["train"], config.synth.legal_share)
         if config.synth.teacher_users:
             show.line(by.spent())
     hosts.wait(f"tasks of round {round_number}")
@@ -312,7 +312,7 @@ class Flywheel:
                 path = self.workdir / "rollouts" / f"round_{number}_heldout_{label}.jsonl"
                 rollout.write(items, path, round=number, phase=label)
             show.faults(items)
-            return pass_rates.pass_rate(tasks, items, c.bootstrap)
+            return pass_rates.pass_rate(tasks, items, c.bootstrap, agentic.unseen(self.config))
 
         result = rate(name, range(c.trials))
         if c.greedy:

@@ -13,11 +13,12 @@ from ml_collections import config_dict
 
 from envs import world
 from model.text import tokenizer
+from model.text.chat import Chat
 from rl import checkpoint, flywheel, hosts, setup
 from rl import compare as comparison
 from rl.evaluation import benchmark, scoreboard, suites
 from rl.plan import plan_search, planning
-from rl.reports import report, show
+from rl.reports import realism, report, show
 from rl.rounds import agentic, candidates
 from rl.warmstart import sft as warm_start
 from synth import dataset, operators
@@ -63,6 +64,8 @@ def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
     last = config.synth.rounds - 1
     figures = preview.figures(_tasks(config, folder), _notes(config, folder), last, world.reward)
+    beside = realism.figures((task for _, task in _tasks(config, folder)), _chat(config))
+    figures["realism"] = beside
     hosts.write_json(folder / "tasks" / "preview.json", figures)
     count = figures["tasks"]["train"]
     chosen = random.Random(config.seed).sample(range(count), min(3, count))
@@ -74,7 +77,10 @@ def synth(config: config_dict.ConfigDict, workdir: Path) -> None:
                 picture.parent.mkdir(exist_ok=True)
                 picture.write_text(drawing.svg(tree.from_dict(task.tree), task.branch))
             print(f"  drawn in {picture}")
-    print(json.dumps(figures, indent=2))
+    print(json.dumps({name: value for name, value in figures.items() if name != "realism"}, indent=2))
+    print(realism.table(beside))
+    for line in realism.off(beside):
+        print(f"not between half and twice: {line}")
     gated = figures["gates"]["proposed"]
     print(f"{gated} candidates in {seconds:.1f} s, {cpu_seconds:.1f} s of this process's CPU; in {folder / 'tasks'}")
 
@@ -99,6 +105,15 @@ def _dry_run(config: config_dict.ConfigDict, workdir: Path) -> None:
         f"{counts.prompt_tokens} prompt tokens, about {counts.completion_tokens} completion tokens, "
         f"cost {counts.cost:.2f}"
     )
+
+
+def _chat(config: config_dict.ConfigDict) -> Chat | None:
+    """The policy's chat format, or None, with a line that says why, if its tokenizer cannot be used."""
+    try:
+        return Chat(tokenizer.load(config.model.checkpoint))
+    except ValueError as error:
+        show.line(f"the tokens of prompts are not counted: {error}")
+        return None
 
 
 def _counts(tasks: Iterable[Task | Question]) -> str:

@@ -88,7 +88,16 @@ def of_tree(workflow: Workflow, wanted: Sequence[str], seed: int) -> list[Task]:
         rng = random.Random(f"{seed}/branch/{workflow.id}/{variant}")
         # First draw the outcome and reason, then a branch with them. So an ending is not more likely only because
         # several paths lead to it.
-        ending = rng.choice(sorted({tree.ending(b) for b in choices}))
-        choices = [b for b in choices if tree.ending(b) == ending]
-        found.append(invert.invert(workflow, rng.choice(choices), variant, seed))
+        endings = sorted({tree.ending(b) for b in choices})
+        while True:
+            ending = rng.choice(endings)
+            alike = [b for b in choices if tree.ending(b) == ending]
+            branch = rng.choice(alike)
+            while alike and not invert.possible(workflow, branch):
+                alike.remove(branch)
+                branch = rng.choice(alike) if alike else branch
+            if alike:
+                break
+            endings.remove(ending)
+        found.append(invert.invert(workflow, branch, variant, seed))
     return sorted(found, key=lambda t: t.id)

@@ -17,12 +17,12 @@ from synth.trees import domains, expr, tree
 from synth.trees.tree import Node
 from synth.trees.workflow import Workflow
 
-MAX_RULES = 4  # at most so many fields with a rule per policy, to keep the policy text short
+STANDING = 4  # rules with which a business's workflow begins to grow; with fewer, to cite the first one passes often
 MAX_BRANCHES = 64  # at most so many branches per tree after an operator that multiplies them
 
 PLACES = (
     "goals", "find", "read record", "urgent rule", "rule on record", "read owner", "rule on owner", "read link",
-    "rule on link", "ask", "consent", "attempt", "write",
+    "rule on link", "ask", "tell", "consent", "attempt", "write",
 )  # fmt: skip
 
 
@@ -49,7 +49,8 @@ def _guards(workflow: Workflow) -> list[Node]:
 
 
 def _used(workflow: Workflow) -> set[str]:
-    return {f for n in _guards(workflow) for f in expr.fields(n.spec["condition"])}
+    ruled = {f for n in _guards(workflow) for f in expr.fields(n.spec["condition"])}
+    return ruled | {n.spec["field"] for n in tree.nodes(workflow.tree) if n.kind == "choose"}
 
 
 def _has(workflow: Workflow, *kinds: str) -> bool:
@@ -80,7 +81,7 @@ def _place(node: Node, workflow: Workflow) -> str:
         return f"rule on {level[node.spec['condition']['field'].split('.')[0]]}"
     if node.kind == "terminal":
         return "write" if node.spec["outcome"] == "write" else "exit"
-    return {"confirm": "consent", "review": "consent"}.get(node.kind, node.kind)
+    return {"confirm": "consent", "review": "consent", "choose": "find"}.get(node.kind, node.kind)
 
 
 def _insert(workflow: Workflow, place: str, make: Callable[[Node], Node]) -> Node:
@@ -142,7 +143,8 @@ def with_rule(workflow: Workflow, name: str, condition: expr.Expr, otherwise: st
     _check_rule(workflow, name, entity, condition, otherwise)
     marks = {rule.mark: True} if rule.mark else {}
     guard = {"condition": condition, "otherwise": otherwise, "hidden": entity is not spec.record, **marks}
-    needed = {"record": [], "owner": [spec.owner], "link": [spec.owner, spec.link]}[rule.entity]
+    to_link = [spec.link] if spec.record_links else [spec.owner, spec.link]
+    needed = {"record": [], "owner": [spec.owner], "link": to_link}[rule.entity]
 
     def insert(rest: Node) -> Node:
         found = Node("guard", guard, (rest, tree.terminal(otherwise, condition["field"].split(".")[1])))
@@ -186,7 +188,7 @@ def _rule(name: str) -> Callable[[Workflow, random.Random], Node]:
 
 def _free(workflow: Workflow, entity: domains.Entity) -> bool:
     used = _used(workflow)
-    return len(used) < MAX_RULES and any(f"{entity.kind}.{f}" not in used for f in entity.fields)
+    return len(used) < workflow.spec.most_rules and any(f"{entity.kind}.{f}" not in used for f in entity.fields)
 
 
 def _excusable(workflow: Workflow) -> list[expr.Expr]:
@@ -264,6 +266,21 @@ def _ambiguous(workflow: Workflow, rng: random.Random) -> Node:
     return Node("find", {"entity": workflow.spec.record.kind}, (workflow.tree, workflow.tree))
 
 
+def _tell(workflow: Workflow, rng: random.Random) -> Node:
+    del rng  # nothing to draw: the action determines the amount
+    return _insert(workflow, "tell", lambda rest: Node("tell", {}, (rest,)))
+
+
+def _choosable(workflow: Workflow) -> list[str]:
+    """The numbers by which the user may single out the record: those that no rule is about."""
+    return [field for field in workflow.spec.comparable() if field not in _used(workflow)]
+
+
+def _choose(workflow: Workflow, rng: random.Random) -> Node:
+    spec = {"field": rng.choice(_choosable(workflow)), "most": rng.random() < 0.5}
+    return Node("choose", spec, (workflow.tree,))
+
+
 def _several(count: int, together: bool) -> Callable[[Workflow, random.Random], Node]:
     return lambda workflow, rng: Node("goals", {"count": count, "together": together}, (workflow.tree,))
 
@@ -273,7 +290,7 @@ def _single(workflow: Workflow) -> bool:
 
     Nor may the user amend the request when asked for consent.
     """
-    plain = not _has(workflow, "goals", "find", "review") and not _marked(workflow, "claim")
+    plain = not _has(workflow, "goals", "find", "choose", "review") and not _marked(workflow, "claim")
     return plain and len(tree.branches(workflow.tree)) <= MAX_BRANCHES // 4
 
 
@@ -293,7 +310,7 @@ OPERATORS: dict[str, Operator] = {
                  _confirm),
         # A guard on a number, whose states lie at its limit or right beside it.
         Operator("boundary", ("guard",), ("missed_guard", "refused_too_much"),
-                 lambda w: len(_used(w)) < MAX_RULES and bool(candidates(w, "boundary")),
+                 lambda w: len(_used(w)) < w.spec.most_rules and bool(candidates(w, "boundary")),
                  _rule("boundary")),
         # Escalation: a rule that is checked before all others and, if it fails, hands over to a person.
         Operator("escalate", ("guard",), ("missed_guard", "wrong_refusal"),
@@ -316,7 +333,13 @@ OPERATORS: dict[str, Operator] = {
                  lambda w: not _has(w, "attempt") and len(tree.branches(w.tree)) <= MAX_BRANCHES // 4, _transient),
         # Ambiguity: the user only says whose record it is, and that owner may have two.
         Operator("ambiguous", ("action", "find"), ("wrong_record", "skipped"),
-                 lambda w: not _has(w, "find", "goals") and _roomy(w), _ambiguous),
+                 lambda w: not _has(w, "find", "choose", "goals") and _roomy(w), _ambiguous),
+        # Comparison: the user singles out one of several records by a number that only the records hold.
+        Operator("choose", ("choose", "action"), ("wrong_record", "skipped"),
+                 lambda w: not _has(w, "find", "choose", "goals") and bool(_choosable(w)), _choose),
+        # An amount, which follows from the records, that the user must be told before the write.
+        Operator("tell", ("tell", "terminal"), ("skipped", "invented_argument"),
+                 lambda w: not _has(w, "tell") and w.spec.tells(w.action), _tell),
         # Multi-intent: two records in one request, of which one may be legal and the other not.
         Operator("multi", ("terminal",), ("quit", "wrong_record", "refused_too_much"), _single, _several(2, True)),
         # Long horizon: the user makes further requests one by one, each once the one before is settled.
@@ -346,4 +369,22 @@ def expand(workflow: Workflow, operator: Operator, seed: int) -> Workflow:
     if not operator.applies(workflow):
         raise ValueError(f"operator {operator.name} does not apply to {workflow.id}")
     rng = random.Random(f"{seed}/{workflow.id}/{operator.name}")
+    if len(tree.branches(workflow.tree)) == 1:
+        workflow = _with_standing(workflow)
     return workflow.grown(operator.apply(workflow, rng), operator.name)
+
+
+def _with_standing(workflow: Workflow) -> Workflow:
+    """The workflow with the standing rules on its action, which come with the first growth of a linear tree."""
+    for condition, otherwise in workflow.spec.standing(workflow.action):
+        kind = condition["field"].split(".")[0]
+        name = {workflow.spec.record.kind: "guard", workflow.spec.owner.kind: "hidden"}.get(kind, "hop")
+        if condition["field"] not in _used(workflow):
+            grown = with_rule(workflow, name, condition, otherwise)
+            workflow = dataclasses.replace(workflow, tree=tree.number(grown))
+    rng = random.Random(f"standing/{workflow.root}")
+    while workflow.spec.standing(workflow.action) and len(_used(workflow)) < STANDING:
+        condition = candidates(workflow, "guard", rng)[0]
+        grown = with_rule(workflow, "guard", condition, rng.choice(RULES["guard"].otherwise))
+        workflow = dataclasses.replace(workflow, tree=tree.number(grown))
+    return workflow

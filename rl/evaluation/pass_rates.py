@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,26 +42,32 @@ def clustered_interval(by_root: Mapping[str, Sequence[float]], resamples: int, s
     return {"mean": float(sums.sum() / counts.sum()), "low": float(low), "high": float(high)}
 
 
-def pass_rate(tasks: Sequence[Task | Question], trajectories: Sequence[Trajectory], resamples: int) -> dict[str, Any]:
+def pass_rate(
+    tasks: Sequence[Task | Question],
+    trajectories: Sequence[Trajectory],
+    resamples: int,
+    unseen: Collection[str] = (),
+) -> dict[str, Any]:
     """The pass rate of trajectories of `tasks`: an Interval with the further keys "episodes", "faults", "reward_mean".
 
     "faults" counts the episodes whose infrastructure failed (reward None); these are excluded from everything else. If
     tasks are questions, "worlds" has an Interval for every world with an episode that did not fail, with the keys
-    "episodes" and "faults", too.
+    "episodes" and "faults", too. If there are `unseen` domains, it has one for these and one for all others.
 
-    resamples: see `clustered_interval`. Raises ValueError, with the first error, if all episodes failed.
+    resamples: see `clustered_interval`. unseen: domains from which no training task is. Raises ValueError, with the
+    first error, if all episodes failed.
     """
     by_id = {task.id: task for task in tasks}
     by_root, rewards, worlds = defaultdict(list), [], defaultdict(lambda: defaultdict(list))
-    lost = Counter(by_id[item.task_id].env for item in trajectories
-                   if item.reward is None and isinstance(by_id[item.task_id], Question))  # fmt: skip
+    lost = Counter(world for item in trajectories
+                   if item.reward is None and (world := _world(by_id[item.task_id], unseen)))  # fmt: skip
     for item in trajectories:
         if item.reward is not None:
             task, passed = by_id[item.task_id], float(item.passed)
             by_root[task.root].append(passed)
             rewards.append(item.reward)
-            if isinstance(task, Question):
-                worlds[task.env][task.root].append(passed)
+            if world := _world(task, unseen):
+                worlds[world][task.root].append(passed)
     if trajectories and not rewards:
         first = trajectories[0].score.error
         raise ValueError(f"evaluate: all {len(trajectories)} episodes faulted; the first: {first}")
@@ -78,6 +84,13 @@ def pass_rate(tasks: Sequence[Task | Question], trajectories: Sequence[Trajector
             for env in sorted(worlds)
         }
     return found
+
+
+def _world(task: Task | Question, unseen: Collection[str]) -> str:
+    """What a task's pass rate is reported under, beside the rate of all tasks; "" for nothing."""
+    if isinstance(task, Question):
+        return task.env
+    return ("new businesses" if task.domain in unseen else "known businesses") if unseen else ""
 
 
 def constant_pass_rates(tasks: Sequence[Task]) -> dict[str, float]:

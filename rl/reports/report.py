@@ -100,8 +100,8 @@ def format_trajectory(record: Record) -> str:
     facts += "".join(f", {tag} {record[tag]}" for tag in ("round", "phase", "step") if tag in record)
     lines = [f"== {facts}: {record['turns']} turns, ended by {record['reason']}"]
     for message in record["messages"]:
-        lines += _format_message(message)
-    return "\n".join([*lines, *_format_score(record["score"])])
+        lines += format_message(message)
+    return "\n".join([*lines, *format_score(record["score"])])
 
 
 def format_tree(tree: Record) -> str:
@@ -227,7 +227,7 @@ def read_lines(path: Path) -> Iterator[Record]:
                 raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
 
 
-def _format_message(message: Record) -> list[str]:
+def format_message(message: Record) -> list[str]:
     """One message as lines of text. Further lines of its content are indented."""
     label = f"[{message['role']}"
     label += f" {message['tool_call_id']}]" if "tool_call_id" in message else "]"
@@ -239,7 +239,7 @@ def _format_message(message: Record) -> list[str]:
     return lines
 
 
-def _format_score(score: Record) -> list[str]:
+def format_score(score: Record) -> list[str]:
     """Lines of text on an episode's reward and the reasons for it."""
     if score["reward"] is None:
         return [f"-- no reward, infrastructure failed: {score['error']}"]

@@ -21,7 +21,7 @@ from rl import hosts
 from rl.reports import show
 from rl.rounds import candidates, clients
 from rl.trajectory import Trajectory
-from synth import dataset, operators
+from synth import dataset, operators, registers
 from synth.gating import gates, similarity
 from synth.growth import failures, selection
 from synth.growth.selection import Outcome, Selection
@@ -33,9 +33,9 @@ from synth.trees import domains, tree, workflow
 from synth.trees.workflow import Workflow
 
 SPLITS = ("train", "heldout")
-# Bounds of the share of legal tasks in a grown round's training tasks. Outside them, always refusing or always obeying
-# would be rewarded too often.
-LEGAL = (0.4, 0.6)
+# By so much the share of legal tasks in a grown round's training tasks may differ from synth.legal_share. Else always
+# refusing, or always obeying, would be rewarded more often than intended.
+LEGAL = 0.1
 PROGRAM = teacher.Program()
 
 
@@ -45,8 +45,9 @@ def make_teacher(config: config_dict.ConfigDict, workdir: Path) -> Teacher:
 
 
 def register(config: config_dict.ConfigDict, by: Teacher) -> list[domains.Domain]:
-    """Registers the domains that the teacher proposes in this process; returns them."""
-    found = by.domains(config.synth.teacher_domains)
+    """Registers the domains, or businesses, that the teacher proposes in this process; returns them."""
+    propose = by.domains if config.synth.register == "tiny" else by.businesses
+    found = propose(config.synth.teacher_domains)
     domains.register(found)
     return found
 
@@ -55,12 +56,26 @@ def first_workflows(config: config_dict.ConfigDict, by: Teacher = PROGRAM) -> di
     """split -> the trees of the flywheel's first round."""
     c = config.synth
     found = register(config, by)
-    chosen = [*domains.select(c.domains), *(domain for domain in found if c.domains != "all")]
+    chosen = registers.select(c.register, c.domains, c.businesses, c.unseen_share)
+    added = [
+        domain for domain in found if c.domains != "all" or c.register != "tiny"
+    ]  # "all" of the tiny ones has them
     counts = {"train": c.train_roots, "heldout": c.heldout_roots}
-    roots = {split: by.word(workflow.roots(split, n, chosen, config.seed)) for split, n in counts.items()}
+    roots = {
+        split: by.word(workflow.roots(split, n, [*chosen[split], *added], config.seed)) for split, n in counts.items()
+    }
     if spent := by.spent():
         show.line(spent)
     return roots
+
+
+def unseen(config: config_dict.ConfigDict) -> frozenset[str]:
+    """The names of the businesses from which no training task is."""
+    c = config.synth
+    if c.register == "tiny" or not c.unseen_share:
+        return frozenset()
+    chosen = registers.select(c.register, c.domains, c.businesses, c.unseen_share)
+    return frozenset(domain.name for domain in chosen["heldout"]) - {domain.name for domain in chosen["train"]}
 
 
 def next_workflows(
@@ -175,10 +190,10 @@ def gated_splits(
     return {split: passing(split) for split in SPLITS}, reports
 
 
-def watch_legal_share(number: int, report: Mapping[str, Any]) -> None:
-    """Prints a warning if the share of legal training tasks of a grown round is outside LEGAL. report: the training
+def watch_legal_share(number: int, report: Mapping[str, Any], wanted: float) -> None:
+    """Prints a warning if the share of legal training tasks of a grown round is far from `wanted`. report: the training
     split's gates.Report as a dict."""
-    share, (low, high) = report["legal"] / report["passed"], LEGAL
+    share, low, high = report["legal"] / report["passed"], wanted - LEGAL, wanted + LEGAL
     if not low <= share <= high:
         show.line(f"round {number}: {share:.0%} of the train tasks are legal, expected {low:.0%} to {high:.0%}")
 

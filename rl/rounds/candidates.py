@@ -78,7 +78,7 @@ def _in_processes(slots: Iterable[generate.Slot], seed: int, processes: int) -> 
     At most AHEAD trees per process are submitted ahead of the consumer, which bounds the memory.
     """
     # Spawned, not forked: a lock that one of jax's threads holds would stay locked forever in a forked child.
-    known, waiting = (list(domains.DOMAINS.values()),), collections.deque()
+    known, waiting = (_known(),), collections.deque()
     endings.start_tracker()
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin, known)
     try:
@@ -96,6 +96,11 @@ def _begin(known: Sequence[domains.Domain]) -> None:
     """Prepares a process of the pool. known: the domains."""
     endings.end_with_parent()
     domains.register(known)
+
+
+def _known() -> list[domains.Domain]:
+    """The domains that another process has to be told of. It finds written and composed businesses by their names."""
+    return list(domains.DOMAINS.values())
 
 
 def require_beam() -> None:
@@ -120,7 +125,7 @@ def _on_beam(slots: Iterable[generate.Slot], seed: int, options: str, place: Pat
     for count, part in enumerate(_parts(slots), 1):
         lines = [json.dumps({"workflow": flow.to_dict(), "wanted": wanted}) for flow, wanted in part]
         _write(place / f"trees_{count - 1}.jsonl", lines)
-    work = functools.partial(examine_part, place, seed, list(domains.DOMAINS.values()))
+    work = functools.partial(examine_part, place, seed, _known())
     with beam.Pipeline(options=PipelineOptions(options.split())) as pipeline:
         _ = pipeline | beam.Create(range(count)) | beam.Reshuffle() | beam.Map(work)
     for number in range(count):

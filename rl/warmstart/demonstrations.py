@@ -38,7 +38,7 @@ def draw_task(
         if options:
             workflow = operators.expand(workflow, rng.choice(options), rng.randrange(2**32))
     legal = rng.random() < 0.5
-    choices = tree.branches(workflow.tree)
+    choices = [b for b in tree.branches(workflow.tree) if invert.possible(workflow, b)]
     branch = rng.choice([b for b in choices if generate.is_legal(b) == legal] or choices)
     return invert.invert(workflow, branch, index, seed)
 

@@ -20,7 +20,7 @@ from model.text.chat import Chat
 from rl import trajectory
 from rl.trajectory import Trajectory
 from synth import personas
-from synth.inversion import invert, script
+from synth.inversion import dialect, invert
 from synth.trees import domains, expr
 from synth.trees.domains import Domain, Entity
 from synth.trees.workflow import Workflow
@@ -143,7 +143,7 @@ def _check(entity: Entity, condition: expr.Expr, holds: bool, rng: random.Random
     meet the condition."""
     values = [v for v in entity.fields[_field(condition)] if expr.holds(condition, {condition["field"]: v}) == holds]
     value, outcome = rng.choice(values), rng.choice(("decline", "transfer"))
-    return script.check_text(condition, value, holds, outcome), value, outcome
+    return dialect.check_text(condition, value, holds, outcome), value, outcome
 
 
 def _told(rules: str, record: dict[str, object], answers: list[str], rng: random.Random) -> Text:

@@ -22,9 +22,9 @@ from rl.learn import optimiser
 from rl.reports import show
 from rl.trajectory import Trajectory
 from rl.warmstart import demonstrations, drills, worked
-from synth import operators
+from synth import operators, registers
 from synth.inversion import script
-from synth.trees import domains, workflow
+from synth.trees import workflow
 
 METRICS = "sft_metrics.jsonl"
 FILES = ("sft_metrics[.]jsonl",)
@@ -46,7 +46,9 @@ class Demonstrations:
     def __init__(self, config: config_dict.ConfigDict, chat: setup.Chat):
         self._config, self._chat, self._seed = config.rl, chat, config.seed
         self._rates = script.parse_flaws(config.rl.sft_flaws)
-        self._domains = domains.select(config.synth.domains)
+        s = config.synth
+        split = config.rl.sft_split
+        self._domains = registers.select(s.register, s.domains, s.businesses, s.unseen_share)[split]
         self._workflows = workflow.roots(config.rl.sft_split, config.synth.train_roots, self._domains, config.seed)
         self._operators = operators.select(config.synth.operators)
 

@@ -7,6 +7,7 @@ synth does not import the executable world. Callers pass it as `reward(task, ste
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections import Counter, defaultdict
@@ -16,7 +17,7 @@ from typing import Any
 from synth import personas
 from synth.gating import adversaries, prose, shape, similarity, twin
 from synth.gating.similarity import GRAM, NEAR, Corpus, Neighbours
-from synth.inversion import invert, script
+from synth.inversion import dialect, invert, script
 from synth.inversion.case import Case, true_branch
 from synth.inversion.script import Step
 from synth.keys import Keys
@@ -92,9 +93,11 @@ def _adversaries(task: Task, reward: Reward, figures: Figures) -> str | None:
 def _mutants(task: Task, reward: Reward, figures: Figures) -> str | None:
     """The gate: every step of the oracle is needed."""
     figures["mutants"] = {"made": 0, "survived": []}
+    known = len(dialect.of(case := Case.of(task)).begin(case))
     for i, step in enumerate(task.oracle):
-        # Closing words are exempt: any other message would end the conversation as well.
-        if step.get("say") in script.CLOSINGS.values():
+        # Exempt are closing words, because any other message would end the conversation as well, and the first steps in
+        # a business: they find out who writes, without which an agent knows no identifier; the script knows them all.
+        if i < known or script.closes(step):
             continue
         figures["mutants"]["made"] += 1
         if reward(task, [*task.oracle[:i], *task.oracle[i + 1 :]]) >= 1.0:
@@ -282,9 +285,9 @@ def replay_failures(before: Sequence[Workflow], after: Sequence[Workflow], rewar
             continue
         kept = [(_steps(branch), branch) for branch in tree.branches(child.tree)]
         known = child if child.operator == SIMPLIFY else parents[child.parent]
-        for branch in tree.branches(known.tree):
+        for branch in filter(functools.partial(invert.possible, known), tree.branches(known.tree)):
             wanted = _steps(branch)
-            heirs = [b for steps, b in kept if _within(wanted, steps)]
+            heirs = [b for steps, b in kept if _within(wanted, steps) and invert.possible(child, b)]
             if not heirs:
                 found[child.id] = f"no branch contains all of the parent's branch {'-'.join(map(str, wanted))}"
             elif (got := reward(task := invert.invert(child, heirs[0], 0, seed), task.oracle)) != 1.0:

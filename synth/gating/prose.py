@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from synth.gating import similarity
+from synth.gating import business, similarity
 from synth.inversion import invert, utterances
 from synth.task import Task
 from synth.trees import tree
@@ -24,6 +24,8 @@ def fault(task: Task) -> str | None:
     Raises ValueError if the task's tree is malformed.
     """
     workflow = Workflow.of(task)
+    if business.is_business(task):
+        return business.prose(task, workflow)
     return _policy(task, workflow) or _user(task, workflow.tree)
 
 

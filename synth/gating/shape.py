@@ -16,6 +16,7 @@ import jsonschema
 import pydantic
 
 from synth import personas
+from synth.gating import business
 from synth.inversion import invert
 from synth.task import Task
 from synth.trees import domains, expr, tree
@@ -58,6 +59,41 @@ class _User(_Record):
     later: list[_Goal] = []
 
 
+class _Known(_Record):
+    """A fact that a customer knows, see envs/customer.py."""
+
+    model_config = pydantic.ConfigDict(strict=True, extra="forbid", populate_by_name=True)
+
+    words: list[str]
+    says: str
+    general: Annotated[list[str], pydantic.Field(alias="as")] = []
+    type: str = ""
+    others: dict[str, str] = {}
+
+
+class _Identity(_Record):
+    by: str
+    value: str
+    given: bool
+
+
+class _Customer(_User):
+    """The script of a business's customer, see envs/customer.py."""
+
+    slots: dict[str, Any]
+    amends: dict[str, Any] = {}
+    amended: str = ""
+    told: list[int] = []
+    called: str = ""
+    now: str
+    wish: str
+    its: dict[str, str]
+    identity: _Identity
+    knows: dict[str, _Known]
+    hears: dict[str, list[Any]]
+    voice: dict[str, str]
+
+
 class _NotIn(_Record):
     not_in: list[Any]
 
@@ -72,7 +108,7 @@ class _Subgoal(_Record):
     node: str
     weight: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
     event: _Match = {}
-    delta: dict[str, str | int] = {}
+    delta: dict[str, Any] = {}
     record: Annotated[str, pydantic.Field(alias="for")] = ""
 
     @pydantic.model_validator(mode="after")
@@ -108,11 +144,13 @@ _PARTS = {
 }
 _TYPES = {name: (kind, ...) for name, kind in {**typing.get_type_hints(Task), **_PARTS}.items()}
 _TASK = pydantic.create_model("_Task", __base__=_Record, **_TYPES)
+_BUSINESS = pydantic.create_model("_Business", __base__=_TASK, user=(_Customer, ...))
 
 
 def fault(task: Task) -> str | None:
     """The first fault of the task's data, as "schema: <field>: ..." or "tree: ..."; None if there is none."""
-    checks = (("schema", _types), ("schema", _names), ("schema", _state), ("tree", _tree), ("schema", _tools))
+    names, state = (business.names, business.state) if business.is_business(task) else (_names, _state)
+    checks = (("schema", _types), ("schema", names), ("schema", state), ("tree", _tree), ("schema", _tools))
     # Each check relies on all earlier ones having found nothing. So the search must stop at the first problem.
     return next((f"{gate}: {problem}" for gate, check in checks for problem in check(task)), None)
 
@@ -120,7 +158,7 @@ def fault(task: Task) -> str | None:
 def _types(task: Task) -> Iterator[str]:
     """Fields that are missing, unknown or of a wrong type."""
     try:
-        _TASK.model_validate(vars(task))
+        (_BUSINESS if business.is_business(task) else _TASK).model_validate(vars(task))
     except pydantic.ValidationError as error:
         for found in error.errors():
             yield f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
@@ -130,9 +168,9 @@ def _names(task: Task) -> Iterator[str]:
     """Names of splits, domains, actions and slots that do not exist."""
     if task.split not in personas.SPLITS:
         yield f"root: {task.root!r} belongs to no split, expected {', '.join(personas.SPLITS)} before the first -"
-    if task.domain not in domains.DOMAINS:
+    if not domains.exists(task.domain):
         yield f"domain: unknown {task.domain!r}"
-    actions = {action.verb: action for action in domains.DOMAINS[task.domain].actions}
+    actions = {action.verb: action for action in domains.find(task.domain).actions}
     if task.user["verb"] not in actions:
         yield f"user.verb: {task.domain} has no {task.user['verb']!r}"
     slot = actions[task.user["verb"]].slot
@@ -145,7 +183,7 @@ def _names(task: Task) -> Iterator[str]:
 
 def _state(task: Task) -> Iterator[str]:
     """Records that do not fit the domain, or that refer to records that do not exist."""
-    domain, state = domains.DOMAINS[task.domain], task.state
+    domain, state = domains.find(task.domain), task.state
     known = {entity.collection: entity for entity in domain.entities}
     needed = {domain.record.collection, domain.owner.collection}
     if not needed <= state.keys() <= known.keys():
@@ -189,12 +227,14 @@ def _tree(task: Task) -> Iterator[str]:
     except ValueError as error:
         yield str(error)
         return
-    domain, slot = domains.DOMAINS[task.domain], next(iter(task.user["slots"]))
+    domain = domains.find(task.domain)
+    slot = next(action.slot for action in domain.actions if action.verb == task.user["verb"])
     here = [entity for entity in domain.entities if entity.collection in task.state]
     values = {f"{entity.kind}.{field}": found for entity in here for field, found in entity.fields.items()}
     allowed = {
         "action": {"entity": [entity.kind for entity in here]},
         "find": {"entity": [domain.record.kind]},
+        "choose": {"field": domain.comparable(), "most": [True, False]},
         "ask": {"slot": [slot]},
         "guard": {"otherwise": ["decline", "transfer"]},
         "goals": {"count": [1 + len(task.user.get("later", ()))]},

@@ -49,7 +49,7 @@ def entities(task: Task) -> set[str]:
 
 def _records(task: Task) -> str:
     """The records in play and their owners, as JSON text."""
-    domain = domains.DOMAINS[task.domain]
+    domain = domains.find(task.domain)
     ids = [task.user["record_id"], *(goal["record_id"] for goal in task.user.get("later", ()))]
     shown = [task.state[domain.record.collection][i] for i in ids]
     shown += [task.state[domain.owner.collection][record[domain.owner.key]] for record in shown]

@@ -38,7 +38,8 @@ def twin(task: Task) -> Task | None:
 
 
 def _write_tool(task: Task) -> str:
-    return next(name for name, effect in task.effects.items() if effect["kind"] == "write")
+    case = Case.of(task)
+    return case.domain.write_tool(case.action)
 
 
 def _neighbours(task: Task, branch: Branch) -> Iterator[tuple[str, Task]]:
@@ -52,7 +53,7 @@ def _neighbours(task: Task, branch: Branch) -> Iterator[tuple[str, Task]]:
             for value in entity.fields[name]:
                 if value != goal.values[field]:
                     state = copy.deepcopy(task.state)
-                    state[entity.collection][goal.id_of(entity)][name] = value
+                    case.domain.put(state, goal.record_id, field, value, case.now)
                     yield f"{name}={value}", dataclasses.replace(task, state=state)
     yield "accepts", dataclasses.replace(task, user={**task.user, "accepts": not task.user["accepts"]})
     write = _write_tool(task)

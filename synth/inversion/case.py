@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from synth.business import catalogue  # noqa: F401 (whoever reads a task finds its business from here on)
 from synth.task import Task
 from synth.trees import domains, expr
-from synth.trees.domains import Action, Domain, Entity
+from synth.trees.domains import Action, Domain, Entity, State
 from synth.trees.tree import Branch, Node
 
 
@@ -33,6 +34,10 @@ class Case:
     insists: int  # how many times the user argues with a refusal
     later: tuple[Case, ...]  # the situations of the goals after this one, in order
     spoken: bool  # whether the user makes later requests only once the earlier ones are settled
+    state: State  # the task's state at reset
+    now: str  # the task's day, "" where nothing depends on it
+    script: dict[str, Any]  # the user script
+    slots: dict[str, Any]  # what the user wants, by argument: the choice and, in a business, further details
 
     @classmethod
     def of(cls, task: Task) -> Case:
@@ -47,7 +52,8 @@ class Case:
     @classmethod
     def _goal(cls, task: Task, goal: dict[str, Any]) -> Case:
         """The situation of one goal. `goal`: the user script itself, or an entry of its "later"."""
-        domain, user = domains.DOMAINS[task.domain], task.user
+        domain, user = domains.find(task.domain), task.user
+        now = user.get("now", "")
         action = next(a for a in domain.actions if a.verb == user["verb"])
         record = _record(task, domain.record, goal["record_id"])
         owner = _record(task, domain.owner, record[domain.owner.key])
@@ -56,8 +62,8 @@ class Case:
             action=action,
             record_id=goal["record_id"],
             owner_id=record[domain.owner.key],
-            link_id=owner.get(domain.link.key, ""),
-            values=cls.values_of(domain, task.state, goal["record_id"]),
+            link_id=(record if domain.link.key in record else owner).get(domain.link.key, ""),
+            values=domain.values_of(task.state, goal["record_id"], now),
             choice=user["slots"][action.slot],
             given=not user["withheld"],
             accepts=goal["accepts"],
@@ -67,20 +73,32 @@ class Case:
             insists=len(user.get("insists", ())),
             later=(),
             spoken=False,
+            state=task.state,
+            now=now,
+            script=user,
+            slots=user["slots"],
         )
 
-    @staticmethod
-    def values_of(domain: Domain, state: dict[str, Any], record_id: str) -> dict[str, Any]:
-        """Field reference -> value for a record, its owner and, if the owner has one, its linked record.
+    @property
+    def args(self) -> dict[str, Any]:
+        """The right arguments of the write, with the detail that the user wants at first."""
+        return self.domain.arguments(self.action, self.state, self.record_id, self.slots, self.now)
 
-        Raises KeyError if the state lacks one of these records.
-        """
-        record = state[domain.record.collection][record_id]
-        owner = state[domain.owner.collection][record[domain.owner.key]]
-        found = [(domain.record, record), (domain.owner, owner)]
-        if domain.link.key in owner:
-            found.append((domain.link, state[domain.link.collection][owner[domain.link.key]]))
-        return {f"{entity.kind}.{f}": values[f] for entity, values in found for f in entity.fields}
+    @property
+    def siblings(self) -> list[str]:
+        """The identifiers of the owner's other records."""
+        key, records = self.domain.owner.key, self.state[self.domain.record.collection]
+        return [i for i, record in records.items() if record[key] == self.owner_id and i != self.record_id]
+
+    @property
+    def wishes(self) -> list[Any]:
+        """The values of the detail that a user might want."""
+        return self.domain.wishes(self.action, self.choice, self.now)
+
+    @property
+    def guesses(self) -> list[Any]:
+        """Values that might be made up for the copied argument, the right one among them."""
+        return self.domain.guesses(self.action, self.args[self.action.copied])
 
     @property
     def goals(self) -> tuple[Case, ...]:
@@ -119,6 +137,8 @@ def edge(node: Node, case: Case, known: bool) -> str:
     choices = {
         "goals": "each",
         "find": "several" if case.several else "one",
+        "choose": "chosen",
+        "tell": "told",
         "action": "done",
         "confirm": case.answer,
         "review": case.answer,

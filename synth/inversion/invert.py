@@ -15,8 +15,10 @@ import random
 from typing import Any
 
 from synth import personas
-from synth.inversion import rubric, script
+from synth.business.view import Service
+from synth.inversion import rubric, script, service
 from synth.inversion.case import Case
+from synth.inversion.conditions import constraints, rules, values
 from synth.task import Task
 from synth.trees import domains, expr, tree
 from synth.trees.tree import Branch
@@ -37,18 +39,6 @@ _ATTEMPT = 'A change without an answer may have been made; none is made twice. A
 _GOALS = "Requests are handled in the order they were made; a transfer hands over all that is left."
 _INSIST = ("But the {claim}.", "I told you that the {claim}.", "You are wrong, the {claim}.")
 _PLEAD = ("Please, just this once.", "I beg you, I need this.", "Please, make an exception for me.")
-
-
-def rules(root: tree.Node) -> list[tree.Node]:
-    """The guard nodes in the order in which the policy states their rules.
-
-    Each rule occurs once, even if its guard stands on several paths. Rules are identified by the field they are about.
-    """
-    found: dict[str, tree.Node] = {}
-    for node in tree.nodes(root):
-        if node.kind == "guard":
-            found.setdefault(node.spec["condition"]["field"], node)
-    return list(found.values())
 
 
 def _wording(workflow: Workflow) -> tuple[str, ...]:
@@ -73,8 +63,13 @@ def rule_text(workflow: Workflow, condition: expr.Expr, outcome: str, hidden: bo
     return template.format(rule=expr.render(condition), outcome=outcome, owner=condition["field"].split(".")[0])
 
 
-def policy_text(workflow: Workflow) -> str:
-    """The policy text (standard operating procedure) of a whole tree. All trees of one root share its wording."""
+def policy_text(workflow: Workflow, now: str = "") -> str:
+    """The policy text (standard operating procedure) of a whole tree. All trees of one root share its wording.
+
+    now: the task's day and time, which a business's manual states.
+    """
+    if isinstance(workflow.spec, Service):
+        return service.policy(workflow, now)
     return "\n".join(line for line, _ in statements(workflow))
 
 
@@ -134,11 +129,26 @@ def invert(workflow: Workflow, branch: Branch, variant: int, seed: int) -> Task:
     name = f"{workflow.id}/{'+'.join(segment[-1][0].id for segment in segments)}/{variant}"
     rng = random.Random(f"{seed}/{name}")
     persona = _persona(rng, workflow.split)
-    state, ids = _state(workflow, segments, rng)
     taken = [{node.kind: edge for node, edge in segment} for segment in segments]
-    user = _user(workflow, branch, taken, state, ids, persona, rng)
+    if isinstance(workflow.spec, Service):
+        state, ids, now = service.state(workflow, segments, persona, rng)
+        user = service.user(workflow, branch, taken, state, ids, now, rng)
+    else:
+        state, ids = _state(workflow, segments, rng)
+        user = _user(workflow, branch, taken, state, ids, persona, rng)
     faults = {i: edges["attempt"] for i, edges in zip(ids, taken) if edges.get("attempt", "done") != "done"}
     return assemble(workflow, branch, name, seed, persona.name, state, user, faults)
+
+
+def possible(workflow: Workflow, branch: Branch) -> bool:
+    """Whether some state makes the branch the right one.
+
+    Always so in the tiny dialect, where each goal has an owner of its own. The goals of a business's customer cannot
+    both meet and break a rule on the customer.
+    """
+    if not isinstance(workflow.spec, Service):
+        return True
+    return service.solve(workflow, tree.segments(branch), random.Random(0)) is not None
 
 
 def _user(
@@ -186,7 +196,7 @@ def _user(
         user["request"] = persona.ask(action.verb, f"the {spec.record.kind} of {spec.owner.kind}", owner, details)
     claimed = next((node.spec["condition"] for node in rules(workflow.tree) if node.spec.get("claim")), None)
     if claimed:
-        claim = _claim(claimed, branch, Case.values_of(spec, state, ids[0]), spec.values(), rng)
+        claim = _claim(claimed, branch, spec.values_of(state, ids[0]), spec.values(), rng)
         user["request"] += f" The {claim}."
         user["insists"] = [rng.choice(_INSIST).format(claim=claim), rng.choice(_PLEAD)]
     return user
@@ -220,6 +230,9 @@ def _claim(
 def tool_specs(workflow: Workflow) -> tuple[list[dict], dict[str, dict]]:
     """(OpenAI function schemas, tool name -> effect) for a tree. A task may add "faults" to the effect of the write."""
     spec, kinds = workflow.spec, {n.kind for n in tree.nodes(workflow.tree)}
+    if isinstance(spec, Service):  # a business always has all of its tools
+        schemas, effects = spec.tools
+        return schemas, dict(effects)
     read = {n.spec["entity"] for n in tree.nodes(workflow.tree) if n.kind == "action"}
     entities = [entity.kind for entity in spec.entities if entity is spec.record or entity.kind in read]
     return domains.tool_specs(spec, workflow.action, entities, find="find" in kinds, several="goals" in kinds)
@@ -250,8 +263,11 @@ def assemble(
       ValueError: the state lacks a record in play.
     """
     schemas, effects = tool_specs(workflow)
+    if isinstance(workflow.spec, Service):
+        user = service.amounts(workflow, state, user)
     if faults:
-        effects[workflow.spec.write_tool(workflow.action)]["faults"] = faults
+        write = workflow.spec.write_tool(workflow.action)
+        effects[write] = {**effects[write], "faults": faults}
     task = Task(
         id=name,
         root=workflow.root,
@@ -263,7 +279,7 @@ def assemble(
         persona=persona,
         branch=[node.id for node, _ in branch],
         legal=set(tree.outcomes(branch)) == {"write"},
-        policy=policy_text(workflow),
+        policy=policy_text(workflow, user.get("now", "")),
         tools=schemas,
         effects=effects,
         state=state,
@@ -282,49 +298,11 @@ def assemble(
     )
 
 
-def constraints(workflow: Workflow, segment: Branch) -> list[expr.Expr]:
-    """The conditions that one goal's records must satisfy. `segment`: the goal's path (see tree.segments).
-
-    Rules on the path hold or fail as the path says; every other rule of the policy holds. Two kinds of rules are left
-    open where the path does not reach them:
-    - exceptions;
-    - all rules after an urgent rule that fails, because no other rule can overrule it.
-    """
-    met = {node.spec["condition"]["field"] for node, _ in segment if node.kind == "guard"}
-    failing = [(node.spec["condition"]["field"], node) for node, edge in segment if edge == "fails"]
-    overruled = any(node.spec.get("urgent") for _, node in failing)
-    found = []
-    for node in rules(workflow.tree):
-        condition = node.spec["condition"]
-        if condition["field"] in dict(failing):
-            found.append(expr.negate(condition))
-        elif condition["field"] in met or not (overruled or node.spec.get("exception")):
-            found.append(condition)
-    return found
-
-
-def _values(workflow: Workflow) -> dict[str, tuple]:
-    """Field reference -> the values allowed in a solution.
-
-    The field of a boundary rule gets only two values: the nearest to the limit that meets the rule and the nearest
-    that breaks it.
-    """
-    found = workflow.spec.values()
-    for node in rules(workflow.tree):
-        condition = node.spec["condition"]
-        if node.spec.get("boundary"):
-            field, limit = condition["field"], condition["value"]
-            near = sorted(found[field], key=lambda value: abs(value - limit))
-            verdicts = {expr.holds(condition, {field: value}): value for value in reversed(near)}
-            found[field] = tuple(verdicts.values())
-    return found
-
-
 def _state(workflow: Workflow, segments: list[Branch], rng: random.Random) -> tuple[dict[str, dict], list[str]]:
     """(state, identifiers of the records in play, one per goal). Raises ValueError if no state fits the segments."""
-    spec, values, solved = workflow.spec, _values(workflow), []
+    spec, possible, solved = workflow.spec, values(workflow), []
     for segment in segments:
-        solved.append(expr.solve(constraints(workflow, segment), values, rng))
+        solved.append(expr.solve(constraints(workflow, segment), possible, rng))
         if solved[-1] is None:
             raise ValueError(f"{workflow.id}: no state satisfies the branch to {segment[-1][0].id}")
     goals = workflow.tree.spec["count"] if workflow.tree.kind == "goals" else 1

@@ -10,6 +10,7 @@ from typing import Any
 
 from synth.inversion.case import Case
 from synth.trees import tree
+from synth.trees.domains import State
 from synth.trees.tree import Branch, Node
 
 Predicate = dict[str, Any]
@@ -19,9 +20,18 @@ TRIES = {"done": 1, "failed": 2, "lost": 1, "down": 2}
 
 def subgoals(branch: Branch, case: Case) -> list[Predicate]:
     """One subgoal for each thing that the branch requires, in branch order. `case`: the situation of the first goal."""
-    several = branch[0][0].kind == "goals"
-    parts = zip(tree.segments(branch), case.goals)
-    return [goal for segment, one in parts for goal in _Rubric(segment, one, several).goals()]
+    several, before, found = branch[0][0].kind == "goals", case.state, []
+    for segment, one in zip(tree.segments(branch), case.goals):
+        rubric = _Rubric(segment, one, several, before)
+        found += rubric.goals()
+        before = rubric.state
+    # Writes of several goals may change the same field of the owner, which in the end has the value of the last one.
+    seen: set[str] = set()
+    for goal in reversed(found):
+        if "delta" in goal:
+            goal["delta"] = {path: value for path, value in goal["delta"].items() if path not in seen}
+            seen |= goal["delta"].keys()
+    return found
 
 
 def violations(branch: Branch, case: Case) -> list[Predicate]:
@@ -43,10 +53,15 @@ def violations(branch: Branch, case: Case) -> list[Predicate]:
 
 
 class _Rubric:
-    """Builds the predicates of one goal. `several`: whether the conversation has further goals."""
+    """Builds the predicates of one goal.
 
-    def __init__(self, segment: Branch, case: Case, several: bool):
+    several: whether the conversation has further goals. state: the state as the goals before this one leave it; `goals`
+    replaces it by the state that this goal leaves.
+    """
+
+    def __init__(self, segment: Branch, case: Case, several: bool, state: State | None = None):
         self.segment, self.case, self.several = segment, case, several
+        self.state = case.state if state is None else state
         self.leaf = segment[-1][0]
         self.outcome, self.reason = self.leaf.spec["outcome"], self.leaf.spec["reason"]
         self.scope = {"id": case.record_id} if several else {}
@@ -59,10 +74,9 @@ class _Rubric:
     @property
     def _args(self) -> dict[str, Any]:
         """The right arguments of the write."""
-        case, record, action = self.case, self.case.domain.record, self.case.action
+        case = self.case
         choice = case.amended if self.edges.get("review") == "amended" else case.choice
-        copied = case.values[f"{record.kind}.{action.copied}"]
-        return {record.key: case.record_id, action.copied: copied, action.slot: choice}
+        return {**case.args, case.action.slot: choice}
 
     def goals(self) -> list[Predicate]:
         """The subgoals, in branch order."""
@@ -86,6 +100,14 @@ class _Rubric:
         wanted = self.case.id_of(entity)
         self._goal(f"read_{entity.kind}", node, type="read", collection=entity.collection, id=wanted)
 
+    def _goals_choose(self, node: Node, edge: str) -> None:
+        for other in self.case.siblings:
+            record = self.case.domain.record
+            self._goal(f"compared_{other}", node, type="read", collection=record.collection, id=other)
+
+    def _goals_tell(self, node: Node, edge: str) -> None:
+        self._goal("told_amount", node, type="told", value=self._args[self.case.action.copied])
+
     def _goals_ask(self, node: Node, edge: str) -> None:
         if edge == "missing":
             self._goal(f"asked_{node.spec['slot']}", node, type="asked", slot=node.spec["slot"])
@@ -104,11 +126,19 @@ class _Rubric:
     def _goals_terminal(self, node: Node, edge: str) -> None:
         case, action = self.case, self.case.action
         if self.outcome == "write":
-            path = f"{case.domain.record.collection}/{case.record_id}/{action.verb}_"
-            delta = {path + name: self._args[name] for name in (action.copied, action.slot)}
+            after = case.domain.written(action, self.state, self._args, case.now)
+            delta = {
+                f"{collection}/{key}/{field}": value
+                for collection, records in after.items()
+                for key, record in records.items()
+                for field, value in record.items()
+                if self.state[collection][key].get(field) != value
+            }
+            self.state = self.state | {name: self.state[name] | records for name, records in after.items()}
             self._add(case.domain.write_tool(action), node, weight=2.0, delta=delta)
         elif self.outcome in ("decline", "transfer"):
-            about = self.scope if self.outcome == "decline" else {}
+            about = self.scope or ({"id": case.record_id} if case.domain.names_record else {})
+            about = about if self.outcome == "decline" else {}
             self._goal(self.outcome, node, 2.0, type=self.outcome, reason=self.reason, **about)
 
     def violations(self) -> list[Predicate]:
@@ -120,6 +150,9 @@ class _Rubric:
                 answer = "accepted" if edge == "refused" else edge
                 consent = {"type": "confirm", "answer": answer, **self.scope}
                 self._breach("write_without_consent", node, {"type": "write"}, consent)
+            elif node.kind == "tell":
+                told = {"type": "told", "value": self._args[self.case.action.copied]}
+                self._breach("write_before_telling", node, {"type": "write"}, told)
             elif node.kind == "ask" and edge == "missing":
                 self._breach("invented_argument", node, {"type": "write"}, {"type": "asked", "slot": node.spec["slot"]})
             elif node.kind == "find" and edge == "several":

@@ -12,12 +12,18 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from synth.inversion import dialect
 from synth.inversion.case import Case, edge
 from synth.task import Task
 from synth.trees import expr
 from synth.trees.tree import Node, from_dict
 
 Step = dict[str, Any]
+
+
+def closes(step: Step) -> bool:
+    """Whether a step consists of closing words."""
+    return step.get("say") in dialect.CLOSINGS and "call" not in step
 
 
 class Judgement:
@@ -42,6 +48,14 @@ class Judgement:
         """Whether to ask which of several records is meant instead of taking one."""
         return True
 
+    def compares(self) -> bool:
+        """Whether to read all records among which the user singles one out."""
+        return True
+
+    def tells(self) -> bool:
+        """Whether to tell the user an amount before it is charged or paid."""
+        return True
+
     def checks(self) -> bool:
         """Whether to read the record after a write without an answer, before writing again."""
         return True
@@ -58,7 +72,7 @@ class Judgement:
         """The reason that is given to decline or transfer where `reason` was concluded."""
         return reason
 
-    def guess(self, options: tuple) -> Any:
+    def guess(self, options: Sequence) -> Any:
         """A made-up value, one of `options`, for something that was neither looked up nor asked for."""
         return options[0]
 
@@ -67,50 +81,21 @@ class Judgement:
         return False
 
 
-def check_text(condition: expr.Expr, actual: Any, verdict: bool, otherwise: str) -> str:
-    """The reasoning that is written for one rule: what the record says, the rule, and the verdict.
-
-    Args:
-      condition: what the rule requires.
-      actual: the field's value in the record.
-      verdict: whether the agent takes the rule to hold.
-      otherwise: the outcome where it fails.
-    """
-    name = condition["field"].split(".")[1]
-    rule = f"rule {expr.render(condition)}, else {otherwise}"
-    return f'"{name}": {expr.quote(actual)}, {rule}: {"yes" if verdict else "no"}.'
-
-
-CLOSINGS = {"write": "Done.", "decline": "Sorry, declined.", "stop": "Left as it is."}
-
-
-def ask_text(slot: str) -> str:
-    """The question for a missing detail."""
-    return f'Which "{slot}"?'
-
-
-def confirm_text(case: Case) -> str:
-    """The request for consent."""
-    return f'Please confirm: {case.action.verb} {case.domain.record.kind} "{case.record_id}"?'
-
-
-def which_text(case: Case) -> str:
-    """The question which record is meant, where the user only said whose it is."""
-    return f'Which "{case.domain.record.key}" of {case.domain.owner.kind} "{case.owner_id}"?'
-
-
 def walk(root: Node, case: Case, judge: Judgement) -> list[Step]:
     """The steps of an agent that follows the tree with the given judgement, goal by goal, until a transfer."""
+    words = dialect.of(case)
+    steps: list[Step] = words.begin(case)
     if root.kind != "goals":
-        return _Walk(case, judge, case.choice if case.given else None).goal(root)
-    steps: list[Step] = []
+        return [*steps, *_Walk(case, judge, case.choice if case.given else None).goal(root)]
     choice = case.choice if case.given else None
+    read: set[str] = set()
     for number, goal in enumerate(case.goals):
-        one = _Walk(goal, judge, choice, several=True)
+        one = _Walk(goal, judge, choice, several=True, read=read)
         done = one.goal(root.child("each"))
-        last, choice = number == len(case.later) or done[-1].get("call") == "transfer", one.choice
+        handed = done[-1].get("call") == case.domain.control("transfer")
+        last, choice = number == len(case.later) or handed, one.choice
         # Several requests made in one message get closing words only once, at the end.
-        steps += done if last or case.spoken else [step for step in done if step.get("say") not in CLOSINGS.values()]
+        steps += done if last or case.spoken else [step for step in done if not closes(step)]
         if last:
             break
     return steps
@@ -120,10 +105,15 @@ class _Walk:
     """The walk for one goal.
 
     choice: the detail, None if the user has not said it. several: whether a refusal names the record it is about.
+    read: identifiers of the records that were read for earlier goals, which are not read again.
     """
 
-    def __init__(self, case: Case, judge: Judgement, choice: str | None, several: bool = False):
+    def __init__(
+        self, case: Case, judge: Judgement, choice: str | None, several: bool = False, read: set[str] | None = None
+    ):
+        self.read = set() if read is None else read
         self.case, self.judge, self.choice, self.several = case, judge, choice, several
+        self.words = dialect.of(case)
         self.steps: list[Step] = []
         self.checks: list[str] = []
         self.known: set[str] = set()
@@ -145,15 +135,31 @@ class _Walk:
 
     def _find(self, node: Node) -> str:
         case = self.case
-        self._call(case.domain.find_tool, {case.domain.owner.key: case.owner_id})
+        for step in self.words.find(case):
+            self._call(step["call"], step["args"])
         if case.several and self.judge.finds():
-            self._say(which_text(case))
+            self._say(self.words.which(case))
         return edge(node, case, True)
+
+    def _choose(self, node: Node) -> str:
+        record = self.case.domain.record
+        if self.judge.compares():
+            for other in self.case.siblings:
+                self._call(record.read_tool, {record.key: other})
+        return edge(node, self.case, True)
+
+    def _tell(self, node: Node) -> str:
+        if self.judge.tells():
+            self._say(self.words.tell(self.case))
+        return edge(node, self.case, True)
 
     def _action(self, node: Node) -> str:
         if self.judge.reads(node.spec["entity"]):
             entity = self.case.domain.entity(node.spec["entity"])
-            self._call(entity.read_tool, {entity.key: self.case.id_of(entity)})
+            wanted = self.case.id_of(entity)
+            if wanted not in self.read:
+                self._call(entity.read_tool, {entity.key: wanted})
+            self.read.add(wanted)
             self.known.add(entity.kind)
         return "done"
 
@@ -162,21 +168,20 @@ class _Walk:
         was_read = condition["field"].split(".")[0] in self.known
         verdict = self.judge.verdict(condition, expr.holds(condition, values), was_read)
         if was_read:
-            checked = check_text(condition, values[condition["field"]], verdict, node.spec["otherwise"])
-            self.checks.append(checked)
+            self.checks.append(self.words.check(self.case, condition, verdict, node.spec["otherwise"]))
         return "holds" if verdict else "fails"
 
     def _ask(self, node: Node) -> str:
         given = self.choice is not None
         if not given and self.judge.asks():
-            self._say(ask_text(node.spec["slot"]))
+            self._say(self.words.ask(self.case, node.spec["slot"]))
             self.choice = self.case.choice
         return "given" if given else "missing"
 
     def _confirm(self, node: Node) -> str:
         if not self.judge.confirms():
             return "accepted"
-        self._say(confirm_text(self.case))
+        self._say(self.words.confirm(self.case, self.choice))
         return self.case.answer
 
     def _review(self, node: Node) -> str:
@@ -191,31 +196,29 @@ class _Walk:
 
     def _finish(self, leaf: Node) -> list[Step]:
         """The steps of the outcome: the write or control call, then the closing words."""
-        case, judge = self.case, self.judge
+        case, judge, closings = self.case, self.judge, self.words.closings
         if judge.quits():
-            return [{"say": CLOSINGS["write"]}]
+            return [{"say": closings["write"]}]
         outcome = judge.outcome(leaf.spec["outcome"])
         if outcome == "stop":
-            return [{"say": CLOSINGS["stop"]}]
+            return [{"say": closings["stop"]}]
         if outcome == "write":
-            return [*(self._tries() if self.attempted else [self._write()]), {"say": CLOSINGS["write"]}]
+            return [*(self._tries() if self.attempted else [self._write()]), {"say": closings["write"]}]
         tries = self._tries() if self.attempted and case.fault == "down" else []
-        about = {case.domain.record.key: case.record_id} if self.several and outcome == "decline" else {}
+        named = self.several or case.domain.names_record
+        about = {case.domain.record.key: case.record_id} if named and outcome == "decline" else {}
         args = {"reason": judge.reason(leaf.spec["reason"]), **about}
-        call = {"call": outcome, "args": args, "say": "" if tries else " ".join(self.checks)}
+        call = {"call": case.domain.control(outcome), "args": args, "say": "" if tries else " ".join(self.checks)}
         if outcome == "transfer":
             return [*tries, call]
-        return [call, *[{"say": CLOSINGS[outcome]}] * (1 + case.insists)]
+        return [call, *[{"say": closings[outcome]}] * (1 + case.insists)]
 
     def _write(self) -> Step:
-        case, judge = self.case, self.judge
-        record, action = case.domain.record, case.action
-        if record.kind in self.known:
-            copied = case.values[f"{record.kind}.{action.copied}"]
-        else:
-            copied = judge.guess(record.fields[action.copied])
-        chosen = self.choice if self.choice is not None else judge.guess(action.choices)
-        args = {record.key: case.record_id, action.copied: copied, action.slot: chosen}
+        case, judge, action = self.case, self.judge, self.case.action
+        args = case.args
+        if case.domain.record.kind not in self.known:
+            args[action.copied] = judge.guess(case.guesses)
+        args[action.slot] = self.choice if self.choice is not None else judge.guess(case.wishes)
         return {"call": case.domain.write_tool(action), "args": args, "say": " ".join(self.checks)}
 
     def _tries(self) -> list[Step]:
@@ -273,7 +276,7 @@ class Sloppy(Judgement):
         """The concluded reason, or a made-up one if there is none."""
         return reason or self.rng.choice(self.reasons)
 
-    def guess(self, options: tuple) -> Any:
+    def guess(self, options: Sequence) -> Any:
         """Any of the options, with equal probability."""
         return self.rng.choice(options)
 

@@ -112,7 +112,7 @@ def _facts(text: str, known: set[str]) -> tuple[list[str], list[str], list[str]]
 
 def _vocabulary(task: Task) -> set[str]:
     """The words, in lower case, of all names and values that have a meaning in a task."""
-    domain = domains.DOMAINS[task.domain]
+    domain = domains.find(task.domain)
     found = {persona.name for split in personas.SPLITS for persona in personas.personas(split)}
     found |= {record_id for records in task.state.values() for record_id in records}
     for entity in domain.entities:

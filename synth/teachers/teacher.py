@@ -17,12 +17,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from synth import operators
+from synth.business import catalogue
 from synth.growth import selection
 from synth.growth.selection import Outcome
 from synth.inversion import invert, utterances
 from synth.operators import Operator
 from synth.previews import preview
 from synth.task import Task
+from synth.teachers import businesses
 from synth.teachers.estimate import Estimate
 from synth.teachers.llm import Client, Message, Question
 from synth.trees import domains
@@ -39,6 +41,10 @@ class Teacher(Protocol):
 
     def domains(self, count: int) -> list[Domain]:
         """Up to `count` domains to add to the built-in ones."""
+        ...
+
+    def businesses(self, count: int) -> list[Domain]:
+        """Up to `count` businesses to add to the written and composed ones."""
         ...
 
     def word(self, workflows: Sequence[Workflow]) -> list[Workflow]:
@@ -67,6 +73,10 @@ class Program:
 
     def domains(self, count: int) -> list[Domain]:
         """No further domains."""
+        return []
+
+    def businesses(self, count: int) -> list[Domain]:
+        """No further businesses."""
         return []
 
     def word(self, workflows: Sequence[Workflow]) -> list[Workflow]:
@@ -126,7 +136,8 @@ class Llm:
 
     def __init__(self, client: Client | Estimate):
         self.client = client
-        # Count -> domains. Asked only once, because the question names the known domains and so would differ later.
+        # Count -> domains, -count -> businesses.
+        # Asked only once, because the question names the known domains and so would differ later.
         self._proposed: dict[int, list[Domain]] = {}
 
     def domains(self, count: int) -> list[Domain]:
@@ -148,10 +159,29 @@ class Llm:
         self._proposed[count] = found
         return found
 
+    def businesses(self, count: int) -> list[Domain]:
+        """The businesses that the model proposes and that synth/teachers/businesses.py accepts; at most `count`."""
+        if -count in self._proposed:
+            return self._proposed[-count]
+        found: list[Domain] = []
+        for number in range(count):  # one after the other, because each has to differ from those before it
+            taken = [*(b.name for b in catalogue.written()), *(domain.name for domain in found)]
+            demand = functools.partial(businesses.demand, taken)
+            typical = catalogue.written()[0].model_dump_json(by_alias=True, exclude_defaults=True)
+            question = Question(_ask(businesses.prompt(number + 1, taken)), businesses.SCHEMA, demand, typical)
+            found += [
+                businesses.check(taken, answer) for answer in self.client.ask_all([question]) if answer is not None
+            ]
+        self._proposed[-count] = found
+        return found
+
     def word(self, workflows: Sequence[Workflow]) -> list[Workflow]:
-        """The workflows with the model's wording, or the built-in one if the model gave no valid wording."""
-        questions = []
-        for workflow in workflows:
+        """The workflows with the model's wording, or the built-in one if the model gave no valid wording.
+
+        Workflows of a business keep its manual's wording.
+        """
+        questions, tiny = [], [workflow for workflow in workflows if type(workflow.spec) is Domain]
+        for workflow in tiny:
             text = (
                 f"Word the policy of a {workflow.domain} desk, workflow {workflow.root}, as short templates: "
                 f"placeholders in braces, these and no others: { {k: sorted(v) for k, v in PLACEHOLDERS.items()} }. "
@@ -162,7 +192,8 @@ class Llm:
             questions.append(Question(_ask(text), WORDING, _check_wording, invert.policy_text(workflow)))
         answers = self.client.ask_all(questions)
         wordings = [() if answer is None else tuple(answer[name] for name in PLACEHOLDERS) for answer in answers]
-        return [dataclasses.replace(workflow, wording=found) for workflow, found in zip(workflows, wordings)]
+        worded = {w.id: dataclasses.replace(w, wording=found) for w, found in zip(tiny, wordings)}
+        return [worded.get(workflow.id, workflow) for workflow in workflows]
 
     def rank(self, trees: Sequence[tuple[Workflow, Outcome, Sequence[Operator]]]) -> Mapping[str, Sequence[str]]:
         """The model's ranking for each tree; trees with one option, or without a valid answer, are left out."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from synth.trees import expr
@@ -92,6 +92,86 @@ class Domain:
         """The name of the tool that lists the records of an owner."""
         return f"find_{self.record.collection}"
 
+    @property
+    def most_rules(self) -> int:
+        """At most so many fields with a rule per policy text. A tiny one must stay short."""
+        return 4
+
+    def tells(self, action: Action) -> bool:
+        """Whether the copied argument of an action is an amount that the user can be told."""
+        return False
+
+    def comparable(self) -> list[str]:
+        """References of numbers by which a user can single out one of several records: "the cheapest of mine"."""
+        return []
+
+    def standing(self, action: Action) -> list[tuple[expr.Expr, str]]:
+        """(condition, outcome where it fails) of the rules that come with an action when its tree first grows."""
+        return []
+
+    @property
+    def names_record(self) -> bool:
+        """Whether a refusal always says which record it is about, and not only where there are several goals."""
+        return False
+
+    @property
+    def record_links(self) -> bool:
+        """Whether a record itself holds the linked record's identifier; else its owner does."""
+        return False
+
+    def control(self, outcome: str) -> str:
+        """The name of the tool that carries out "decline" or "transfer"."""
+        return outcome
+
+    def rows(self, state: State, record_id: str) -> dict[str, dict[str, Any]]:
+        """Kind -> record, for a main record, its owner and, if it has one, the linked record.
+
+        Raises KeyError if the state lacks one of these records.
+        """
+        record = state[self.record.collection][record_id]
+        owner = state[self.owner.collection][record[self.owner.key]]
+        found = {self.record.kind: record, self.owner.kind: owner}
+        if self.link.key in owner:
+            found[self.link.kind] = state[self.link.collection][owner[self.link.key]]
+        return found
+
+    def values_of(self, state: State, record_id: str, now: str = "") -> dict[str, Any]:
+        """Field reference -> value, for the records of `rows`. now: the task's day; here nothing depends on it.
+
+        Raises KeyError if the state lacks one of these records.
+        """
+        rows = self.rows(state, record_id)
+        return {f"{e.kind}.{f}": rows[e.kind][f] for e in self.entities if e.kind in rows for f in e.fields}
+
+    def put(self, state: State, record_id: str, reference: str, value: Any, now: str = "") -> None:
+        """Sets a field of a main record, its owner or its linked record, in place. Raises KeyError as `rows`."""
+        kind, name = reference.split(".")
+        self.rows(state, record_id)[kind][name] = value
+
+    def arguments(
+        self, action: Action, state: State, record_id: str, slots: dict[str, Any], now: str = ""
+    ) -> dict[str, Any]:
+        """The right arguments of the write on a record. slots: what the user wants, by argument."""
+        copied = state[self.record.collection][record_id][action.copied]
+        return {self.record.key: record_id, action.copied: copied, action.slot: slots[action.slot]}
+
+    def written(self, action: Action, state: State, arguments: dict[str, Any], now: str = "") -> State:
+        """The records that a write changes, as they are after it: {collection: {record id: record}}."""
+        key = arguments[self.record.key]
+        record = dict(state[self.record.collection][key])
+        record |= {f"{action.verb}_{name}": arguments[name] for name in (action.copied, action.slot)}
+        return {self.record.collection: {key: record}}
+
+    def wishes(self, action: Action, wanted: Any, now: str = "") -> list[Any]:
+        """The values of the slot that a user might want. wanted: the one that the user wants."""
+        return list(action.choices)
+
+    def guesses(self, action: Action, right: Any) -> list[Any]:
+        """Values that an agent might make up for the copied argument, `right` among them."""
+        return list(self.record.fields[action.copied])
+
+
+State = dict[str, dict[str, dict[str, Any]]]  # {collection: {record id: {field: value}}}
 
 # Numbers are multiples of ten and identifiers are words, so that even a small model can copy and compare them.
 TENS = tuple(range(10, 100, 10))
@@ -293,9 +373,35 @@ def register(found: Iterable[Domain]) -> None:
     Raises ValueError if a domain is malformed (see `check`), or if its name belongs to a different domain already.
     """
     for domain in found:
-        check(domain)
+        if type(domain) is Domain:  # businesses have been checked by their schema
+            check(domain)
         if DOMAINS.setdefault(domain.name, domain) != domain:
             raise ValueError(f"domain {domain.name!r}: there is another one of that name")
+
+
+# Find a domain that is not in DOMAINS: name -> domain, or None. Businesses are found, and composed, when first needed.
+FINDERS: list[Callable[[str], Domain | None]] = []
+_FOUND: dict[str, Domain] = {}  # what finders have found in this process
+
+
+def find(name: str) -> Domain:
+    """The domain of a name, in DOMAINS or found by one of FINDERS. Raises KeyError if there is none."""
+    if name in DOMAINS:
+        return DOMAINS[name]
+    if name not in _FOUND:
+        for finder in FINDERS:
+            if (found := finder(name)) is not None:
+                _FOUND[name] = found
+                break
+    return _FOUND[name]
+
+
+def exists(name: Any) -> bool:
+    """Whether there is a domain of a name, which may be anything."""
+    try:
+        return isinstance(name, str) and bool(find(name))
+    except KeyError:
+        return False
 
 
 def select(names: str) -> list[Domain]:
@@ -303,7 +409,11 @@ def select(names: str) -> list[Domain]:
 
     Raises ValueError for an empty list or unknown names (the message names them).
     """
-    wanted = list(DOMAINS) if names == "all" else [n.strip() for n in names.split(",") if n.strip()]
+    wanted = (
+        [n for n, d in DOMAINS.items() if type(d) is Domain]
+        if names == "all"
+        else [n.strip() for n in names.split(",") if n.strip()]
+    )
     unknown = [n for n in wanted if n not in DOMAINS]
     if unknown or not wanted:
         raise ValueError(f"synth.domains: unknown {unknown or names!r}, expected 'all' or some of {', '.join(DOMAINS)}")

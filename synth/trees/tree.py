@@ -3,9 +3,11 @@
 Node kinds, their `spec` and their edges:
   goals     {"count", "together"}                 several requests, one tree each  edges: each
   find      {"entity"}                            look the record up by its owner  edges: one, several
+  choose    {"field", "most"}                     take the extreme of several      edges: chosen
   action    {"entity"}                            read that entity's record        edges: done
   guard     {"condition", "otherwise", "hidden"}  a condition the policy states    edges: holds, fails
   ask       {"slot"}                              a detail the user may leave out  edges: given, missing
+  tell      {}                                    an amount that the user is told  edges: told
   confirm   {}                                    the user's consent to the write  edges: accepted, refused
   review    {}                                    consent that may change a detail edges: accepted, refused, amended
   attempt   {}                                    what becomes of the first write  edges: done, failed, lost, down
@@ -29,9 +31,11 @@ from typing import Any
 EDGES = {
     "goals": ("each",),
     "find": ("one", "several"),
+    "choose": ("chosen",),
     "action": ("done",),
     "guard": ("holds", "fails"),
     "ask": ("given", "missing"),
+    "tell": ("told",),
     "confirm": ("accepted", "refused"),
     "review": ("accepted", "refused", "amended"),
     "attempt": ("done", "failed", "lost", "down"),
@@ -41,6 +45,7 @@ OUTCOMES = ("write", "decline", "transfer", "stop")
 SPECS: dict[str, dict[str, type]] = {  # kind -> what its spec holds
     "goals": {"count": int, "together": bool},
     "find": {"entity": str},
+    "choose": {"field": str, "most": bool},
     "action": {"entity": str},
     "guard": {"condition": dict, "otherwise": str, "hidden": bool},
     "ask": {"slot": str},

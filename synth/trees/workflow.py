@@ -47,7 +47,7 @@ class Workflow:
     @property
     def spec(self) -> Domain:
         """The domain. Raises KeyError if it is not registered in this process."""
-        return domains.DOMAINS[self.domain]
+        return domains.find(self.domain)
 
     @property
     def action(self) -> Action:

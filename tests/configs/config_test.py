@@ -261,10 +261,10 @@ def test_checkpoint_folder_must_hold_what_is_loaded(tmp_path):
 
 def test_relations_between_keys(tmp_path):
     for changes, message in (
-        ({"sampler__prefill_chunk": 5000}, "sampler.context must be >= sampler.prefill_chunk = 5000"),
-        ({"sampler__max_new_tokens": 5000}, "sampler.context must be >= sampler.max_new_tokens = 5000"),
+        ({"sampler__prefill_chunk": 15000}, "sampler.context must be >= sampler.prefill_chunk = 15000"),
+        ({"sampler__max_new_tokens": 15000}, "sampler.context must be >= sampler.max_new_tokens = 15000"),
         ({"rl__minibatches": 17}, "rl.groups must be >= rl.minibatches = 17"),
-        ({"rl__overlong_buffer": 5000}, "rl.overlong_buffer must be <= sampler.context = 4096, got 5000"),
+        ({"rl__overlong_buffer": 15000}, "rl.overlong_buffer must be <= sampler.context = 12288, got 15000"),
         ({"rl__teacher": "model", "rl__turn_credit": True}, "rl.turn_credit must be off .* with rl.teacher"),
         ({"rl__teacher": "no/such"}, "rl.teacher = 'no/such': no such folder"),
         ({"rl__kl_in_reward": True}, "rl.kl_coef must be > 0 for rl.kl_in_reward"),

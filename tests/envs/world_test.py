@@ -8,7 +8,7 @@ import random
 import pytest
 
 from envs import actors, world
-from synth.inversion import script
+from synth.inversion import dialect, script
 from synth.trees import domains
 from tests.support.worlds import (
     CONSENT,
@@ -135,7 +135,7 @@ def test_stepping_past_the_end_is_an_error_of_the_caller():
 def test_constant_policies_pass_where_they_happen_to_be_right():
     passes = {name: [world.reward(t, script.constant(t, name)) == 1.0 for t in TASKS] for name in script.CONSTANTS}
     for task, passed in zip(TASKS, passes["read_ask_confirm_write"]):
-        assert passed == (task.legal or task.oracle[-1].get("say") == script.CLOSINGS["stop"]), task.id
+        assert passed == (task.legal or task.oracle[-1].get("say") == dialect.TINY.closings["stop"]), task.id
     for task, passed in zip(TASKS, passes["read_then_write"]):
         assert passed == (task.legal and "confirm" not in kinds(task) and not task.user["withheld"])
     for task, passed in zip(TASKS, passes["read_then_refuse"]):

@@ -127,7 +127,7 @@ def test_failures_choose_among_the_least_used_operators():
 
 def test_trees_that_cannot_grow_are_kept():
     flows = roots("train", 4)
-    for _ in range(operators.MAX_RULES + 2):
+    for _ in range(domains.DOMAINS["orders"].most_rules + 2):
         flows = selection.grow(flows, {}, OPERATORS, Selection(share=1.0), 0)
     kept = selection.grow(flows, {}, OPERATORS, Selection(share=1.0), 0)
     assert [flow.operator for flow in kept] == [""] * 4

@@ -74,7 +74,7 @@ def test_each_operator_says_when_it_no_longer_applies():
         assert not operators.OPERATORS[name].applies(flow), name
         with pytest.raises(ValueError, match=f"{name} does not apply"):
             operators.expand(flow, operators.OPERATORS[name], 0)
-    assert once | {"guard", "hidden"} == set(operators.OPERATORS)
+    assert once | {"guard", "hidden", "choose", "tell"} == set(operators.OPERATORS)  # the last two are for businesses
     assert not operators.OPERATORS["exception"].applies(ROOTS[0]), "there is no rule to make one from"
     assert not operators.OPERATORS["misdirect"].applies(ROOTS[0]), "there is nothing to claim"
 

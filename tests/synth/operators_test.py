@@ -92,9 +92,9 @@ def test_growth_ends_with_everything_in_place(domain, action):
     steps = growth(linear(domain, action), seed=7)
     final = steps[-1][2]
     assert Counter(name for name, _, _ in steps).keys() == {operator.name for operator in OPERATORS}
-    assert len(rule_paths(final.tree)[0]) == operators.MAX_RULES
-    assert len(steps) == operators.MAX_RULES + 2
-    assert len(tree.branches(final.tree)) == operators.MAX_RULES + 4
+    assert len(rule_paths(final.tree)[0]) == domains.DOMAINS["orders"].most_rules
+    assert len(steps) == domains.DOMAINS["orders"].most_rules + 2
+    assert len(tree.branches(final.tree)) == domains.DOMAINS["orders"].most_rules + 4
     for operator in OPERATORS:
         with pytest.raises(ValueError, match=f"{operator.name} does not apply to {final.id}"):
             operators.expand(final, operator, 0)

@@ -9,7 +9,7 @@ from envs import base, world
 from envs.base import Score
 from rl import trajectory
 from rl.learn import algorithms, credit
-from synth.inversion import script
+from synth.inversion import dialect
 from synth.question import Question
 from tests.support import worlds
 
@@ -83,7 +83,10 @@ def test_an_environment_that_fails_now_is_named():
 def test_a_turn_is_not_credited_with_what_came_before():
     """Two members read; one then writes, the other gives up. That the second has read is no merit of its last turn."""
     task = worlds.LINEAR
-    good, bad = _played(task, task.oracle), _played(task, [task.oracle[0], {"say": script.CLOSINGS["stop"]}], member=1)
+    good, bad = (
+        _played(task, task.oracle),
+        _played(task, [task.oracle[0], {"say": dialect.TINY.closings["stop"]}], member=1),
+    )
     assert good.reward == 1.0 and 0 < bad.reward < 1.0
     before = credit.progress([good, bad], {task.id: task}, world.make)
     rewards = np.array([good.reward, bad.reward], np.float32)

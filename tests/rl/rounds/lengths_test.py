@@ -101,7 +101,7 @@ def config_of_context(policy, context):
 
 def test_tasks_of_a_round_that_do_not_fit_are_left_out_and_named(policy, capsys):
     """By hand: of three tasks one is longer than the context; then all are."""
-    tasks = world.tasks("train", 1, 2)[:3]
+    tasks = world.tasks("train", 1, 2, register="tiny")[:3]
     tasks[1] = dataclasses.replace(tasks[1], policy="Ask the member for the standing. " * 100)
     found = lengths.Lengths.of(config_of_context(policy, 500))
     assert found.fitting(2, tasks) == [tasks[0], tasks[2]]

@@ -248,7 +248,8 @@ WORDED = ("Ask for the {domain} desk.", "Fine when {rule}; if it is not, {outcom
 
 
 def test_prose_of_every_operator_in_any_wording_passes():
-    assert {task.operator for task in ALL} == {"", *operators.OPERATORS}
+    plain = {"choose", "tell"}  # only businesses have them
+    assert {task.operator for task in ALL} == {"", *operators.OPERATORS} - plain
     for task in ALL:
         flow = dataclasses.replace(workflow.Workflow.of(task), wording=WORDED)
         worded = change(task, policy=invert.policy_text(flow))

@@ -14,7 +14,7 @@ from rl import flywheel
 from rl.rounds import agentic
 from synth import dataset, generate, operators
 from synth.growth import selection
-from synth.inversion import script
+from synth.inversion import dialect
 from synth.inversion.case import Case
 from synth.teachers import llm, teacher
 from synth.teachers.llm import Question
@@ -458,7 +458,8 @@ def test_what_agents_ask_in_is_reserved():
     """A detail of such a name would be told by a user who was asked for something else."""
     (task,) = generate.tasks(workflow.roots("train", 1, domains.select("hotels"), 0), 1, 0.5, 0)
     case = Case.of(task)
-    asked = script.ask_text(case.action.slot) + script.confirm_text(case) + script.which_text(case)
+    words = dialect.TINY
+    asked = words.ask(case, case.action.slot) + words.confirm(case, None) + words.which(case)
     own = {case.action.slot, case.action.verb, case.record_id, case.owner_id, "booking", "booking_id", "guest"}
     assert set(re.findall(r"\w+", asked.lower())) - own == {"which", "of", "please", "confirm"} <= domains.RESERVED
 
