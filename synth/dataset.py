@@ -220,7 +220,7 @@ def _records(directory: Path, builder: tfds.core.DatasetBuilder, split: str) -> 
 
 
 def _damaged(directory: Path, flaw: Exception | str) -> ValueError:
-    told = " ".join(str(flaw).split())[:150] or type(flaw).__name__
+    told = " ".join(str(flaw).split())[:400] or type(flaw).__name__
     return ValueError(f"{directory}: the dataset is not what was written ({told}){REMEDY}")
 
 
