@@ -135,6 +135,7 @@ class Faulty(world.World):
         return dataclasses.replace(score, reward=reward)
 
 
+@pytest.mark.slow
 def test_faults_of_every_kind_end_no_run_and_resume_to_the_same_bytes(policy, tmp_path, monkeypatch):
     """Interrupted after a step whose record is written and whose checkpoint is not; the other run goes through."""
     monkeypatch.setattr(registry, "make", Faulty)
