@@ -17,9 +17,9 @@ def get_config(arg: str = "") -> config_dict.ConfigDict:
     c.model.checkpoint = "model/architectures/qwen3_0p6b"
     c.model.dtype = "bfloat16"
     c.model.remat = "full"
-    c.sampler.slots = 64
+    c.sampler.slots = 16
     c.sampler.context = 12288
     c.rl.row_length = 12288
-    c.rl.rows = 4
+    c.rl.rows = 1
     c.plan.topology = "v6e:1x1"
     return c
