@@ -82,6 +82,17 @@ class Service(Domain):
         """The tool that carries out "decline" or "transfer"."""
         return {"decline": DECLINE, "transfer": TRANSFER}[outcome]
 
+    def made(self, tools: list[dict], state: interpreter.State) -> bool:
+        """Whether a task with these tools and records can be of this business: its file or the composer may have
+        changed since the task was made."""
+        if tools != self.tools[0] or state.keys() != self.business.collections.keys():
+            return False
+        return all(
+            isinstance(record, dict) and record.keys() == {collection.key, *collection.fields}
+            for name, collection in self.business.collections.items()
+            for record in state[name].values()
+        )
+
     def write(self, action: Action) -> Write:
         """What the business says about an action."""
         return self.business.actions[action.verb]

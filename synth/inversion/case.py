@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from synth.business import catalogue  # noqa: F401 (whoever reads a task finds its business from here on)
+from synth.business.view import Service
 from synth.task import Task
 from synth.trees import domains, expr
 from synth.trees.domains import Action, Domain, Entity, State
@@ -53,6 +54,11 @@ class Case:
     def _goal(cls, task: Task, goal: dict[str, Any]) -> Case:
         """The situation of one goal. `goal`: the user script itself, or an entry of its "later"."""
         domain, user = domains.find(task.domain), task.user
+        if isinstance(domain, Service) and not domain.made(task.tools, task.state):
+            raise ValueError(
+                f"{task.id}: the business {task.domain} is not the one that this task was made of, whose tools or "
+                "records were others; go on with the version that made it, or make the tasks again in a new workdir"
+            )
         now = user.get("now", "")
         action = next(a for a in domain.actions if a.verb == user["verb"])
         record = _record(task, domain.record, goal["record_id"])

@@ -100,3 +100,13 @@ def test_businesses_have_operators_of_their_own():
             goals = [goal["name"] for goal in task.subgoals if goal["name"].startswith(kind)]
             assert len(goals) == (2 if name == "choose" else 1)
             assert adversaries.steps(task)[f"skip_{'compare' if name == 'choose' else 'tell'}"]
+
+
+def test_a_task_of_a_business_that_has_changed_since_is_named():
+    """The composer of another version makes another business of the same name."""
+    task = made(2)[1][0]
+    name = next(iter(task.state))
+    records = {key: {f"old_{field}": value for field, value in row.items()} for key, row in task.state[name].items()}
+    for changes in ({"tools": task.tools[1:]}, {"state": {**task.state, name: records}}):
+        with pytest.raises(ValueError, match="is not the one that this task was made of"):
+            Case.of(dataclasses.replace(task, **changes))
