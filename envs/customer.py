@@ -17,6 +17,7 @@ from envs.hearing import gist
 from envs.hearing.lexicon import Lexicon, Verb
 from envs.hearing.recognise import Heard, Proposal, recognise
 from envs.hearing.values import mentions, values
+from envs.user import User
 
 Event = dict[str, Any]
 PATIENCE = 3  # messages that the customer answers without getting any further before it ends the conversation
@@ -39,8 +40,8 @@ def _heard(text: str, hears: str, knows: str) -> Heard:
     return recognise(text, _lexicon(hears, knows))
 
 
-class Customer:
-    """The customer of one episode. It has the interface of envs.user.User.
+class Customer(User):
+    """The customer of one episode. What is said to it is plain English.
 
     Keys of `script`:
 
@@ -57,13 +58,10 @@ class Customer:
     """
 
     def __init__(self, script: dict[str, Any]):
-        self._script = script
+        super().__init__(script)
         self._patience = PATIENCE
-        self._insists = list(script.get("insists", ()))
-        self._goals = [script, *script.get("later", ())]
         self._words = json.dumps(script["hears"]), json.dumps(script["knows"])
         self._before = ""  # what the agent said last, to which "Shall I go ahead?" refers
-        self.voiced = [script["record_id"], *(g["record_id"] for g in self._goals[1:] if "request" not in g)]
 
     def reply(self, text: str, settled: bool, refused: bool = False) -> tuple[str | None, list[Event]]:
         """Answers one assistant message; arguments and result as in envs.user.User.reply."""
@@ -71,9 +69,9 @@ class Customer:
         answers: list[str] = []
         events: list[Event] = []
         if heard.consent and not (settled and self._elsewhere(heard)):
-            said, events = self._consent(heard, text)
+            said, events = self._consents(heard, text)
             answers.append(said)
-        told, questions = self._told(heard)
+        told, questions = self._tells(heard)
         if told:
             answers.append(self._script["voice"]["asked"].format(said=", ".join(told)))
             events += questions
@@ -81,11 +79,8 @@ class Customer:
         events += heard_amounts
         if answers:
             return " ".join(answers), events
-        if settled and refused and self._insists:
-            return self._insists.pop(0), []
-        if settled and (goal := next((g for g in self._goals if g["record_id"] not in self.voiced), None)):
-            self.voiced.append(goal["record_id"])
-            return goal["request"], []
+        if settled and (more := self._goes_on(refused)):
+            return more, []
         if settled or self._patience == 0:
             asked_more = settled and heard.anything_else and "?" in text
             ended = [{"type": "user_ended"}, *heard_amounts]
@@ -157,7 +152,7 @@ class Customer:
         """Whether every proposal is about something that the customer never wanted."""
         return all(proposal.verb != self._script["verb"] for proposal in heard.consent)
 
-    def _consent(self, heard: Heard, text: str) -> tuple[str, list[Event]]:
+    def _consents(self, heard: Heard, text: str) -> tuple[str, list[Event]]:
         """Answers requests for consent: yes or no to what the customer wanted, corrections of everything else."""
         wrong = self._script["voice"]["meant"].format(wish=self._script["wish"])
         named = [proposal for proposal in heard.consent if proposal.verb is not None]
@@ -229,7 +224,7 @@ class Customer:
                 return True
         return False
 
-    def _told(self, heard: Heard) -> tuple[list[str], list[Event]]:
+    def _tells(self, heard: Heard) -> tuple[list[str], list[Event]]:
         """(what the customer tells of the facts that were asked for, the events)."""
         told: list[str] = []
         events: list[Event] = []

@@ -50,15 +50,23 @@ class User:
         if "?" in text and (told := self._told(words)):
             said = ", ".join(f'"{slot}": "{value}"' for slot, value in told.items())
             return f"{said}.", [{"type": "asked", "slot": slot} for slot in told]
-        if settled and refused and self._insists:
-            return self._insists.pop(0), []
-        if settled and (goal := next((g for g in self._goals if g["record_id"] not in self.voiced), None)):
-            self.voiced.append(goal["record_id"])
-            return goal["request"], []
+        if settled and (more := self._goes_on(refused)):
+            return more, []
         if settled or self._patience == 0:
             return None, [{"type": "user_ended"}]
         self._patience -= 1
         return "Please go on.", []
+
+    def _goes_on(self, refused: bool) -> str | None:
+        """What the user says once every request voiced so far is settled: an objection to a refusal, or the next
+        request; None if there is nothing left to say."""
+        if refused and self._insists:
+            return self._insists.pop(0)
+        goal = next((g for g in self._goals if g["record_id"] not in self.voiced), None)
+        if goal is None:
+            return None
+        self.voiced.append(goal["record_id"])
+        return goal["request"]
 
     def _consent(self, words: set[str]) -> tuple[str, list[Event]]:
         """Answers a request for consent to the write on a record. words: of the request."""

@@ -59,7 +59,7 @@ ROOMS = {
         "contract": "base",
         "tools": "",
         "user": "",
-        "customer": "hearing",
+        "customer": "hearing user",
         "sandbox": "tools",
         "actors": "base",
         "answers": "sandbox",

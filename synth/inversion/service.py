@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from synth.business import draw, manual, speech
+from synth.business import draw, manual, paths, speech
 from synth.business.schema import Business
 from synth.business.view import Service
 from synth.inversion import conditions
@@ -288,7 +288,7 @@ def _identity(b: Business, owner: dict[str, Any]) -> dict[str, str]:
     """What identifies the customer alone: criterion -> value."""
     search = next(s for s in b.searches.values() if s.collection == b.of_kind[b.owner])
     ways = [way for way in b.identify if len(way) == 1]
-    return {way[0]: str(speech.get(owner, search.by[way[0]])) for way in ways}
+    return {way[0]: str(paths.get(owner, search.by[way[0]])) for way in ways}
 
 
 def _knows(
