@@ -7,7 +7,7 @@ import functools
 import random
 from typing import Any
 
-from synth.business import draw, interpreter, paths
+from synth.business import attributes, draw, interpreter, paths
 from synth.business.schema import Action as Write
 from synth.business.schema import Argument, Business, Field, field_of
 from synth.trees import expr
@@ -113,13 +113,13 @@ class Service(Domain):
 
     def _read(self, name: str, rows: dict[str, dict[str, Any]], now: str) -> Any:
         kind = name.split(".")[0]
-        return paths.read(self.business.attributes[name], rows[kind], self.fields(kind), now)
+        return attributes.read(self.business.attributes[name], rows[kind], self.fields(kind), now)
 
     def put(self, state: interpreter.State, record_id: str, reference: str, value: Any, now: str = "") -> None:
         """Changes the state so that an attribute of a main record, its owner or its linked record has the value."""
         kind, rng = reference.split(".")[0], random.Random(f"{record_id}/{reference}/{value}")
         row = self.rows(state, record_id)[kind]
-        paths.write(self.business.attributes[reference], value, row, self.fields(kind), now, rng)
+        attributes.write(self.business.attributes[reference], value, row, self.fields(kind), now, rng)
 
     def fields(self, kind: str) -> dict[str, Field]:
         """The fields of records of a kind."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synth.business import catalogue, draw, interpreter, paths
+from synth.business import attributes, catalogue, draw, interpreter, paths
 from synth.business.schema import Formula
 from synth.business.view import view
 
@@ -110,5 +110,5 @@ def test_attributes_are_written_so_that_they_are_read(name):
         for value in attribute.choices:
             rng = random.Random(f"{reference}{value}")
             record = draw.record(b, kind, "X-1", NOW, rng, {})
-            paths.write(attribute, value, record, service.fields(kind), NOW, rng)
-            assert paths.read(attribute, record, service.fields(kind), NOW) == value
+            attributes.write(attribute, value, record, service.fields(kind), NOW, rng)
+            assert attributes.read(attribute, record, service.fields(kind), NOW) == value
